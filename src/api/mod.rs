@@ -1,0 +1,1 @@
+//! The Carta REST API: commands over the store, each of which takes a permit.

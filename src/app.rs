@@ -1,0 +1,1 @@
+//! Builds, spawns and drains the parts of a running gateway.

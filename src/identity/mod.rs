@@ -1,0 +1,127 @@
+//! Who is calling: one credential, verified, becomes an [`Identity`]; a bad one is refused and never falls through.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+
+use crate::policy::UserId;
+use crate::store::Revision;
+
+/// An account as requests need it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Account {
+    /// Its id.
+    pub id: UserId,
+    /// The login name.
+    pub name: Arc<str>,
+    /// The e-mail address.
+    pub email: Option<Arc<str>>,
+    /// The one role.
+    pub role: Arc<str>,
+    /// The names of the local groups, sorted.
+    pub groups: Arc<[Arc<str>]>,
+    /// Whether it may manage users and the platform.
+    pub administrator: bool,
+    /// Whether every credential of it is refused.
+    pub disabled: bool,
+    /// Tokens issued at or before this second are dead.
+    pub tokens_dead_until: Option<Timestamp>,
+}
+
+/// How an identity was proved.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Proof {
+    /// A token of this issuer.
+    Token {
+        /// Its `iss`.
+        issuer: Arc<str>,
+    },
+    /// The header of a trusted proxy.
+    Header,
+}
+
+/// A user as proved by a credential, and how it was proved.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    /// Whose.
+    pub account: Arc<Account>,
+    /// By what.
+    pub proof: Proof,
+    /// The claims of the token, where there was one.
+    pub claims: Option<Arc<Claims>>,
+    /// When the proof ends.
+    pub expires: Option<Timestamp>,
+    /// Set for a token minted for one service: it is good for the calls of `CARTA_API.md` §13 only.
+    pub audience: Option<Arc<str>>,
+}
+
+/// The claims of a verified token; personal, so `Debug` shows their names only.
+#[derive(Clone)]
+pub struct Claims(pub serde_json::Map<String, serde_json::Value>);
+
+impl std::fmt::Debug for Claims {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
+    }
+}
+
+/// Why nobody is identified. Each is one problem type; the text is for the caller and never repeats the credential.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AuthError {
+    /// No credential at all: 401.
+    #[error("no credential was sent")]
+    Missing,
+    /// The header is required and was not sent: 400, as mara-acl answers.
+    #[error("the header `{0}` is required and was not sent by the proxy in front")]
+    HeaderRequired(String),
+    /// A credential that is malformed, unverifiable, expired, or of a user who is gone or disabled: 401.
+    #[error("{0}")]
+    Invalid(&'static str),
+    /// `Authorization` twice, or a header value that is no text: 400.
+    #[error("{0}")]
+    Malformed(&'static str),
+    /// Header and token name different users: 400.
+    #[error("the trusted header and the token name different users")]
+    Conflicting,
+    /// Another issuer already owns the account's name: 403 until an administrator links the two.
+    #[error("the name `{0}` belongs to an account that another issuer proved first")]
+    IdentityConflict(String),
+    /// Only invited users may come in: 403.
+    #[error("there is no account for this identity, and accounts are not made on first sight")]
+    NotInvited,
+    /// The issuer's keys, or the store, cannot be reached and nothing cached decides: 503.
+    #[error("{0}")]
+    Unavailable(&'static str),
+}
+
+/// An identity that was proved and has no account yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Newcomer {
+    /// The issuer of the proof, or [`crate::store::HEADER_ISSUER`].
+    pub issuer: String,
+    /// The issuer's name for the user, or the lower-cased e-mail.
+    pub subject: String,
+    /// The login name to give.
+    pub name: String,
+    /// The e-mail, where one was proved.
+    pub email: Option<String>,
+    /// Whether the issuer says that the e-mail was checked.
+    pub email_verified: bool,
+    /// Given name.
+    pub first_name: Option<String>,
+    /// Family name.
+    pub last_name: Option<String>,
+    /// The role to give.
+    pub role: String,
+    /// The role to give instead to the very first account of the store.
+    pub first_role: Option<String>,
+}
+
+/// Makes accounts for newcomers: the slow path of authentication, off the worker's thread.
+#[async_trait]
+pub trait Enrol: Send + Sync {
+    /// Makes the account, or finds the one that a concurrent request made, and returns once the local snapshot shows
+    /// it: look it up again there.
+    async fn enrol(&self, newcomer: Newcomer) -> Result<Revision, AuthError>;
+}

@@ -1,0 +1,3 @@
+//! The program: see `carta_gateway::cli`.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! From the change feed to the snapshot that requests read.

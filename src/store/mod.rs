@@ -1,0 +1,86 @@
+//! What is kept: one transaction a change, with its audit record and revision; a feed of what changed.
+//!
+//! [`Store`] is the whole contract. SQLite is the embedded default; the same contract suite runs against every store.
+
+mod mutation;
+mod record;
+
+use async_trait::async_trait;
+use tokio::sync::watch;
+
+use crate::policy::UserId;
+
+pub use mutation::{Committed, DeclaredService, Mutation, NewUser};
+pub use record::{
+    Actor, Changes, Consent, Contents, Grant, Group, HEADER_ISSUER, Item, Key, Link, Namespace, Origin, Password,
+    Revision, Secret, Service, SigningKey, User,
+};
+
+/// Why the store did not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// What should be new is there already: `user`, `group`, `namespace`, `service`, `link`.
+    #[error("{what} `{name}` exists already")]
+    Exists {
+        /// The kind of thing.
+        what: &'static str,
+        /// Its name.
+        name: String,
+    },
+    /// What should be there is not.
+    #[error("no {what} `{name}`")]
+    Missing {
+        /// The kind of thing.
+        what: &'static str,
+        /// Its name.
+        name: String,
+    },
+    /// The change contradicts what is there: a namespace that is not empty, a service of the file.
+    #[error("{0}")]
+    Refused(String),
+    /// The store cannot be reached, or is busy for too long: try again.
+    #[error("the store is not available: {0}")]
+    Unavailable(String),
+    /// The store's data is damaged or of another version: a person must look.
+    #[error("the store's data cannot be used: {0}")]
+    Damaged(String),
+}
+
+/// Reads for the snapshot.
+#[async_trait]
+pub trait Feed: Send + Sync {
+    /// Everything, at one revision.
+    async fn load(&self) -> Result<Contents, StoreError>;
+
+    /// What changed after `since`.
+    async fn changes(&self, since: Revision) -> Result<Changes, StoreError>;
+
+    /// The newest revision that this process knows of; written by whoever writes, other processes included, within
+    /// half a second.
+    fn revisions(&self) -> watch::Receiver<Revision>;
+}
+
+/// The one way to change anything.
+#[async_trait]
+pub trait Writer: Send + Sync {
+    /// Applies the whole change, its audit record and its revision in one transaction, durable before it returns.
+    async fn commit(&self, actor: Actor, mutation: Mutation) -> Result<Committed, StoreError>;
+}
+
+/// Reads of what the snapshot does not hold.
+#[async_trait]
+pub trait Reader: Send + Sync {
+    /// What checks the user's password, if one was set.
+    async fn password(&self, user: UserId) -> Result<Option<Password>, StoreError>;
+
+    /// Every password's envelope, for re-sealing under another vault key.
+    async fn passwords(&self) -> Result<Vec<(UserId, Password)>, StoreError>;
+
+    /// A value kept beside the data, such as the id of the vault key in use.
+    async fn setting(&self, name: &str) -> Result<Option<String>, StoreError>;
+}
+
+/// The whole contract of a store.
+pub trait Store: Feed + Writer + Reader {}
+
+impl<T: Feed + Writer + Reader> Store for T {}

@@ -1,0 +1,162 @@
+//! The changes that can be made, each whole or not at all.
+
+use jiff::Timestamp;
+
+use super::{Consent, Group, Link, Password, Revision, Secret, SigningKey, User};
+use crate::policy::{Grant, GroupId, Pattern, ResourceId, Subject, UserId};
+
+/// An account to make, with what proves it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NewUser {
+    /// The account.
+    pub user: User,
+    /// What proves it from now on, where an issuer or the header made it.
+    pub link: Option<Link>,
+    /// What checks its password.
+    pub password: Option<Password>,
+    /// Given instead of `user.role`, and `administrator` with it when it is `Admin`, if no account was ever made in
+    /// this store: decided in the transaction, so that two first logins cannot both have it.
+    pub first_role: Option<String>,
+}
+
+/// A service that the configuration file declares.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeclaredService {
+    /// The namespace's name; made when it is not there, owned by the service's owner.
+    pub namespace: String,
+    /// The service's name.
+    pub name: String,
+    /// The name of the user who owns it.
+    pub owner: String,
+}
+
+/// One change.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Mutation {
+    /// Makes an account. `Exists` where the name, or the link, is taken.
+    CreateUser(Box<NewUser>),
+    /// Replaces what is known of a user: everything but id, name and creation.
+    UpdateUser(Box<User>),
+    /// Refuses or admits every credential of the user; disabling also kills the tokens issued so far.
+    DisableUser {
+        /// Whose.
+        user: UserId,
+        /// True to refuse.
+        disabled: bool,
+        /// Now.
+        at: Timestamp,
+    },
+    /// Sets the password; set by somebody else, it deletes the user's secrets and consents. Tokens issued so far die.
+    SetPassword {
+        /// Whose.
+        user: UserId,
+        /// The new one.
+        password: Password,
+        /// Whether the user set it, knowing the old one.
+        by_self: bool,
+        /// Now.
+        at: Timestamp,
+    },
+    /// Lets one more issuer's subject prove the account.
+    Link(Link),
+    /// Makes a group.
+    CreateGroup(Group),
+    /// Adds the user to the group; adding again changes nothing.
+    AddMember(GroupId, UserId),
+    /// Takes the user from the group.
+    RemoveMember(GroupId, UserId),
+    /// Gives, or replaces what the same subject has on the same pattern.
+    PutGrant {
+        /// The row.
+        grant: Grant,
+        /// Who gives it.
+        by: Option<UserId>,
+        /// Now.
+        at: Timestamp,
+    },
+    /// Takes away; nothing happens where there is nothing.
+    RemoveGrant(Subject, Pattern),
+    /// Moves the ownership of a namespace or service; the former owner keeps `keep` as a grant when it is not empty.
+    TransferOwner {
+        /// What.
+        resource: ResourceId,
+        /// To whom.
+        to: UserId,
+        /// What the former owner keeps.
+        keep: Option<Grant>,
+        /// Now.
+        at: Timestamp,
+    },
+    /// Makes a namespace. `Exists` where it is taken.
+    ReserveNamespace {
+        /// Its name.
+        name: String,
+        /// Its owner.
+        owner: UserId,
+    },
+    /// Makes a service of the API, or replaces the table of one. `Refused` for one of the file.
+    PutService {
+        /// Its namespace, which must be there.
+        namespace: String,
+        /// Its name.
+        name: String,
+        /// Its owner when it is new.
+        owner: UserId,
+        /// Its table.
+        table: serde_json::Value,
+    },
+    /// Gives a service of the API another name in its namespace; grants on it, and below it, move along.
+    RenameService {
+        /// Which.
+        id: ResourceId,
+        /// The new name.
+        to: String,
+    },
+    /// Removes a service of the API with its consents and with the grants on it and below it.
+    RemoveService(ResourceId),
+    /// Removes an empty namespace with the grants on it and below it.
+    RemoveNamespace(ResourceId),
+    /// Makes the services of the file present under their kept ids, and every other of the file absent. `Missing` for
+    /// an owner who is not there, `Refused` for a clash with a service of the API. Changes nothing, and raises no
+    /// revision, when all is as declared.
+    DeclareServices(Vec<DeclaredService>),
+    /// Stores all of these, or none; a changed value keeps the consents.
+    PutSecrets(Vec<Secret>),
+    /// Deletes a secret with its consents.
+    DeleteSecret(UserId, String),
+    /// Notes a consent; once more changes nothing.
+    PutConsent(Consent),
+    /// Withdraws what was consented for this secret and service.
+    WithdrawConsent {
+        /// Whose secret.
+        user: UserId,
+        /// Which secret, lower case.
+        secret: String,
+        /// For which service.
+        service: ResourceId,
+    },
+    /// Adds a key of the issuer.
+    PutSigningKey(SigningKey),
+    /// Refuses tokens of the key from then on.
+    RetireSigningKey(String, Timestamp),
+    /// Replaces envelopes by others that open under another vault key, with the setting that names the key.
+    Reseal {
+        /// The secrets with their new envelopes; those changed meanwhile (`created` differs) are left alone.
+        secrets: Vec<Secret>,
+        /// The passwords with their new envelopes.
+        passwords: Vec<(UserId, Password)>,
+        /// The signing keys with their new envelopes.
+        keys: Vec<SigningKey>,
+    },
+    /// Keeps a value beside the data.
+    PutSetting(String, String),
+}
+
+/// What a change left behind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Committed {
+    /// The revision that shows it; the one that was, when nothing changed.
+    pub revision: Revision,
+    /// The id of what was made, for changes that make a namespace or a service.
+    pub id: Option<ResourceId>,
+}

@@ -1,0 +1,1 @@
+//! Backends: addresses, connections, pools, TLS, and which targets may be connected to.
