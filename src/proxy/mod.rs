@@ -1,1 +1,3 @@
 //! The walk of a request, and every step of it.
+
+pub mod error;

@@ -37,6 +37,7 @@ pub enum VaultError {
 #[derive(Clone)]
 pub struct Held {
     /// Nonce, ciphertext and tag.
+    #[allow(dead_code, reason = "read where it is opened")]
     pub(crate) sealed: Arc<[u8]>,
     /// When it ends, if it does.
     pub expires: Option<Timestamp>,
