@@ -10,4 +10,4 @@ mod subject;
 pub use level::{Levels, UnknownLevel};
 pub use name::{MAX_KEYS, NameError, Pattern, PatternKey};
 pub use snapshot::{Change, Grant, Member, Resource};
-pub use subject::{GroupId, ResourceId, Subject, UserId};
+pub use subject::{GroupId, ResourceId, Subject, UnknownSubject, UserId};

@@ -1,6 +1,7 @@
 //! Who a grant is for, and the ids that name people, groups and resources.
 
 use std::fmt;
+use std::str::FromStr;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -18,6 +19,15 @@ macro_rules! id {
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 self.0.fmt(f)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = uuid::Error;
+
+            /// Reads any of the texts that [`Uuid`] reads.
+            fn from_str(text: &str) -> Result<Self, uuid::Error> {
+                text.parse().map(Self)
             }
         }
 
@@ -55,4 +65,93 @@ pub enum Subject {
     Everyone,
     /// Whoever holds all of these levels on another resource.
     Holders(Levels, ResourceId),
+}
+
+/// Why a text names no subject.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "`{0}` is no subject\nwrite `user:ID`, `group:ID`, `role:NAME`, `everyone` or `holders:LEVELS:ID`, the ids as UUIDs"
+)]
+pub struct UnknownSubject(pub String);
+
+impl fmt::Display for Subject {
+    /// The text that [`Subject::from_str`] reads back, and that the store keeps: `user:<uuid>`, `group:<uuid>`,
+    /// `role:<name>`, `everyone`, `holders:<level>,<level>:<uuid>`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::User(id) => write!(f, "user:{id}"),
+            Self::Group(id) => write!(f, "group:{id}"),
+            Self::Role(name) => write!(f, "role:{name}"),
+            Self::Everyone => f.write_str("everyone"),
+            Self::Holders(levels, id) => {
+                f.write_str("holders:")?;
+                for (position, word) in levels.words().enumerate() {
+                    f.write_str(if position == 0 { "" } else { "," })?;
+                    f.write_str(word)?;
+                }
+                write!(f, ":{id}")
+            }
+        }
+    }
+}
+
+impl FromStr for Subject {
+    type Err = UnknownSubject;
+
+    /// Strict: a role has a name, and holders hold at least one level (holders of nothing would be nobody).
+    fn from_str(text: &str) -> Result<Self, UnknownSubject> {
+        parse(text).ok_or_else(|| UnknownSubject(text.to_owned()))
+    }
+}
+
+fn parse(text: &str) -> Option<Subject> {
+    if text == "everyone" {
+        return Some(Subject::Everyone);
+    }
+    let (kind, rest) = text.split_once(':')?;
+    match kind {
+        "user" => rest.parse().ok().map(Subject::User),
+        "group" => rest.parse().ok().map(Subject::Group),
+        "role" if !rest.is_empty() => Some(Subject::Role(rest.into())),
+        "holders" => {
+            let (levels, id) = rest.split_once(':')?;
+            let levels: Levels = levels.parse().ok()?;
+            if levels.is_empty() {
+                return None;
+            }
+            Some(Subject::Holders(levels, id.parse().ok()?))
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_subject_survives_its_text() {
+        let id = Uuid::from_u128(7);
+        for subject in [
+            Subject::User(UserId(id)),
+            Subject::Group(GroupId(id)),
+            Subject::Role("Ops: EU, night shift".into()),
+            Subject::Everyone,
+            Subject::Holders(Levels::READ | Levels::EXECUTE, ResourceId(id)),
+            Subject::Holders(Levels::ALL, ResourceId(id)),
+        ] {
+            assert_eq!(subject.to_string().parse(), Ok(subject));
+        }
+    }
+
+    #[test]
+    fn a_text_that_names_nobody_is_refused() {
+        let id = Uuid::from_u128(7);
+        for text in ["", "user:", "user:ann", "role:", "Everyone", "everyone:", "holders:", "nobody:x"] {
+            assert!(text.parse::<Subject>().is_err(), "{text}");
+        }
+        for text in [format!("holders::{id}"), format!("holders:none:{id}"), format!("holders:fly:{id}")] {
+            assert!(text.parse::<Subject>().is_err(), "{text}");
+        }
+    }
 }
