@@ -1,14 +1,18 @@
 //! Who is calling: one credential, verified, becomes an [`Identity`]; a bad one is refused and never falls through.
 
+mod directory;
+
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
 
 use crate::policy::UserId;
-use crate::store::Revision;
+use crate::store::{Link, Revision};
 
-/// An account as requests need it.
+pub use directory::Directory;
+
+/// An account as requests, and the API's answers about users, need it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Account {
     /// Its id.
@@ -17,6 +21,14 @@ pub struct Account {
     pub name: Arc<str>,
     /// The e-mail address.
     pub email: Option<Arc<str>>,
+    /// Whether whoever proved the address says that it was checked.
+    pub email_verified: bool,
+    /// Given name.
+    pub first_name: Option<Arc<str>>,
+    /// Family name.
+    pub last_name: Option<Arc<str>>,
+    /// Organization, the part before the colon in group names.
+    pub organization: Option<Arc<str>>,
     /// The one role.
     pub role: Arc<str>,
     /// The names of the local groups, sorted.
@@ -27,6 +39,8 @@ pub struct Account {
     pub disabled: bool,
     /// Tokens issued at or before this second are dead.
     pub tokens_dead_until: Option<Timestamp>,
+    /// When it was made.
+    pub created: Timestamp,
 }
 
 /// How an identity was proved.
@@ -124,4 +138,7 @@ pub trait Enrol: Send + Sync {
     /// Makes the account, or finds the one that a concurrent request made, and returns once the local snapshot shows
     /// it: look it up again there.
     async fn enrol(&self, newcomer: Newcomer) -> Result<Revision, AuthError>;
+
+    /// Lets one more issuer's subject prove an account that is there, and returns once the local snapshot shows it.
+    async fn link(&self, link: Link) -> Result<Revision, AuthError>;
 }
