@@ -1,5 +1,8 @@
 //! Configuration: what was written ([`ConfigFile`]) becomes what is true ([`Config`]) once, with every fault reported.
 
+mod name;
+mod operation;
+mod pattern;
 mod service;
 
 use std::net::SocketAddr;
@@ -9,13 +12,16 @@ use std::time::Duration;
 use ipnet::IpNet;
 use url::Url;
 
+pub use name::{reserved_name, reserved_service, valid_name};
+pub use operation::{Captures, MAX_CAPTURES, Operation, RequestPattern, ResourceKey, Segment};
+pub use pattern::PatternFault;
 pub use service::{
-    Basic, Cors, Endpoint, Injection, Operation, Protocol, Segment, Service, Template, TemplatePart, Timeouts,
-    TokenForwarding, Unmatched, UpstreamTls, Variable,
+    Basic, Cors, Endpoint, Injection, Protocol, Service, Template, TemplatePart, Timeouts, TokenForwarding, Unmatched,
+    UpstreamTls, Variable,
 };
 
 /// What is true for this process.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// The listeners.
     pub listen: Listen,
@@ -36,7 +42,7 @@ pub struct Config {
 }
 
 /// The listeners.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listen {
     /// Calls: `/<namespace>/<service>/<endpoints>`.
     pub proxy: SocketAddr,
@@ -115,7 +121,7 @@ impl std::fmt::Debug for VaultKey {
 }
 
 /// The vault's keys.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VaultConfig {
     /// Seals and opens.
     pub key: VaultKey,
@@ -148,7 +154,7 @@ impl std::fmt::Debug for Hidden {
 }
 
 /// Who may prove an identity.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Auth {
     /// The built-in issuer.
     pub local: Local,

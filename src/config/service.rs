@@ -6,11 +6,11 @@ use std::time::Duration;
 use http::HeaderName;
 use url::Url;
 
-use super::Hidden;
+use super::{Hidden, Operation};
 use crate::policy::Levels;
 
 /// A service, from the file or registered.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Service {
     /// `[a-z0-9][a-z0-9_-]{0,62}`.
     pub namespace: String,
@@ -24,7 +24,8 @@ pub struct Service {
     pub level: Levels,
     /// What happens to a call that matches none of the operations.
     pub unmatched: Unmatched,
-    /// Endpoint paths open to all for GET and HEAD, with nothing injected.
+    /// Endpoint paths open to all for GET and HEAD, with nothing injected: decoded, `/` and segments, without a
+    /// trailing slash.
     pub public: Vec<String>,
     /// Whether, and which, token travels on in `X_CARTA_TOKEN`.
     pub forward_token: TokenForwarding,
@@ -125,7 +126,7 @@ pub struct Cors {
 }
 
 /// What is added to upstream requests, in the order written.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Injection {
     /// Headers.
     pub headers: Vec<(HeaderName, Template)>,
@@ -138,7 +139,7 @@ pub struct Injection {
 }
 
 /// Basic authentication (RFC 7617).
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Basic {
     /// Before the colon; must not contain one.
     pub username: Template,
@@ -151,13 +152,21 @@ pub struct Basic {
 pub struct Template {
     /// The parts, in order.
     pub parts: Vec<TemplatePart>,
-    /// The text as written, with references unresolved: what a consent is for.
+    /// The text as written, with references unresolved: what a consent is for. Not for showing: a literal in it may
+    /// itself be the secret.
     pub written: Arc<str>,
 }
 
 impl std::fmt::Debug for Template {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Template({:?})", self.written)
+        f.write_str("Template(")?;
+        for part in &self.parts {
+            match part {
+                TemplatePart::Literal(_) => f.write_str("…")?,
+                TemplatePart::Variable(variable) => write!(f, "{variable:?}")?,
+            }
+        }
+        f.write_str(")")
     }
 }
 
@@ -185,30 +194,4 @@ pub enum Variable {
     Groups,
     /// `{claim:NAME}`: a claim of the token, where it is a text, number or boolean.
     Claim(Arc<str>),
-}
-
-/// An operation: a named set of requests with a level and a resource name of its own.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Operation {
-    /// Its name: one key of the resource name.
-    pub name: String,
-    /// The methods; empty: any. HEAD is judged as GET.
-    pub methods: Vec<http::Method>,
-    /// The path pattern below the service, by segment.
-    pub segments: Vec<Segment>,
-    /// What it needs; none: the service's level.
-    pub level: Option<Levels>,
-    /// The keys of its resource name.
-    pub resource: Vec<Segment>,
-}
-
-/// One segment of an operation's pattern, or one key of its resource name.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Segment {
-    /// Exactly this text (decoded). In a pattern it may hold `*` for any characters within the segment.
-    Text(String),
-    /// `{name}`: any one segment, remembered; in a resource name the segment remembered.
-    Capture(String),
-    /// `**`: any number of segments.
-    Rest,
 }
