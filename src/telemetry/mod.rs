@@ -1,1 +1,33 @@
 //! Logs, metrics and the access line: what an operator sees. No secret ever gets here.
+
+pub mod access;
+pub mod metrics;
+mod request_id;
+mod trace;
+
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+
+pub use request_id::RequestId;
+pub use trace::TraceParent;
+
+/// Starts logging to standard error: lines for people, or JSON objects, one a line.
+///
+/// `filter` is a `tracing` filter such as `info` or `carta_gateway=debug`; the target `access` has the access lines.
+/// A second call in one process changes nothing.
+///
+/// # Errors
+/// The parser's words for a filter that cannot be read.
+pub fn init(filter: &str, json: bool) -> Result<(), String> {
+    let filter = EnvFilter::try_new(filter).map_err(|fault| format!("log filter `{filter}`: {fault}"))?;
+    let registry = tracing_subscriber::registry().with(filter);
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    // A process has one subscriber; a test that starts several gateways keeps the first.
+    let _ = if json {
+        registry.with(lines.json().flatten_event(true).with_current_span(false)).try_init()
+    } else {
+        registry.with(lines).try_init()
+    };
+    Ok(())
+}
