@@ -10,10 +10,10 @@ use tokio::sync::watch;
 
 use crate::policy::UserId;
 
-pub use mutation::{Committed, DeclaredService, Mutation, NewUser};
+pub use mutation::{Committed, DeclaredService, Mutation, NewUser, Resealed, Sealed};
 pub use record::{
-    Actor, Changes, Consent, Contents, Grant, Group, HEADER_ISSUER, Item, Key, Link, Namespace, Origin, Password,
-    Revision, Secret, Service, SigningKey, User,
+    Actor, Audit, Changes, Consent, Contents, Grant, Group, HEADER_ISSUER, Item, Key, Link, Namespace, Origin,
+    Password, Revision, Secret, Service, SigningKey, User,
 };
 
 /// Why the store did not do what was asked.
@@ -76,8 +76,26 @@ pub trait Reader: Send + Sync {
     /// Every password's envelope, for re-sealing under another vault key.
     async fn passwords(&self) -> Result<Vec<(UserId, Password)>, StoreError>;
 
-    /// A value kept beside the data, such as the id of the vault key in use.
+    /// A value kept beside the data, such as the text that proves the vault key.
     async fn setting(&self, name: &str) -> Result<Option<String>, StoreError>;
+
+    /// The user of this name: for commands that have no snapshot.
+    async fn user_named(&self, name: &str) -> Result<Option<User>, StoreError>;
+
+    /// The group of this name.
+    async fn group_named(&self, name: &str) -> Result<Option<Group>, StoreError>;
+
+    /// The namespace of this name.
+    async fn namespace_named(&self, name: &str) -> Result<Option<Namespace>, StoreError>;
+
+    /// The service of this name in the namespace, absent ones of the file included.
+    async fn service_named(&self, namespace: &str, name: &str) -> Result<Option<Service>, StoreError>;
+
+    /// What is there now under the key.
+    async fn item(&self, key: Key) -> Result<Item, StoreError>;
+
+    /// Up to `limit` audit records after `seq`, in order.
+    async fn audit(&self, after: u64, limit: usize) -> Result<Vec<Audit>, StoreError>;
 }
 
 /// The whole contract of a store.

@@ -1,5 +1,7 @@
 //! The changes that can be made, each whole or not at all.
 
+use std::fmt;
+
 use jiff::Timestamp;
 
 use super::{Consent, Group, Link, Password, Revision, Secret, SigningKey, User};
@@ -35,9 +37,21 @@ pub struct DeclaredService {
 pub enum Mutation {
     /// Makes an account. `Exists` where the name, or the link, is taken.
     CreateUser(Box<NewUser>),
-    /// Replaces what is known of a user: everything but id, name and creation.
+    /// Replaces the profile of a user: e-mail, given and family name, organization. What decides about access (role,
+    /// administrator, disabled, the death of tokens) is left as it is, so that a login that read the account a moment
+    /// ago cannot undo what an administrator did since.
     UpdateUser(Box<User>),
-    /// Refuses or admits every credential of the user; disabling also kills the tokens issued so far.
+    /// Gives the user this role, and makes the user an administrator or no longer one.
+    SetStanding {
+        /// Whose.
+        user: UserId,
+        /// The one role.
+        role: String,
+        /// Whether the user may manage users and the platform.
+        administrator: bool,
+    },
+    /// Refuses or admits every credential of the user; disabling also kills the tokens issued so far. Changes nothing
+    /// where it is so already.
     DisableUser {
         /// Whose.
         user: UserId,
@@ -57,15 +71,16 @@ pub enum Mutation {
         /// Now.
         at: Timestamp,
     },
-    /// Lets one more issuer's subject prove the account.
+    /// Lets one more issuer's subject prove the account. `Exists` where another account has it.
     Link(Link),
-    /// Makes a group.
+    /// Makes a group. `Exists` where the name is taken.
     CreateGroup(Group),
     /// Adds the user to the group; adding again changes nothing.
     AddMember(GroupId, UserId),
     /// Takes the user from the group.
     RemoveMember(GroupId, UserId),
-    /// Gives, or replaces what the same subject has on the same pattern.
+    /// Gives, or replaces what the same subject has on the same pattern; the same once more changes nothing. `Missing`
+    /// for a user, group or resource that is not there.
     PutGrant {
         /// The row.
         grant: Grant,
@@ -77,6 +92,7 @@ pub enum Mutation {
     /// Takes away; nothing happens where there is nothing.
     RemoveGrant(Subject, Pattern),
     /// Moves the ownership of a namespace or service; the former owner keeps `keep` as a grant when it is not empty.
+    /// `Refused` for a service of the file.
     TransferOwner {
         /// What.
         resource: ResourceId,
@@ -105,16 +121,19 @@ pub enum Mutation {
         /// Its table.
         table: serde_json::Value,
     },
-    /// Gives a service of the API another name in its namespace; grants on it, and below it, move along.
+    /// Gives a service of the API another name in its namespace; grants on it, and below it, move along and replace
+    /// whatever was granted on the new name. `Exists` where the name is taken.
     RenameService {
         /// Which.
         id: ResourceId,
         /// The new name.
         to: String,
     },
-    /// Removes a service of the API with its consents and with the grants on it and below it.
+    /// Removes a service with its consents, with the grants on it and below it, and with the grants to the holders of
+    /// levels on it. `Refused` for one that the file declares now.
     RemoveService(ResourceId),
-    /// Removes an empty namespace with the grants on it and below it.
+    /// Removes an empty namespace with the grants on it and below it, and with the grants to the holders of levels on
+    /// it. `Refused` where it has services, those of the file that are absent included.
     RemoveNamespace(ResourceId),
     /// Makes the services of the file present under their kept ids, and every other of the file absent. `Missing` for
     /// an owner who is not there, `Refused` for a clash with a service of the API. Changes nothing, and raises no
@@ -122,11 +141,11 @@ pub enum Mutation {
     DeclareServices(Vec<DeclaredService>),
     /// Stores all of these, or none; a changed value keeps the consents.
     PutSecrets(Vec<Secret>),
-    /// Deletes a secret with its consents.
+    /// Deletes a secret with its consents. `Missing` where there is none.
     DeleteSecret(UserId, String),
-    /// Notes a consent; once more changes nothing.
+    /// Notes a consent; once more changes nothing. `Missing` where the secret or the service is gone.
     PutConsent(Consent),
-    /// Withdraws what was consented for this secret and service.
+    /// Withdraws what was consented for this secret and service; nothing happens where there is nothing.
     WithdrawConsent {
         /// Whose secret.
         user: UserId,
@@ -135,21 +154,45 @@ pub enum Mutation {
         /// For which service.
         service: ResourceId,
     },
-    /// Adds a key of the issuer.
+    /// Adds a key of the issuer. `Exists` where the `kid` is taken.
     PutSigningKey(SigningKey),
-    /// Refuses tokens of the key from then on.
+    /// Refuses tokens of the key from then on; of two such times the earlier holds.
     RetireSigningKey(String, Timestamp),
-    /// Replaces envelopes by others that open under another vault key, with the setting that names the key.
-    Reseal {
-        /// The secrets with their new envelopes; those changed meanwhile (`created` differs) are left alone.
-        secrets: Vec<Secret>,
-        /// The passwords with their new envelopes.
-        passwords: Vec<(UserId, Password)>,
-        /// The signing keys with their new envelopes.
-        keys: Vec<SigningKey>,
-    },
+    /// Replaces envelopes by others that open under another vault key. One that was changed since it was read is left
+    /// alone.
+    Reseal(Vec<Resealed>),
     /// Keeps a value beside the data.
     PutSetting(String, String),
+    /// Keeps a value beside the data unless one is kept under the name already: of two first runs only one is first.
+    InitSetting(String, String),
+}
+
+/// An envelope and the one that takes its place.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Resealed {
+    /// Whose envelope it is.
+    pub of: Sealed,
+    /// The envelope as it was read.
+    pub from: Vec<u8>,
+    /// The envelope to put there.
+    pub to: Vec<u8>,
+}
+
+impl fmt::Debug for Resealed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Resealed").field("of", &self.of).finish_non_exhaustive()
+    }
+}
+
+/// What an envelope belongs to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Sealed {
+    /// A user's secret, by lower-case name.
+    Secret(UserId, String),
+    /// A user's password.
+    Password(UserId),
+    /// A signing key, by `kid`.
+    SigningKey(String),
 }
 
 /// What a change left behind.

@@ -1,5 +1,6 @@
-//! What the store keeps, as the rest of the program sees it.
+//! What the store keeps, as the rest of the program sees it. Times are kept to the microsecond.
 
+use std::fmt;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -118,7 +119,7 @@ pub struct Grant {
 }
 
 /// A user's secret, sealed under the vault key.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Secret {
     /// Whose it is.
     pub user: UserId,
@@ -130,6 +131,17 @@ pub struct Secret {
     pub created: Timestamp,
     /// When it ends, if it does.
     pub expires: Option<Timestamp>,
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Secret")
+            .field("user", &self.user)
+            .field("name", &self.name)
+            .field("created", &self.created)
+            .field("expires", &self.expires)
+            .finish_non_exhaustive()
+    }
 }
 
 /// A user's word that one of their secrets may go to one service.
@@ -150,7 +162,7 @@ pub struct Consent {
 }
 
 /// A key of the built-in issuer.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct SigningKey {
     /// The `kid` of tokens and JWKS.
     pub kid: String,
@@ -164,13 +176,29 @@ pub struct SigningKey {
     pub retired: Option<Timestamp>,
 }
 
+impl fmt::Debug for SigningKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SigningKey")
+            .field("kid", &self.kid)
+            .field("created", &self.created)
+            .field("retired", &self.retired)
+            .finish_non_exhaustive()
+    }
+}
+
 /// What is needed to check a password: an SRP salt and verifier, sealed by `vault`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Password {
     /// The envelope of `vault`: opaque here.
     pub sealed: Vec<u8>,
     /// Whether the user must choose another at the next login.
     pub temporary: bool,
+}
+
+impl fmt::Debug for Password {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Password").field("temporary", &self.temporary).finish_non_exhaustive()
+    }
 }
 
 /// What one change of the store was about, by key. The reader looks up what is there now.
@@ -196,11 +224,11 @@ pub enum Key {
     SigningKey(String),
 }
 
-/// What is there now under a key that changed; `None` and the `Gone` variant mean that it was removed.
+/// What is there now under a key that changed. The large records are boxed: a population has a million small ones.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Item {
     /// The user and the groups that the user is in.
-    User(User, Vec<GroupId>),
+    User(Box<User>, Vec<GroupId>),
     /// The link.
     Link(Link),
     /// The group.
@@ -208,7 +236,7 @@ pub enum Item {
     /// The namespace.
     Namespace(Namespace),
     /// The service.
-    Service(Service),
+    Service(Box<Service>),
     /// The grant.
     Grant(Grant),
     /// The secret.
@@ -216,7 +244,7 @@ pub enum Item {
     /// The consent.
     Consent(Consent),
     /// The signing key.
-    SigningKey(SigningKey),
+    SigningKey(Box<SigningKey>),
     /// Nothing any more.
     Gone(Key),
 }
@@ -255,4 +283,31 @@ pub struct Actor {
     pub from: Arc<str>,
     /// The id of the request that made it.
     pub request_id: Option<Arc<str>>,
+}
+
+/// One line of the audit: a change that was made. It never holds a secret, a verifier or an envelope.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Audit {
+    /// Counts the records, without a gap.
+    pub seq: u64,
+    /// The revision that the change made.
+    pub revision: Revision,
+    /// When.
+    pub at: Timestamp,
+    /// The user who made it, where one is known.
+    pub user: Option<UserId>,
+    /// How the change came: as [`Actor::via`].
+    pub via: String,
+    /// From where: as [`Actor::from`].
+    pub from: String,
+    /// The request that made it.
+    pub request_id: Option<String>,
+    /// What was done, such as `grant.put`.
+    pub what: String,
+    /// To what, for people: `alice`, `materials/mp`.
+    pub target: String,
+    /// What was there before.
+    pub before: Option<serde_json::Value>,
+    /// What is there now.
+    pub after: Option<serde_json::Value>,
 }
