@@ -1,10 +1,16 @@
 //! Secrets at rest and in memory: envelopes under the vault key, and once more under a key of the process.
 
+mod associated;
+mod cipher;
+mod envelope;
+mod memory;
+
 use std::sync::Arc;
 
-use jiff::Timestamp;
-
 use crate::policy::UserId;
+
+pub use envelope::Vault;
+pub use memory::{Held, ProcessKey};
 
 /// What a sealed value belongs to: bound to it as associated data, so that an envelope moved elsewhere never opens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,24 +37,6 @@ pub enum VaultError {
     /// The operating system gave no random bytes, or the cipher failed.
     #[error("the cipher failed")]
     Cipher,
-}
-
-/// One secret as the snapshot holds it: sealed under the process's key.
-#[derive(Clone)]
-pub struct Held {
-    /// Nonce, ciphertext and tag.
-    #[allow(dead_code, reason = "read where it is opened")]
-    pub(crate) sealed: Arc<[u8]>,
-    /// When it ends, if it does.
-    pub expires: Option<Timestamp>,
-    /// When it was stored.
-    pub created: Timestamp,
-}
-
-impl std::fmt::Debug for Held {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Held").field("created", &self.created).field("expires", &self.expires).finish_non_exhaustive()
-    }
 }
 
 /// What a consent is looked up by.
