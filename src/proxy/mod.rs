@@ -1,3 +1,4 @@
 //! The walk of a request, and every step of it.
 
 pub mod error;
+pub mod target;
