@@ -1,0 +1,358 @@
+//! One connection: find out its protocol, let hyper serve it, and watch the clock over it.
+
+use std::convert::Infallible;
+use std::error::Error;
+use std::future::{Future, poll_fn};
+use std::io;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Poll, ready};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::{Request, Response};
+use http_body::Body;
+use hyper::body::Incoming;
+use hyper::rt::Executor;
+use hyper::server::conn::{http1, http2};
+use hyper::service::{Service, service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::time::{Instant, Sleep};
+
+use super::guard::{Activity, Answer, check};
+use super::roster::{Member, Stage};
+use super::wire::{Meter, Wire};
+use super::{Http, Peer};
+use crate::config::Limits;
+
+/// What a client of HTTP/2 says first (RFC 9113 §3.4).
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// How long a peer may take over our last words.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// How many times hyper may hold a head in its buffer; bounds what a connection may occupy, both ways.
+const BUFFER: usize = 64 * 1024;
+
+/// Serves the connection to its end. `http` is what TLS agreed on; without it the first bytes tell.
+pub(super) async fn serve<S, H, F, B>(
+    stream: S,
+    http: Option<Http>,
+    peer: Peer,
+    limits: &Rc<Limits>,
+    handler: &Rc<H>,
+    member: &Member,
+) where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    H: Fn(Request<Incoming>, Peer) -> F + 'static,
+    F: Future<Output = Response<B>> + 'static,
+    B: Body<Data = Bytes> + 'static,
+    B::Error: Into<Box<dyn Error + Send + Sync>>,
+{
+    let mut stream = stream;
+    let (http, front) = match http {
+        Some(http) => (http, Bytes::new()),
+        None => {
+            let mut front = BytesMut::new();
+            match tokio::time::timeout(limits.header_timeout, sniff(&mut stream, &mut front, member)).await {
+                Ok(Some(http)) => (http, front.freeze()),
+                Ok(None) => return,
+                // A connection opened in advance and never used has done nothing wrong.
+                Err(_elapsed) if front.is_empty() => return,
+                Err(_elapsed) => return say_timeout(&mut stream).await,
+            }
+        }
+    };
+    let meter = Arc::new(Meter::default());
+    let activity = Rc::new(Activity::default());
+    let io = TokioIo::new(Wire::new(stream, front, Arc::clone(&meter)));
+    let watch = Watch::new(http, limits, &activity, &meter);
+    let service = {
+        let (limits, handler, activity) = (Rc::clone(limits), Rc::clone(handler), Rc::clone(&activity));
+        service_fn(move |request: Request<Incoming>| {
+            let open = activity.begin();
+            let verdict = check(&request, &limits).map(|()| handler(request, peer));
+            async move {
+                Ok::<_, Infallible>(match verdict {
+                    Ok(answer) => Answer::handler(answer.await, open),
+                    Err(refusal) => Answer::refusal(&refusal, open),
+                })
+            }
+        })
+    };
+    match http {
+        Http::One => serve_one(io, service, peer, limits, watch, member).await,
+        Http::Two => serve_two(io, service, peer, limits, watch, member).await,
+    }
+}
+
+async fn serve_one<S, V, B>(
+    io: TokioIo<Wire<S>>,
+    service: V,
+    peer: Peer,
+    limits: &Limits,
+    watch: Watch<'_>,
+    member: &Member,
+) where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    V: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
+    B: Body + 'static,
+    B::Error: Into<Box<dyn Error + Send + Sync>>,
+{
+    let mut builder = http1::Builder::new();
+    // The watch keeps the time: hyper would set up a timer anew for every request.
+    builder.timer(TokioTimer::new()).header_read_timeout(None);
+    builder.max_header_size(limits.header_bytes).max_buf_size(limits.header_bytes.max(BUFFER));
+    if limits.headers > 100 {
+        // Up to 100 fit on hyper's stack; fewer are counted by `check`.
+        builder.max_headers(limits.headers);
+    }
+    let mut connection = builder.serve_connection(io, service).with_upgrades();
+    match watch.over(&mut connection, |connection| Pin::new(connection).graceful_shutdown(), member).await {
+        End::Done(Ok(())) => {}
+        End::Done(Err(error)) => tracing::debug!(peer = %peer.addr, %error, "connection ended early"),
+        End::HeadTooSlow => {
+            tracing::debug!(peer = %peer.addr, "the head of a request did not arrive in time");
+            if let Some(parts) = connection.into_parts() {
+                say_timeout(&mut parts.io.into_inner()).await;
+            }
+        }
+        End::Abandoned(why) => tracing::debug!(peer = %peer.addr, why, "connection closed"),
+    }
+}
+
+async fn serve_two<S, V, B>(
+    io: TokioIo<Wire<S>>,
+    service: V,
+    peer: Peer,
+    limits: &Limits,
+    watch: Watch<'_>,
+    member: &Member,
+) where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    V: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
+    V::Future: 'static,
+    B: Body<Data = Bytes> + 'static,
+    B::Error: Into<Box<dyn Error + Send + Sync>>,
+{
+    let mut builder = http2::Builder::new(OnThisThread);
+    builder
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(limits.h2_streams)
+        .max_header_list_size(u32::try_from(limits.header_bytes).unwrap_or(u32::MAX))
+        .keep_alive_interval(limits.keep_alive)
+        .keep_alive_timeout(Duration::from_secs(20));
+    let mut connection = builder.serve_connection(io, service);
+    match watch.over(&mut connection, |connection| Pin::new(connection).graceful_shutdown(), member).await {
+        End::Done(Ok(())) => {}
+        End::Done(Err(error)) => tracing::debug!(peer = %peer.addr, %error, "connection ended early"),
+        End::HeadTooSlow => tracing::debug!(peer = %peer.addr, "no request arrived in time"),
+        End::Abandoned(why) => tracing::debug!(peer = %peer.addr, why, "connection closed"),
+    }
+}
+
+/// Spawns hyper's HTTP/2 streams on the thread of their connection.
+#[derive(Clone, Copy, Debug)]
+struct OnThisThread;
+
+impl<F: Future + 'static> Executor<F> for OnThisThread {
+    fn execute(&self, future: F) {
+        tokio::task::spawn_local(async move {
+            future.await;
+        });
+    }
+}
+
+/// Reads until the bytes are the preface of HTTP/2, or cannot be. None: the connection is over.
+async fn sniff<S: AsyncRead + Unpin>(stream: &mut S, front: &mut BytesMut, member: &Member) -> Option<Http> {
+    loop {
+        let mut chunk = [0; 1024];
+        let mut chunk = ReadBuf::new(&mut chunk);
+        poll_fn(|cx| {
+            if member.stage() > Stage::Serve {
+                return Poll::Ready(None);
+            }
+            Poll::Ready(ready!(Pin::new(&mut *stream).poll_read(cx, &mut chunk)).ok())
+        })
+        .await?;
+        if chunk.filled().is_empty() {
+            return None;
+        }
+        front.extend_from_slice(chunk.filled());
+        let known = front.len().min(PREFACE.len());
+        if front.get(..known) != PREFACE.get(..known) {
+            return Some(Http::One);
+        }
+        if known == PREFACE.len() {
+            return Some(Http::Two);
+        }
+    }
+}
+
+/// Why the watch let go of a connection.
+enum End {
+    /// It came to its own end, or was upgraded.
+    Done(hyper::Result<()>),
+    /// A request's head stood half sent for too long.
+    HeadTooSlow,
+    /// Nothing more is to be expected of it.
+    Abandoned(&'static str),
+}
+
+/// The clock over a connection. One timer, set anew only when it fires or something nearer comes up, so that a request
+/// on a kept-alive connection costs one look at the clock.
+struct Watch<'a> {
+    http: Http,
+    limits: &'a Limits,
+    activity: Rc<Activity>,
+    meter: Arc<Meter>,
+    state: State,
+    deadline: Option<Instant>,
+    armed: Option<Instant>,
+    draining: bool,
+}
+
+/// What the connection is waiting for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// The first request.
+    Fresh,
+    /// Our own work.
+    Busy,
+    /// The peer to take bytes; so many had gone when it stopped.
+    Stalled { written: u64 },
+    /// The next request, of which nothing has come after so many calls and bytes.
+    Idle { calls: u64, read: u64 },
+    /// The rest of a head, after so many calls.
+    Head { calls: u64 },
+    /// The peer to hang up, after GOAWAY.
+    Leaving,
+}
+
+impl<'a> Watch<'a> {
+    fn new(http: Http, limits: &'a Limits, activity: &Rc<Activity>, meter: &Arc<Meter>) -> Self {
+        Self {
+            http,
+            limits,
+            activity: Rc::clone(activity),
+            meter: Arc::clone(meter),
+            state: State::Fresh,
+            deadline: None,
+            armed: None,
+            draining: false,
+        }
+    }
+
+    async fn over<C>(mut self, connection: &mut C, mut shut: impl FnMut(&mut C), member: &Member) -> End
+    where
+        C: Future<Output = hyper::Result<()>> + Unpin,
+    {
+        let mut sleep = pin!(tokio::time::sleep(self.limits.header_timeout));
+        self.deadline = Some(sleep.deadline());
+        poll_fn(|cx| {
+            match member.stage() {
+                Stage::Serve => {}
+                Stage::Drain if self.draining => {}
+                Stage::Drain => {
+                    self.draining = true;
+                    shut(connection);
+                }
+                Stage::Close => return Poll::Ready(End::Abandoned("the drain time is over")),
+            }
+            loop {
+                if let Poll::Ready(outcome) = Pin::new(&mut *connection).poll(cx) {
+                    return Poll::Ready(End::Done(outcome));
+                }
+                self.look();
+                if !self.expired(sleep.as_mut(), cx) {
+                    return Poll::Pending;
+                }
+                match self.state {
+                    State::Head { .. } | State::Fresh if self.http == Http::One && self.meter.read() > 0 => {
+                        return Poll::Ready(End::HeadTooSlow);
+                    }
+                    State::Fresh | State::Head { .. } | State::Idle { .. } => {
+                        shut(connection);
+                        self.state = State::Leaving;
+                        self.deadline = Some(Instant::now() + FAREWELL);
+                    }
+                    State::Stalled { .. } => return Poll::Ready(End::Abandoned("the peer takes no bytes")),
+                    State::Leaving => return Poll::Ready(End::Abandoned("the peer does not leave")),
+                    State::Busy => {}
+                }
+            }
+        })
+        .await
+    }
+
+    /// Finds out what the connection is waiting for now.
+    fn look(&mut self) {
+        let calls = self.activity.calls();
+        if self.activity.open() > 0 {
+            if self.meter.blocked() {
+                let written = self.meter.written();
+                self.enter(State::Stalled { written }, Some(self.limits.keep_alive));
+            } else {
+                self.enter(State::Busy, None);
+            }
+            return;
+        }
+        let read = self.meter.read();
+        match self.state {
+            State::Idle { calls: then, .. } | State::Head { calls: then } if then != calls => {
+                self.enter(State::Idle { calls, read }, Some(self.limits.keep_alive));
+            }
+            State::Busy | State::Stalled { .. } => {
+                self.enter(State::Idle { calls, read }, Some(self.limits.keep_alive));
+            }
+            State::Fresh if calls > 0 => self.enter(State::Idle { calls, read }, Some(self.limits.keep_alive)),
+            State::Idle { read: then, .. } if then != read && self.http == Http::One => {
+                self.enter(State::Head { calls }, Some(self.limits.header_timeout));
+            }
+            State::Fresh | State::Idle { .. } | State::Head { .. } | State::Leaving => {}
+        }
+    }
+
+    fn enter(&mut self, state: State, time: Option<Duration>) {
+        if self.state != state {
+            self.state = state;
+            self.deadline = time.map(|time| Instant::now() + time);
+        }
+    }
+
+    /// Whether the deadline has passed; sees to it that the task is woken when it does.
+    fn expired(&mut self, mut sleep: Pin<&mut Sleep>, cx: &mut std::task::Context<'_>) -> bool {
+        let Some(deadline) = self.deadline else { return false };
+        let armed = self.armed.is_some_and(|armed| armed <= deadline) && !sleep.is_elapsed();
+        if armed {
+            return false;
+        }
+        if sleep.is_elapsed() && Instant::now() >= deadline {
+            return true;
+        }
+        sleep.as_mut().reset(deadline);
+        self.armed = Some(deadline);
+        sleep.poll(cx).is_ready()
+    }
+}
+
+/// Tells the peer that it was too slow (RFC 9110 §15.5.9), if it listens at all.
+async fn say_timeout<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S) {
+    farewell(stream, b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n").await;
+}
+
+/// Writes last words and waits for the peer to read them: closing a socket with unread input would reset it, and the
+/// words with it.
+pub(super) async fn farewell<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S, words: &[u8]) {
+    let goodbye = async {
+        stream.write_all(words).await?;
+        stream.shutdown().await?;
+        let mut rest = [0; 1024];
+        while stream.read(&mut rest).await? > 0 {}
+        Ok::<_, io::Error>(())
+    };
+    // Best effort: a peer that is gone or stubborn has no claim to it.
+    let _outcome = tokio::time::timeout(FAREWELL, goodbye).await;
+}

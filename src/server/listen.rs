@@ -1,0 +1,206 @@
+//! Sockets: bind, accept, drain.
+
+use std::error::Error;
+use std::future::Future;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::Body;
+use hyper::body::Incoming;
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
+
+use super::roster::{Member, Roster, Stage};
+use super::tls::TlsReload;
+use super::{Http, Peer, connection};
+use crate::config::Limits;
+
+/// How many connections the kernel holds for us while we are busy.
+const BACKLOG: i32 = 4096;
+
+/// How long to wait after an accept that failed for want of descriptors or memory.
+const BACK_OFF: Duration = Duration::from_millis(100);
+
+/// How many callers over the limit are told so at a time; further ones are just closed.
+const TURNED_AWAY: usize = 32;
+
+/// Binds `addr` so that each worker may have a socket of its own there, between which the kernel spreads connections.
+///
+/// # Errors
+/// When the address is taken by another user or program, is not ours, or descriptors are out.
+pub fn bind(addr: SocketAddr) -> io::Result<std::net::TcpListener> {
+    let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&addr.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// The places for connections on a listener, shared by all its workers.
+#[derive(Clone, Debug)]
+pub struct Admission {
+    places: Arc<Semaphore>,
+    turned_away: Arc<Semaphore>,
+}
+
+impl Admission {
+    /// So many connections at once.
+    #[must_use]
+    pub fn new(connections: usize) -> Self {
+        Self {
+            places: Arc::new(Semaphore::new(connections.min(Semaphore::MAX_PERMITS))),
+            turned_away: Arc::new(Semaphore::new(TURNED_AWAY)),
+        }
+    }
+}
+
+/// What [`serve`] needs besides the socket and the handler.
+#[derive(Clone, Debug)]
+pub struct Serving {
+    /// TLS, where the listener has it.
+    pub tls: Option<Arc<TlsReload>>,
+    /// What callers may send.
+    pub limits: Limits,
+    /// The listener's places.
+    pub admission: Admission,
+    /// How long requests in flight may take once `stop` is cancelled.
+    pub drain: Duration,
+    /// Ends the serving.
+    pub stop: CancellationToken,
+}
+
+/// Accepts and serves connections on the current thread until `stop` is cancelled, then drains them, and returns when
+/// none is left or the drain time is over.
+///
+/// The handler's future is dropped when its caller disconnects or resets the stream.
+///
+/// # Errors
+/// When the socket cannot be handed to the runtime; nothing after that ends the serving.
+pub async fn serve<H, F, B>(listener: std::net::TcpListener, serving: Serving, handler: H) -> io::Result<()>
+where
+    H: Fn(Request<Incoming>, Peer) -> F + 'static,
+    F: Future<Output = Response<B>> + 'static,
+    B: Body<Data = Bytes> + 'static,
+    B::Error: Into<Box<dyn Error + Send + Sync>>,
+{
+    let listener = TcpListener::from_std(listener)?;
+    let Serving { tls, limits, admission, drain, stop } = serving;
+    let (limits, handler, roster) = (Rc::new(limits), Rc::new(handler), Roster::new());
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = stop.cancelled() => break,
+            accepted = listener.accept() => accepted,
+        };
+        let (stream, addr) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                if is_about_one_connection(&error) {
+                    continue;
+                }
+                tracing::warn!(%error, "cannot accept connections");
+                tokio::time::sleep(BACK_OFF).await;
+                continue;
+            }
+        };
+        let peer = Peer { addr: SocketAddr::new(unmapped(addr.ip()), addr.port()), tls: tls.is_some() };
+        let Ok(place) = Arc::clone(&admission.places).try_acquire_owned() else {
+            turn_away(stream, peer, &admission);
+            continue;
+        };
+        let (tls, limits, handler, roster) = (tls.clone(), Rc::clone(&limits), Rc::clone(&handler), Rc::clone(&roster));
+        tokio::task::spawn_local(async move {
+            let member = roster.enter().await;
+            converse(stream, tls, peer, &limits, &handler, &member).await;
+            drop((member, place));
+        });
+    }
+    drop(listener);
+    roster.advance(Stage::Drain);
+    if tokio::time::timeout(drain, roster.empty()).await.is_err() {
+        tracing::info!(?drain, "connections are closed with requests in flight");
+        roster.advance(Stage::Close);
+        roster.empty().await;
+    }
+    Ok(())
+}
+
+async fn converse<H, F, B>(
+    mut stream: TcpStream,
+    tls: Option<Arc<TlsReload>>,
+    peer: Peer,
+    limits: &Rc<Limits>,
+    handler: &Rc<H>,
+    member: &Member,
+) where
+    H: Fn(Request<Incoming>, Peer) -> F + 'static,
+    F: Future<Output = Response<B>> + 'static,
+    B: Body<Data = Bytes> + 'static,
+    B::Error: Into<Box<dyn Error + Send + Sync>>,
+{
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(peer = %peer.addr, %error, "connection lost before its first request");
+        return;
+    }
+    let Some(tls) = tls else {
+        return connection::serve(stream, None, peer, limits, handler, member).await;
+    };
+    let handshake = async {
+        // A handshake begins with 22 (RFC 8446 §5.1); a letter is a caller who took us for plain HTTP.
+        let mut first = [0];
+        if stream.peek(&mut first).await? == 1 && first.iter().all(u8::is_ascii_uppercase) {
+            connection::farewell(&mut stream, PLAIN).await;
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "plain HTTP on a TLS port"));
+        }
+        tls.accept(stream).await
+    };
+    match tokio::time::timeout(limits.handshake_timeout, handshake).await {
+        Ok(Ok(stream)) => {
+            let http = if stream.get_ref().1.alpn_protocol() == Some(b"h2") { Http::Two } else { Http::One };
+            connection::serve(stream, Some(http), peer, limits, handler, member).await;
+        }
+        Ok(Err(error)) => tracing::debug!(peer = %peer.addr, %error, "TLS handshake failed"),
+        Err(_elapsed) => tracing::debug!(peer = %peer.addr, "TLS handshake took too long"),
+    }
+}
+
+/// Tells a caller that all places are taken, as long as not too many are being told already.
+fn turn_away(mut stream: TcpStream, peer: Peer, admission: &Admission) {
+    tracing::debug!(peer = %peer.addr, "connection refused: all places are taken");
+    let Ok(telling) = Arc::clone(&admission.turned_away).try_acquire_owned() else { return };
+    if peer.tls {
+        return;
+    }
+    tokio::task::spawn_local(async move {
+        connection::farewell(&mut stream, FULL).await;
+        drop::<OwnedSemaphorePermit>(telling);
+    });
+}
+
+const PLAIN: &[u8] = b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-type: text/plain\r\n\
+    carta-gateway: malformed-request\r\ncontent-length: 34\r\n\r\nthis port speaks TLS\nuse https://\n";
+
+const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\nretry-after: 1\r\n\
+    carta-gateway: too-many-connections\r\ncontent-length: 0\r\n\r\n";
+
+/// Errors of accept(2) that speak of the connection, not of us.
+fn is_about_one_connection(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::Interrupted
+    )
+}
+
+/// An IPv4 caller of an IPv6 socket is an IPv4 caller.
+fn unmapped(ip: IpAddr) -> IpAddr {
+    ip.to_canonical()
+}
