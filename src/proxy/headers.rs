@@ -1,0 +1,675 @@
+//! A request's headers: what of the caller's never reaches the upstream, and what the gateway adds.
+//!
+//! All of the caller's is removed before anything of ours is added, so that nothing the caller sends, `Connection`
+//! least of all, can remove or double what the gateway sets.
+
+use std::borrow::Cow;
+use std::net::IpAddr;
+
+use http::header::{
+    AsHeaderName, CONNECTION, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, EXPECT, HOST, SET_COOKIE, TE, UPGRADE,
+    X_CONTENT_TYPE_OPTIONS,
+};
+use http::{HeaderMap, HeaderName, HeaderValue, Uri};
+use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
+use smallvec::SmallVec;
+
+use super::alias::{header_begins, same_header};
+use super::error::{Kind, Problem, X_REQUEST_ID};
+use super::target::Door;
+use crate::telemetry::{RequestId, TraceParent};
+
+const X_CARTA_USER: HeaderName = HeaderName::from_static("x-carta-user");
+const X_CARTA_EMAIL: HeaderName = HeaderName::from_static("x-carta-email");
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
+
+/// For one connection only (RFC 9110 §7.6.1), or an invitation to speak another protocol on it.
+pub(super) const HOP_BY_HOP: [&str; 9] = [
+    "connection",
+    "http2-settings",
+    "keep-alive",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "proxy-connection",
+    "te",
+    "transfer-encoding",
+    "upgrade",
+];
+
+/// What says who somebody is, or speaks to the gateway: never the caller's to say to an upstream.
+const IDENTITY: [&str; 6] = [
+    "authorization",
+    "x-forwarded-access-token",
+    "x-forwarded-email",
+    "x-forwarded-groups",
+    "x-forwarded-preferred-username",
+    "x-forwarded-user",
+];
+const IDENTITY_PREFIXES: [&str; 4] = ["carta-", "secret-", "x-auth-request-", "x-carta-"];
+
+/// What says where a request came from: only a trusted proxy's word counts.
+const FORWARDED: [&str; 5] = ["forwarded", "true-client-ip", "x-client-ip", "x-cluster-client-ip", "x-real-ip"];
+const FORWARDED_PREFIX: &str = "x-forwarded-";
+
+/// What makes some upstreams serve another path than the one that was judged.
+const PATH_OVERRIDES: [&str; 3] = ["x-original-uri", "x-original-url", "x-rewrite-url"];
+
+/// What makes some upstreams serve another method than the one that was judged.
+const METHOD_OVERRIDES: [&str; 3] = ["x-http-method", "x-http-method-override", "x-method-override"];
+
+/// What a value of the caller's identity may not hold as it is: see [`identity_value`].
+const NOT_IN_IDENTITY: AsciiSet = CONTROLS.add(b' ').add(b'%').add(b',').add(b'"').add(b';');
+
+/// How this request's headers are judged.
+#[derive(Clone, Copy, Debug)]
+pub struct Rules<'a> {
+    /// The canonical names of the headers that the service's injection sets.
+    pub injected: &'a [Box<str>],
+    /// The canonical name of the header by which a trusted proxy names the user.
+    pub identity_header: Option<&'a str>,
+    /// Whether the peer is a trusted proxy.
+    pub trusted_peer: bool,
+    /// Whether the service has operations, which read the method.
+    pub judges_method: bool,
+}
+
+/// What of the removed headers the walk needs to know.
+#[derive(Debug, Default)]
+pub struct Removed {
+    /// The names that `Connection` listed; they go from the trailers too.
+    pub named: Named,
+    /// The protocols that the caller wants to change to, without those that would only hide more requests.
+    pub upgrade: Option<HeaderValue>,
+    /// Whether the caller takes trailers.
+    pub trailers: bool,
+    /// Whether the caller waits for `100 Continue`.
+    pub expects_continue: bool,
+    forwarded: Forwarded,
+}
+
+/// Header names that `Connection` listed: seldom any.
+pub type Named = SmallVec<[HeaderName; 2]>;
+
+/// What the request said about where it came from, as far as it is believed.
+#[derive(Debug, Default)]
+struct Forwarded {
+    chain: Option<HeaderValue>,
+    proto: Option<HeaderValue>,
+    host: Option<HeaderValue>,
+    trace: Option<HeaderValue>,
+    trace_state: SmallVec<[HeaderValue; 1]>,
+}
+
+/// What the gateway adds to every request.
+#[derive(Debug)]
+pub struct Added<'a> {
+    /// The login name, where the call needs one.
+    pub user: Option<&'a str>,
+    /// The e-mail address, where one is known.
+    pub email: Option<&'a str>,
+    /// The request's id.
+    pub request_id: &'a RequestId,
+    /// The peer.
+    pub peer: IpAddr,
+    /// Whether the peer came by TLS.
+    pub tls: bool,
+    /// The `Host` of the base URL.
+    pub host: HeaderValue,
+}
+
+/// Removes from a request whatever must not travel on. `uri` is the request's own, for its authority.
+///
+/// # Errors
+/// 417 for an expectation other than `100-continue`.
+pub fn strip_request(headers: &mut HeaderMap, uri: &Uri, rules: &Rules<'_>) -> Result<Removed, Problem> {
+    let mut removed = Removed { trailers: lists(headers, TE, "trailers"), ..Removed::default() };
+    if let Some(expectation) = headers.get(EXPECT) {
+        if !expectation.as_bytes().eq_ignore_ascii_case(b"100-continue") || headers.get_all(EXPECT).iter().count() > 1 {
+            return Err(Problem::new(&Kind::EXPECTATION_FAILED, "no expectation but `100-continue` can be met"));
+        }
+        removed.expects_continue = true;
+    }
+    let wants_upgrade = read_connection(headers, &mut removed.named);
+    if wants_upgrade {
+        removed.upgrade = protocols(headers);
+    }
+    removed.forwarded = Forwarded::read(headers, uri, rules.trusted_peer);
+    let mut gone: SmallVec<[HeaderName; 12]> = SmallVec::new();
+    gone.extend(headers.keys().filter(|name| is_removed(name.as_str(), rules)).cloned());
+    for name in gone.iter().chain(&removed.named) {
+        headers.remove(name);
+    }
+    Ok(removed)
+}
+
+/// Adds what the gateway says to the upstream, injections aside. To be called after [`strip_request`]. Returns the
+/// trace that the call belongs to.
+pub fn add_to_request(headers: &mut HeaderMap, removed: &mut Removed, added: &Added<'_>) -> TraceParent {
+    let forwarded = std::mem::take(&mut removed.forwarded);
+    headers.insert(HOST, added.host.clone());
+    if let Some(user) = added.user {
+        headers.insert(X_CARTA_USER, identity_value(user));
+    }
+    if let Some(email) = added.email {
+        headers.insert(X_CARTA_EMAIL, identity_value(email));
+    }
+    headers.insert(X_REQUEST_ID, added.request_id.header());
+    let trace = TraceParent::follow(forwarded.trace.as_ref().map(HeaderValue::as_bytes));
+    headers.insert(TRACEPARENT, trace.header());
+    let follows = forwarded
+        .trace
+        .is_some_and(|inbound| inbound.as_bytes().windows(32).any(|digits| digits == trace.trace_id().as_bytes()));
+    if follows {
+        for state in forwarded.trace_state {
+            headers.append(TRACESTATE, state);
+        }
+    }
+    if let Ok(chain) = chain(forwarded.chain.as_ref(), added.peer) {
+        headers.insert(X_FORWARDED_FOR, chain);
+    }
+    let proto = forwarded.proto.unwrap_or_else(|| HeaderValue::from_static(if added.tls { "https" } else { "http" }));
+    headers.insert(X_FORWARDED_PROTO, proto);
+    if let Some(host) = forwarded.host {
+        headers.insert(X_FORWARDED_HOST, host);
+    }
+    if removed.trailers {
+        headers.insert(TE, HeaderValue::from_static("trailers"));
+    }
+    if let Some(protocols) = &removed.upgrade {
+        headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+        headers.insert(UPGRADE, protocols.clone());
+    }
+    trace
+}
+
+/// Removes from trailers what would not have been let through as a header: on the way to the upstream.
+pub fn strip_request_trailers(trailers: &mut HeaderMap, rules: &Rules<'_>, named: &Named) {
+    remove_where(trailers, |name| {
+        is_removed(name, rules)
+            || is_framing(name)
+            || name == "cookie"
+            || named.iter().any(|named| named.as_str() == name)
+    });
+}
+
+/// A name or an address as a header value. Visible ASCII stays; everything else, and `%` `,` `;` `"`, is percent-encoded
+/// UTF-8, so that a reader gets one unambiguous token whatever the name holds, and never a list, a parameter or a value
+/// whose blanks were trimmed away.
+#[must_use]
+pub fn identity_value(text: &str) -> HeaderValue {
+    let encoded: Cow<'_, str> = utf8_percent_encode(text, &NOT_IN_IDENTITY).into();
+    HeaderValue::from_str(&encoded).unwrap_or_else(|_| HeaderValue::from_static(""))
+}
+
+/// Whether an injection may set this header: no identity, forwarding, framing or hop-by-hop header, and no `Host`.
+/// `Authorization` is the usual place for an upstream's credential, and allowed.
+#[must_use]
+pub fn may_be_injected(name: &str) -> bool {
+    let ours = ["host", "x-request-id", "traceparent", "tracestate", "expect", "trailer", "cookie"];
+    name == "authorization"
+        || !(is_hop_by_hop(name)
+            || is_identity(name)
+            || is_forwarded(name)
+            || is_framing(name)
+            || any_same(name, &ours)
+            || any_same(name, &PATH_OVERRIDES)
+            || any_same(name, &METHOD_OVERRIDES))
+}
+
+fn is_removed(name: &str, rules: &Rules<'_>) -> bool {
+    // The first letter rules out most names at once.
+    let ours = match name.as_bytes().first() {
+        Some(b'a' | b'c' | b'h' | b'k' | b'p' | b's' | b'u') => {
+            name == "host" || is_hop_by_hop(name) || is_identity(name) || is_odd_framing(name)
+        }
+        Some(b't') => {
+            is_hop_by_hop(name)
+                || is_odd_framing(name)
+                || (is_forwarded(name) && !rules.trusted_peer)
+                || matches!(name, "traceparent" | "tracestate")
+        }
+        Some(b'f') => is_forwarded(name),
+        Some(b'x') => {
+            is_identity(name)
+                || same_header(name, "x-request-id")
+                || any_same(name, &PATH_OVERRIDES)
+                || (rules.judges_method && any_same(name, &METHOD_OVERRIDES))
+                || is_forwarded(name) && !(rules.trusted_peer && is_believed(name))
+        }
+        _ => false,
+    };
+    ours || rules.injected.iter().any(|injected| same_header(name, injected))
+        || rules.identity_header.is_some_and(|header| same_header(name, header))
+}
+
+fn is_hop_by_hop(name: &str) -> bool {
+    any_same(name, &HOP_BY_HOP)
+}
+
+fn is_identity(name: &str) -> bool {
+    IDENTITY_PREFIXES.iter().any(|prefix| header_begins(name, prefix)) || any_same(name, &IDENTITY)
+}
+
+fn is_forwarded(name: &str) -> bool {
+    header_begins(name, FORWARDED_PREFIX) || any_same(name, &FORWARDED)
+}
+
+/// Of a trusted proxy's words those that are passed on as they are: in the one right spelling, and not the three that
+/// are extended.
+fn is_believed(name: &str) -> bool {
+    name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+        && !matches!(name, "x-forwarded-for" | "x-forwarded-proto" | "x-forwarded-host")
+}
+
+pub(super) fn is_framing(name: &str) -> bool {
+    any_same(
+        name,
+        &[
+            "content-length",
+            "content-encoding",
+            "content-type",
+            "content-range",
+            "host",
+            "trailer",
+            "transfer-encoding",
+        ],
+    )
+}
+
+/// `Content_Length` and the like: framing in a spelling that only a careless reader takes for it.
+fn is_odd_framing(name: &str) -> bool {
+    is_framing(name) && name.bytes().any(|byte| !byte.is_ascii_alphanumeric() && byte != b'-')
+}
+
+fn any_same(name: &str, canonical: &[&str]) -> bool {
+    canonical.iter().any(|canonical| same_header(name, canonical))
+}
+
+pub(super) fn remove_where(headers: &mut HeaderMap, is_gone: impl Fn(&str) -> bool) {
+    let gone: SmallVec<[HeaderName; 8]> = headers.keys().filter(|name| is_gone(name.as_str())).cloned().collect();
+    for name in &gone {
+        headers.remove(name);
+    }
+}
+
+/// Reads what `Connection` lists into `named`; whether `upgrade` is among it.
+pub(super) fn read_connection(headers: &HeaderMap, named: &mut Named) -> bool {
+    let mut upgrade = false;
+    for option in members(headers, CONNECTION) {
+        if option.eq_ignore_ascii_case(b"upgrade") {
+            upgrade = true;
+        } else if let Ok(name) = HeaderName::from_bytes(option)
+            && !HOP_BY_HOP.contains(&name.as_str())
+            && name != "close"
+        {
+            named.push(name);
+        }
+    }
+    upgrade
+}
+
+/// The members of a header that is a list of tokens, over all its lines.
+fn members<'a>(headers: &'a HeaderMap, name: impl AsHeaderName) -> impl Iterator<Item = &'a [u8]> {
+    let lines = headers.get_all(name).into_iter();
+    lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b',')).map(<[u8]>::trim_ascii).filter(|m| !m.is_empty())
+}
+
+fn lists(headers: &HeaderMap, name: impl AsHeaderName, wanted: &str) -> bool {
+    members(headers, name).any(|member| {
+        let token = member.split(|byte| *byte == b';').next().unwrap_or_default();
+        token.trim_ascii().eq_ignore_ascii_case(wanted.as_bytes())
+    })
+}
+
+/// The protocols of `Upgrade` that may be asked for. HTTP itself may not: requests inside such a connection would be
+/// seen by nobody. TLS may not either.
+fn protocols(headers: &HeaderMap) -> Option<HeaderValue> {
+    let mut kept: Vec<u8> = Vec::new();
+    for protocol in members(headers, UPGRADE) {
+        let name = protocol.split(|byte| *byte == b'/').next().unwrap_or_default();
+        if [&b"h2c"[..], b"h2", b"http", b"tls"].iter().any(|hidden| name.eq_ignore_ascii_case(hidden)) {
+            continue;
+        }
+        if !kept.is_empty() {
+            kept.extend_from_slice(b", ");
+        }
+        kept.extend_from_slice(protocol);
+    }
+    if kept.is_empty() { None } else { HeaderValue::from_bytes(&kept).ok() }
+}
+
+impl Forwarded {
+    fn read(headers: &HeaderMap, uri: &Uri, trusted: bool) -> Self {
+        let one = |name: HeaderName| {
+            let mut lines = headers.get_all(name).into_iter();
+            lines.next().filter(|_| lines.next().is_none()).cloned()
+        };
+        let own_host = || {
+            let authority = uri.authority().and_then(|authority| HeaderValue::from_str(authority.as_str()).ok());
+            authority.or_else(|| headers.get(HOST).cloned())
+        };
+        let trace = one(TRACEPARENT);
+        let trace_state = headers.get_all(TRACESTATE).into_iter().cloned().collect();
+        if !trusted {
+            return Self { chain: None, proto: None, host: own_host(), trace, trace_state };
+        }
+        let mut lines = headers.get_all(X_FORWARDED_FOR).into_iter();
+        let chain = match (lines.next(), lines.next()) {
+            (Some(only), None) => Some(only.clone()),
+            (Some(_), Some(_)) => joined(headers.get_all(X_FORWARDED_FOR).into_iter()),
+            (None, _) => None,
+        };
+        let proto = one(X_FORWARDED_PROTO).filter(|proto| matches!(proto.as_bytes(), b"http" | b"https"));
+        let host = one(X_FORWARDED_HOST).filter(|host| !host.is_empty() && !host.as_bytes().contains(&b','));
+        Self { chain, proto, host: host.or_else(own_host), trace, trace_state }
+    }
+}
+
+fn joined<'a>(lines: impl Iterator<Item = &'a HeaderValue>) -> Option<HeaderValue> {
+    let lines: Vec<_> = lines.map(HeaderValue::as_bytes).collect();
+    HeaderValue::from_bytes(&lines.join(&b", "[..])).ok()
+}
+
+fn chain(before: Option<&HeaderValue>, peer: IpAddr) -> Result<HeaderValue, http::header::InvalidHeaderValue> {
+    match before.filter(|before| !before.is_empty()) {
+        None => HeaderValue::from_str(&peer.to_string()),
+        Some(before) => {
+            let mut chain = before.as_bytes().to_vec();
+            chain.extend_from_slice(b", ");
+            chain.extend_from_slice(peer.to_string().as_bytes());
+            HeaderValue::from_bytes(&chain)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RULES: Rules<'_> = Rules { injected: &[], identity_header: None, trusted_peer: false, judges_method: false };
+    const PEER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
+
+    fn map(lines: &[(&str, &str)]) -> HeaderMap {
+        let line = |(name, value): &(&str, &str)| {
+            (HeaderName::from_bytes(name.as_bytes()).unwrap(), HeaderValue::from_bytes(value.as_bytes()).unwrap())
+        };
+        lines.iter().map(line).collect()
+    }
+
+    fn stripped(lines: &[(&str, &str)], rules: &Rules<'_>) -> HeaderMap {
+        let mut headers = map(lines);
+        strip_request(&mut headers, &Uri::from_static("/"), rules).unwrap();
+        headers
+    }
+
+    fn passed(lines: &[(&str, &str)], rules: &Rules<'_>) -> HeaderMap {
+        let mut headers = map(lines);
+        let mut removed = strip_request(&mut headers, &Uri::from_static("/"), rules).unwrap();
+        let added = Added {
+            user: Some("alice"),
+            email: Some("alice@example.org"),
+            request_id: &RequestId::mint(),
+            peer: PEER,
+            tls: true,
+            host: HeaderValue::from_static("upstream:81"),
+        };
+        add_to_request(&mut headers, &mut removed, &added);
+        headers
+    }
+
+    #[test]
+    fn an_identity_header_is_removed_in_every_spelling() {
+        for name in [
+            "Authorization",
+            "X-Carta-User",
+            "x_carta_user",
+            "X.Carta.User",
+            "X_CARTA_TOKEN",
+            "x-carta-anything",
+            "secret-mp-api-key",
+            "Secret_Key",
+            "X-Forwarded-User",
+            "x_forwarded_email",
+            "X-Forwarded.Groups",
+            "X-Forwarded-Access-Token",
+            "X-Forwarded-Preferred-Username",
+            "X-Auth-Request-User",
+            "x_auth_request_email",
+            "Proxy-Authorization",
+            "Carta-Min-Revision",
+            "x_request_id",
+        ] {
+            for trusted_peer in [false, true] {
+                let rules = Rules { trusted_peer, ..RULES };
+                assert!(stripped(&[(name, "evil"), (name, "twice")], &rules).is_empty(), "{name}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_header_of_the_trusted_proxy_and_what_is_injected_are_removed_in_every_spelling() {
+        let injected = ["x-api-key".into(), "authorization".into()];
+        let rules =
+            Rules { injected: &injected, identity_header: Some("x-user"), trusted_peer: true, judges_method: false };
+        for name in ["X-User", "x_user", "x.user", "X-API-Key", "x_api_key", "X.Api_Key"] {
+            assert!(stripped(&[(name, "evil")], &rules).is_empty(), "{name}");
+        }
+        assert_eq!(stripped(&[("x-users", "a"), ("api-key", "b")], &rules).len(), 2);
+    }
+
+    #[test]
+    fn hop_by_hop_headers_and_those_that_connection_names_are_removed() {
+        let headers = stripped(
+            &[
+                ("connection", "close, X-Hop , keep-alive"),
+                ("connection", "accept"),
+                ("keep-alive", "timeout=5"),
+                ("proxy-connection", "keep-alive"),
+                ("te", "gzip"),
+                ("transfer-encoding", "chunked"),
+                ("transfer_encoding", "chunked"),
+                ("content_length", "5"),
+                ("upgrade", "h2c"),
+                ("http2-settings", "AAMAAABkAAQAAP__"),
+                ("x-hop", "1"),
+                ("accept", "*/*"),
+                ("content-length", "3"),
+                ("trailer", "x-sum"),
+                ("cookie", "a=b"),
+            ],
+            &RULES,
+        );
+        let mut names: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
+        names.sort_unstable();
+        assert_eq!(names, ["content-length", "cookie", "trailer"]);
+    }
+
+    #[test]
+    fn connection_removes_nothing_that_the_gateway_sets() {
+        let headers = passed(
+            &[
+                ("connection", "x-carta-user, x-carta-email, host, x-request-id, traceparent, x-forwarded-for"),
+                ("x-carta-user", "evil"),
+            ],
+            &RULES,
+        );
+        assert_eq!(headers["x-carta-user"], "alice");
+        assert_eq!(headers["x-carta-email"], "alice@example.org");
+        assert_eq!(headers["host"], "upstream:81");
+        assert_eq!(headers["x-forwarded-for"], "192.0.2.1");
+        assert!(headers.contains_key("x-request-id") && headers.contains_key("traceparent"));
+        assert!(headers.keys().all(|name| headers.get_all(name).iter().count() == 1));
+    }
+
+    #[test]
+    fn forwarding_headers_of_a_stranger_are_replaced() {
+        let headers = passed(
+            &[
+                ("host", "gw.example.org"),
+                ("x-forwarded-for", "10.0.0.1"),
+                ("x_forwarded_for", "10.0.0.2"),
+                ("x-forwarded-proto", "http"),
+                ("x-forwarded-host", "evil"),
+                ("x-forwarded-port", "1"),
+                ("forwarded", "for=10.0.0.1"),
+                ("x-real-ip", "10.0.0.1"),
+            ],
+            &RULES,
+        );
+        assert_eq!(headers["x-forwarded-for"], "192.0.2.1");
+        assert_eq!(headers["x-forwarded-proto"], "https");
+        assert_eq!(headers["x-forwarded-host"], "gw.example.org");
+        for name in ["x_forwarded_for", "x-forwarded-port", "forwarded", "x-real-ip"] {
+            assert!(!headers.contains_key(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn forwarding_headers_of_a_trusted_proxy_are_extended() {
+        let rules = Rules { trusted_peer: true, ..RULES };
+        let headers = passed(
+            &[
+                ("host", "inner"),
+                ("x-forwarded-for", "10.0.0.1"),
+                ("x-forwarded-for", "10.0.0.2"),
+                ("x_forwarded_for", "6.6.6.6"),
+                ("x-forwarded-proto", "http"),
+                ("x-forwarded-host", "gw.example.org"),
+                ("x-forwarded-port", "8443"),
+            ],
+            &rules,
+        );
+        assert_eq!(headers["x-forwarded-for"], "10.0.0.1, 10.0.0.2, 192.0.2.1");
+        assert_eq!(headers["x-forwarded-proto"], "http");
+        assert_eq!(headers["x-forwarded-host"], "gw.example.org");
+        assert_eq!(headers["x-forwarded-port"], "8443");
+        assert!(!headers.contains_key("x_forwarded_for"));
+    }
+
+    #[test]
+    fn a_trusted_proxy_that_says_two_things_is_not_believed() {
+        let rules = Rules { trusted_peer: true, ..RULES };
+        let lines = [
+            ("host", "inner"),
+            ("x-forwarded-proto", "http"),
+            ("x-forwarded-proto", "http"),
+            ("x-forwarded-host", "a, b"),
+        ];
+        let headers = passed(&lines, &rules);
+        assert_eq!(headers["x-forwarded-proto"], "https");
+        assert_eq!(headers["x-forwarded-host"], "inner");
+    }
+
+    #[test]
+    fn what_overrides_path_or_method_does_not_pass() {
+        assert!(stripped(&[("x-original-url", "/admin"), ("X_Rewrite_Url", "/admin")], &RULES).is_empty());
+        assert_eq!(stripped(&[("x-http-method-override", "DELETE")], &RULES).len(), 1);
+        let rules = Rules { judges_method: true, ..RULES };
+        assert!(stripped(&[("x-http-method-override", "DELETE"), ("x_http_method", "PUT")], &rules).is_empty());
+    }
+
+    #[test]
+    fn a_trace_goes_on_with_its_state_and_a_broken_one_starts_anew_without() {
+        let trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        let headers = passed(&[("traceparent", trace), ("tracestate", "a=1")], &RULES);
+        assert!(headers["traceparent"].to_str().unwrap().starts_with("00-4bf92f3577b34da6a3ce929d0e0e4736-"));
+        assert_eq!(headers["tracestate"], "a=1");
+        for lines in [
+            &[("traceparent", "x"), ("tracestate", "a=1")][..],
+            &[("traceparent", trace), ("traceparent", trace), ("tracestate", "a")],
+        ] {
+            let headers = passed(lines, &RULES);
+            assert!(!headers["traceparent"].to_str().unwrap().contains("4bf92f"));
+            assert!(!headers.contains_key("tracestate"));
+        }
+    }
+
+    #[test]
+    fn only_protocols_that_hide_no_requests_are_asked_for() {
+        let asked =
+            |lines: &[(&str, &str)]| passed(lines, &RULES).get("upgrade").map(|v| v.to_str().unwrap().to_owned());
+        assert_eq!(asked(&[("connection", "Upgrade"), ("upgrade", "websocket")]).as_deref(), Some("websocket"));
+        assert_eq!(
+            asked(&[("connection", "Upgrade"), ("upgrade", "h2c, websocket, HTTP/2.0, TLS/1.2")]).as_deref(),
+            Some("websocket")
+        );
+        assert_eq!(asked(&[("connection", "Upgrade, HTTP2-Settings"), ("upgrade", "h2c")]), None);
+        assert_eq!(asked(&[("upgrade", "websocket")]), None);
+    }
+
+    #[test]
+    fn trailers_are_asked_for_where_the_caller_takes_them() {
+        assert_eq!(passed(&[("te", "gzip;q=0.5, trailers")], &RULES)["te"], "trailers");
+        assert!(!passed(&[("te", "gzip")], &RULES).contains_key("te"));
+    }
+
+    #[test]
+    fn trailers_cannot_carry_what_headers_cannot() {
+        let mut trailers = map(&[
+            ("x-carta-user", "evil"),
+            ("authorization", "x"),
+            ("content-length", "1"),
+            ("transfer-encoding", "chunked"),
+            ("x-hop", "1"),
+            ("cookie", "a"),
+            ("x-sum", "1"),
+        ]);
+        strip_request_trailers(&mut trailers, &RULES, &Named::from_iter([HeaderName::from_static("x-hop")]));
+        assert_eq!(trailers.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["x-sum"]);
+    }
+
+    #[test]
+    fn an_expectation_that_cannot_be_met_is_refused() {
+        for lines in [&[("expect", "200-ok")][..], &[("expect", "100-continue"), ("expect", "100-continue")]] {
+            let problem = strip_request(&mut map(lines), &Uri::from_static("/"), &RULES).unwrap_err();
+            assert_eq!(problem.kind(), &Kind::EXPECTATION_FAILED);
+        }
+        let mut headers = map(&[("expect", "100-Continue")]);
+        assert!(strip_request(&mut headers, &Uri::from_static("/"), &RULES).unwrap().expects_continue);
+    }
+
+    #[test]
+    fn a_name_that_is_no_header_text_is_percent_encoded() {
+        for (name, value) in [
+            ("alice@example.org", "alice@example.org"),
+            ("Zoë", "Zo%C3%AB"),
+            (" alice ", "%20alice%20"),
+            ("a,b", "a%2Cb"),
+            ("a\r\nX-Carta-User: b", "a%0D%0AX-Carta-User:%20b"),
+            ("100%", "100%25"),
+        ] {
+            assert_eq!(identity_value(name), value, "{name:?}");
+        }
+    }
+
+    #[test]
+    fn an_injection_may_set_no_identity_forwarding_framing_or_hop_by_hop_header() {
+        for name in [
+            "host",
+            "x-carta-user",
+            "x_carta_token",
+            "x-forwarded-for",
+            "forwarded",
+            "content-length",
+            "transfer-encoding",
+            "connection",
+            "te",
+            "upgrade",
+            "x-request-id",
+            "traceparent",
+            "cookie",
+            "secret-a",
+            "x-real-ip",
+            "trailer",
+        ] {
+            assert!(!may_be_injected(name), "{name}");
+        }
+        for name in ["authorization", "x-api-key", "apikey", "x-requested-by", "accept"] {
+            assert!(may_be_injected(name), "{name}");
+        }
+    }
+}
