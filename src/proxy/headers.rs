@@ -6,17 +6,13 @@
 use std::borrow::Cow;
 use std::net::IpAddr;
 
-use http::header::{
-    AsHeaderName, CONNECTION, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, EXPECT, HOST, SET_COOKIE, TE, UPGRADE,
-    X_CONTENT_TYPE_OPTIONS,
-};
+use http::header::{AsHeaderName, CONNECTION, EXPECT, HOST, TE, UPGRADE};
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use smallvec::SmallVec;
 
 use super::alias::{header_begins, same_header};
 use super::error::{Kind, Problem, X_REQUEST_ID};
-use super::target::Door;
 use crate::telemetry::{RequestId, TraceParent};
 
 const X_CARTA_USER: HeaderName = HeaderName::from_static("x-carta-user");
@@ -313,7 +309,7 @@ pub(super) fn read_connection(headers: &HeaderMap, named: &mut Named) -> bool {
 }
 
 /// The members of a header that is a list of tokens, over all its lines.
-fn members<'a>(headers: &'a HeaderMap, name: impl AsHeaderName) -> impl Iterator<Item = &'a [u8]> {
+fn members(headers: &HeaderMap, name: impl AsHeaderName) -> impl Iterator<Item = &[u8]> {
     let lines = headers.get_all(name).into_iter();
     lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b',')).map(<[u8]>::trim_ascii).filter(|m| !m.is_empty())
 }
