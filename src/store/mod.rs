@@ -4,6 +4,7 @@
 
 mod mutation;
 mod record;
+pub mod sqlite;
 
 use async_trait::async_trait;
 use tokio::sync::watch;
@@ -17,7 +18,7 @@ pub use record::{
 };
 
 /// Why the store did not do what was asked.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
     /// What should be new is there already: `user`, `group`, `namespace`, `service`, `link`.
     #[error("{what} `{name}` exists already")]

@@ -1,0 +1,103 @@
+//! Grants: given, taken, moved and removed with what they are on.
+
+use jiff::Timestamp;
+use rusqlite::Connection;
+
+use super::{Outcome, group, missing, user, write};
+use crate::policy::{Pattern, ResourceId, Subject, UserId};
+use crate::store::sqlite::code::{micros, pattern_text};
+use crate::store::sqlite::{audit, read};
+use crate::store::{Grant, Key, StoreError};
+
+pub(super) fn put(
+    connection: &Connection,
+    row: crate::policy::Grant,
+    by: Option<UserId>,
+    at: Timestamp,
+) -> Result<Outcome, StoreError> {
+    subject_is_there(connection, &row.subject)?;
+    let grant = Grant { row, by, at };
+    let before = of(connection, &grant.row.subject, &grant.row.pattern)?;
+    let held = |grant: &Grant| (grant.row.levels, grant.row.expires.map(micros));
+    if before.as_ref().map(held) == Some(held(&grant)) {
+        return Ok(Outcome::unchanged());
+    }
+    write_grant(connection, &grant)?;
+    Ok(Outcome::changed("grant.put", grant.row.pattern.to_string())
+        .before(before.as_ref().map(audit::grant))
+        .after(audit::grant(&grant))
+        .touching([key(&grant)]))
+}
+
+pub(super) fn remove(connection: &Connection, subject: Subject, pattern: Pattern) -> Result<Outcome, StoreError> {
+    let Some(before) = of(connection, &subject, &pattern)? else { return Ok(Outcome::unchanged()) };
+    delete(connection, &before)?;
+    Ok(Outcome::changed("grant.remove", pattern.to_string()).before(audit::grant(&before)).touching([key(&before)]))
+}
+
+/// Gives the grant, or replaces what the subject has on the pattern.
+pub(super) fn write_grant(connection: &Connection, grant: &Grant) -> Result<(), StoreError> {
+    let statement = "INSERT OR REPLACE INTO grants (subject, pattern, levels, expires, given_by, given_at) \
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+    let row = (
+        grant.row.subject.to_string(),
+        pattern_text(&grant.row.pattern),
+        grant.row.levels.bits(),
+        grant.row.expires.map(micros),
+        grant.by.map(|id| *id.0.as_bytes()),
+        micros(grant.at),
+    );
+    write(connection, statement, row).map(|_| ())
+}
+
+/// Takes away every grant on the name and below it.
+pub(super) fn take_below(connection: &Connection, name: &Pattern) -> Result<Vec<Grant>, StoreError> {
+    let from = pattern_text(name);
+    // All that begins with `ns.svc.` is from there up to `ns.svc/`, the character after the full stop.
+    let to = format!("{}/", from.strip_suffix('.').unwrap_or(&from));
+    let taken = read::all(connection, "WHERE pattern >= ?1 AND pattern < ?2", (&from, &to))?;
+    write(connection, "DELETE FROM grants WHERE pattern >= ?1 AND pattern < ?2", (&from, &to))?;
+    Ok(taken)
+}
+
+/// Takes away every grant to the holders of levels on the resource.
+pub(super) fn take_of_holders(connection: &Connection, resource: ResourceId) -> Result<Vec<Grant>, StoreError> {
+    // Up to the character after the colon: all subjects that begin with `holders:`.
+    let mut taken: Vec<Grant> = read::all(connection, "WHERE subject >= 'holders:' AND subject < 'holders;'", [])?;
+    taken.retain(|grant| matches!(&grant.row.subject, Subject::Holders(_, of) if *of == resource));
+    taken.iter().try_for_each(|grant| delete(connection, grant))?;
+    Ok(taken)
+}
+
+/// The key of the grant.
+pub(super) fn key(grant: &Grant) -> Key {
+    Key::Grant(grant.row.subject.clone(), grant.row.pattern.clone())
+}
+
+fn of(connection: &Connection, subject: &Subject, pattern: &Pattern) -> Result<Option<Grant>, StoreError> {
+    let condition = "WHERE subject = ?1 AND pattern = ?2";
+    read::one(connection, condition, (subject.to_string(), pattern_text(pattern)))
+}
+
+fn delete(connection: &Connection, grant: &Grant) -> Result<(), StoreError> {
+    let statement = "DELETE FROM grants WHERE subject = ?1 AND pattern = ?2";
+    write(connection, statement, (grant.row.subject.to_string(), pattern_text(&grant.row.pattern))).map(|_| ())
+}
+
+fn subject_is_there(connection: &Connection, subject: &Subject) -> Result<(), StoreError> {
+    match subject {
+        Subject::User(id) => user(connection, *id).map(|_| ()),
+        Subject::Group(id) => group(connection, *id).map(|_| ()),
+        Subject::Holders(_, id) => {
+            let known = "SELECT 1 FROM namespaces WHERE id = ?1 UNION ALL SELECT 1 FROM services WHERE id = ?1";
+            if read::any(connection, known, [id.0.as_bytes()])? { Ok(()) } else { Err(missing("resource", id)) }
+        }
+        Subject::Role(_) | Subject::Everyone => Ok(()),
+    }?;
+    // What does not read back would be damage on the next start.
+    if subject.to_string().parse().as_ref() == Ok(subject) {
+        Ok(())
+    } else {
+        Err(StoreError::Refused(format!("`{subject}` is nobody")))
+    }
+}

@@ -1,0 +1,123 @@
+//! Each change, within the transaction that the writer opened.
+
+mod declare;
+mod grants;
+mod groups;
+mod keys;
+mod secrets;
+mod services;
+mod users;
+
+use rusqlite::{Connection, Params};
+use serde_json::Value;
+
+use super::audit::Entry;
+use super::failure::failure;
+use super::read;
+use crate::policy::{GroupId, ResourceId, UserId};
+use crate::store::{Group, Key, Mutation, StoreError, User};
+
+/// What a change did.
+#[derive(Default)]
+pub(super) struct Outcome {
+    /// The keys under which something is different now.
+    pub(super) touched: Vec<Key>,
+    /// The audit's record; none: nothing changed, and no revision is made.
+    pub(super) entry: Option<Entry>,
+    /// The id of what was made, or found as it should be.
+    pub(super) id: Option<ResourceId>,
+}
+
+impl Outcome {
+    /// Nothing was different before.
+    fn unchanged() -> Self {
+        Self::default()
+    }
+
+    /// Something is different now.
+    fn changed(what: &'static str, target: impl Into<String>) -> Self {
+        let entry = Entry { what, target: target.into(), before: None, after: None };
+        Self { entry: Some(entry), ..Self::default() }
+    }
+
+    fn touching(mut self, keys: impl IntoIterator<Item = Key>) -> Self {
+        self.touched.extend(keys);
+        self
+    }
+
+    fn before(mut self, value: impl Into<Option<Value>>) -> Self {
+        if let Some(entry) = &mut self.entry {
+            entry.before = value.into();
+        }
+        self
+    }
+
+    fn after(mut self, value: impl Into<Option<Value>>) -> Self {
+        if let Some(entry) = &mut self.entry {
+            entry.after = value.into();
+        }
+        self
+    }
+
+    fn with_id(mut self, id: ResourceId) -> Self {
+        self.id = Some(id);
+        self
+    }
+}
+
+/// Makes the change. After an error the caller rolls back to where it was.
+pub(super) fn apply(connection: &Connection, mutation: Mutation) -> Result<Outcome, StoreError> {
+    use Mutation as M;
+    match mutation {
+        M::CreateUser(new) => users::create(connection, *new),
+        M::UpdateUser(user) => users::update(connection, *user),
+        M::SetStanding { user, role, administrator } => users::set_standing(connection, user, role, administrator),
+        M::DisableUser { user, disabled, at } => users::disable(connection, user, disabled, at),
+        M::SetPassword { user, password, by_self, at } => users::set_password(connection, user, &password, by_self, at),
+        M::Link(link) => users::link(connection, link),
+        M::CreateGroup(group) => groups::create(connection, group),
+        M::AddMember(group, user) => groups::add(connection, group, user),
+        M::RemoveMember(group, user) => groups::remove(connection, group, user),
+        M::PutGrant { grant, by, at } => grants::put(connection, grant, by, at),
+        M::RemoveGrant(subject, pattern) => grants::remove(connection, subject, pattern),
+        M::TransferOwner { resource, to, keep, at } => services::transfer(connection, resource, to, keep, at),
+        M::ReserveNamespace { name, owner } => services::reserve(connection, name, owner),
+        M::PutService { namespace, name, owner, table } => services::put(connection, &namespace, name, owner, table),
+        M::RenameService { id, to } => services::rename(connection, id, to),
+        M::RemoveService(id) => services::remove(connection, id),
+        M::RemoveNamespace(id) => services::remove_namespace(connection, id),
+        M::DeclareServices(declared) => declare::declare(connection, &declared),
+        M::PutSecrets(secrets) => secrets::put(connection, &secrets),
+        M::DeleteSecret(user, name) => secrets::delete(connection, user, name),
+        M::PutConsent(consent) => secrets::consent(connection, consent),
+        M::WithdrawConsent { user, secret, service } => secrets::withdraw(connection, user, &secret, service),
+        M::PutSigningKey(key) => keys::put(connection, &key),
+        M::RetireSigningKey(kid, at) => keys::retire(connection, kid, at),
+        M::Reseal(envelopes) => keys::reseal(connection, envelopes),
+        M::PutSetting(name, value) => keys::set(connection, name, &value),
+        M::InitSetting(name, value) => keys::init(connection, name, &value),
+    }
+}
+
+/// Runs a statement that writes; how many rows it changed.
+fn write(connection: &Connection, statement: &str, parameters: impl Params) -> Result<usize, StoreError> {
+    connection.prepare_cached(statement).and_then(|mut prepared| prepared.execute(parameters)).map_err(failure)
+}
+
+/// The user, who must be there.
+fn user(connection: &Connection, id: UserId) -> Result<User, StoreError> {
+    read::one(connection, "WHERE id = ?1", [id.0.as_bytes()])?.ok_or_else(|| missing("user", id))
+}
+
+/// The group, which must be there.
+fn group(connection: &Connection, id: GroupId) -> Result<Group, StoreError> {
+    read::one(connection, "WHERE id = ?1", [id.0.as_bytes()])?.ok_or_else(|| missing("group", id))
+}
+
+fn missing(what: &'static str, name: impl ToString) -> StoreError {
+    StoreError::Missing { what, name: name.to_string() }
+}
+
+fn exists(what: &'static str, name: impl ToString) -> StoreError {
+    StoreError::Exists { what, name: name.to_string() }
+}

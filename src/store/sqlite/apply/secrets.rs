@@ -1,0 +1,94 @@
+//! Secrets and the consents that let them go somewhere.
+
+use rusqlite::Connection;
+use serde_json::json;
+
+use super::{Outcome, missing, user, write};
+use crate::policy::{ResourceId, UserId};
+use crate::store::sqlite::code::micros;
+use crate::store::sqlite::{audit, read};
+use crate::store::{Consent, Key, Secret, StoreError};
+
+pub(super) fn put(connection: &Connection, secrets: &[Secret]) -> Result<Outcome, StoreError> {
+    let Some(first) = secrets.first() else { return Ok(Outcome::unchanged()) };
+    let statement = "INSERT INTO secrets (user, name, sealed, created, expires) VALUES (?1, ?2, ?3, ?4, ?5) \
+                     ON CONFLICT (user, name) DO UPDATE \
+                     SET sealed = excluded.sealed, created = excluded.created, expires = excluded.expires";
+    for secret in secrets {
+        user(connection, secret.user)?;
+        let (created, expires) = (micros(secret.created), secret.expires.map(micros));
+        write(connection, statement, (secret.user.0.as_bytes(), &secret.name, &secret.sealed, created, expires))?;
+    }
+    let shown: serde_json::Value = secrets
+        .iter()
+        .map(|secret| json!({ "user": secret.user, "name": secret.name, "expires": secret.expires }))
+        .collect();
+    Ok(Outcome::changed("secret.put", user(connection, first.user)?.name)
+        .touching(secrets.iter().map(|secret| Key::Secret(secret.user, secret.name.clone())))
+        .after(shown))
+}
+
+pub(super) fn delete(connection: &Connection, of: UserId, name: String) -> Result<Outcome, StoreError> {
+    let owner = user(connection, of)?;
+    let consents: Vec<Consent> = read::all(connection, "WHERE user = ?1 AND secret = ?2", (of.0.as_bytes(), &name))?;
+    write(connection, "DELETE FROM consents WHERE user = ?1 AND secret = ?2", (of.0.as_bytes(), &name))?;
+    if write(connection, "DELETE FROM secrets WHERE user = ?1 AND name = ?2", (of.0.as_bytes(), &name))? == 0 {
+        return Err(missing("secret", name));
+    }
+    Ok(Outcome::changed("secret.delete", owner.name)
+        .before(json!({ "name": name, "consents": consents.len() }))
+        .touching(consents.into_iter().map(key))
+        .touching([Key::Secret(of, name)]))
+}
+
+/// Deletes every secret of the user, and every consent; their keys.
+pub(super) fn delete_all(connection: &Connection, of: UserId) -> Result<Vec<Key>, StoreError> {
+    let consents: Vec<Consent> = read::all(connection, "WHERE user = ?1", [of.0.as_bytes()])?;
+    let secrets: Vec<Secret> = read::all(connection, "WHERE user = ?1", [of.0.as_bytes()])?;
+    write(connection, "DELETE FROM consents WHERE user = ?1", [of.0.as_bytes()])?;
+    write(connection, "DELETE FROM secrets WHERE user = ?1", [of.0.as_bytes()])?;
+    Ok(secrets.into_iter().map(|secret| Key::Secret(of, secret.name)).chain(consents.into_iter().map(key)).collect())
+}
+
+pub(super) fn consent(connection: &Connection, consent: Consent) -> Result<Outcome, StoreError> {
+    let owner = user(connection, consent.user)?;
+    let of = consent.user.0.as_bytes();
+    if !read::any(connection, "SELECT 1 FROM secrets WHERE user = ?1 AND name = ?2", (of, &consent.secret))? {
+        return Err(missing("secret", consent.secret));
+    }
+    if !read::any(connection, "SELECT 1 FROM services WHERE id = ?1", [consent.service.0.as_bytes()])? {
+        return Err(missing("service", consent.service));
+    }
+    let statement = "INSERT INTO consents (user, secret, fingerprint, service, origins, given_at) \
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT DO NOTHING";
+    let service = consent.service.0.as_bytes();
+    let row = (of, &consent.secret, &consent.fingerprint, service, &consent.origins, micros(consent.at));
+    if write(connection, statement, row)? == 0 {
+        return Ok(Outcome::unchanged());
+    }
+    Ok(Outcome::changed("consent.put", owner.name).after(audit::consent(&consent)).touching([key(consent)]))
+}
+
+pub(super) fn withdraw(
+    connection: &Connection,
+    of: UserId,
+    secret: &str,
+    service: ResourceId,
+) -> Result<Outcome, StoreError> {
+    let owner = user(connection, of)?;
+    let parameters = (of.0.as_bytes(), secret, service.0.as_bytes());
+    let condition = "WHERE user = ?1 AND secret = ?2 AND service = ?3";
+    let consents: Vec<Consent> = read::all(connection, condition, parameters)?;
+    if consents.is_empty() {
+        return Ok(Outcome::unchanged());
+    }
+    write(connection, "DELETE FROM consents WHERE user = ?1 AND secret = ?2 AND service = ?3", parameters)?;
+    Ok(Outcome::changed("consent.withdraw", owner.name)
+        .before(consents.iter().map(audit::consent).collect::<serde_json::Value>())
+        .touching(consents.into_iter().map(key)))
+}
+
+/// The key of the consent.
+pub(super) fn key(consent: Consent) -> Key {
+    Key::Consent(consent.user, consent.secret, consent.fingerprint)
+}

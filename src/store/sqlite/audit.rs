@@ -1,0 +1,197 @@
+//! The audit record of each change, and records as it shows them: without any secret, verifier or envelope.
+
+use jiff::Timestamp;
+use rusqlite::Connection;
+use serde_json::{Value, json};
+
+use super::code::{count, micros};
+use super::failure::failure;
+use crate::store::{Actor, Consent, Grant, Namespace, Revision, Service, SigningKey, StoreError, User};
+
+/// What was done, for the audit.
+pub(super) struct Entry {
+    /// Such as `grant.put`.
+    pub(super) what: &'static str,
+    /// To what, for people.
+    pub(super) target: String,
+    /// What was there.
+    pub(super) before: Option<Value>,
+    /// What is there.
+    pub(super) after: Option<Value>,
+}
+
+/// Appends the record of one change.
+pub(super) fn append(
+    connection: &Connection,
+    revision: Revision,
+    now: Timestamp,
+    actor: &Actor,
+    entry: &Entry,
+) -> Result<(), StoreError> {
+    let insert = "INSERT INTO audit (revision, at, user, via, came_from, request_id, what, target, before, after) \
+                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
+    let text = |value: &Option<Value>| value.as_ref().map(Value::to_string);
+    let row = (
+        count(revision.0),
+        micros(now),
+        actor.user.map(|user| *user.0.as_bytes()),
+        actor.via,
+        &*actor.from,
+        actor.request_id.as_deref(),
+        entry.what,
+        &entry.target,
+        text(&entry.before),
+        text(&entry.after),
+    );
+    connection.prepare_cached(insert).and_then(|mut insert| insert.execute(row)).map(|_| ()).map_err(failure)
+}
+
+/// A user.
+pub(super) fn user(user: &User) -> Value {
+    json!({
+        "id": user.id,
+        "name": user.name,
+        "email": user.email,
+        "email_verified": user.email_verified,
+        "first_name": user.first_name,
+        "last_name": user.last_name,
+        "organization": user.organization,
+        "role": user.role,
+        "administrator": user.administrator,
+        "disabled": user.disabled,
+        "tokens_dead_until": user.tokens_dead_until,
+    })
+}
+
+/// A grant.
+pub(super) fn grant(grant: &Grant) -> Value {
+    json!({
+        "subject": grant.row.subject.to_string(),
+        "on": grant.row.pattern.to_string(),
+        "levels": grant.row.levels.to_string(),
+        "expires": grant.row.expires,
+        "by": grant.by,
+    })
+}
+
+/// Several grants; none where there are none.
+pub(super) fn grants(grants: &[Grant]) -> Option<Value> {
+    (!grants.is_empty()).then(|| grants.iter().map(grant).collect())
+}
+
+/// A namespace.
+pub(super) fn namespace(namespace: &Namespace) -> Value {
+    json!({ "id": namespace.id, "name": namespace.name, "owner": namespace.owner })
+}
+
+/// A service; what its table injects is shown by its variables only, because the rest of it may be a key.
+pub(super) fn service(service: &Service) -> Value {
+    let mut table = service.table.clone();
+    for section in ["inject", "tls"] {
+        if let Some(section) = table.get_mut(section) {
+            mask(section);
+        }
+    }
+    json!({
+        "id": service.id,
+        "name": format!("{}/{}", service.namespace, service.name),
+        "owner": service.owner,
+        "origin": service.origin,
+        "present": service.present,
+        "table": table,
+    })
+}
+
+/// A consent.
+pub(super) fn consent(consent: &Consent) -> Value {
+    json!({
+        "secret": consent.secret,
+        "service": consent.service,
+        "fingerprint": consent.fingerprint,
+        "origins": consent.origins,
+    })
+}
+
+/// A signing key: its public half.
+pub(super) fn signing_key(key: &SigningKey) -> Value {
+    json!({ "kid": key.kid, "public": key.public, "created": key.created, "retired": key.retired })
+}
+
+/// Leaves of every text only the variables (`{secret:name}`), and a sign for the rest.
+fn mask(value: &mut Value) {
+    match value {
+        Value::String(text) => *text = variables_only(text),
+        Value::Array(values) => values.iter_mut().for_each(mask),
+        Value::Object(entries) => entries.values_mut().for_each(mask),
+        Value::Null | Value::Bool(_) => {}
+        Value::Number(_) => *value = Value::from("…"),
+    }
+}
+
+fn variables_only(text: &str) -> String {
+    let mut shown = String::new();
+    let mut rest = text;
+    while !rest.is_empty() {
+        let (literal, after) = rest.find('{').map_or((rest, ""), |start| rest.split_at(start));
+        // A brace that is not closed, and a name that is no variable's, are literal text.
+        let variable = after.find('}').map(|end| after.split_at(end + 1)).filter(|(variable, _)| is_variable(variable));
+        let (shown_part, after) = match variable {
+            Some((variable, after)) => (variable, after),
+            None => ("", after.strip_prefix('{').unwrap_or(after)),
+        };
+        if (!literal.is_empty() || shown_part.is_empty()) && !shown.ends_with('…') {
+            shown.push('…');
+        }
+        shown.push_str(shown_part);
+        rest = after;
+    }
+    shown
+}
+
+fn is_variable(text: &str) -> bool {
+    ["{secret:", "{user", "{groups", "{claim:"].iter().any(|start| text.starts_with(start)) && !text.contains("{{")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::ResourceId;
+    use crate::store::Origin;
+
+    #[test]
+    fn a_table_shows_which_secret_goes_where_and_no_literal_text() {
+        for (written, shown) in [
+            ("{secret:mp-key}", "{secret:mp-key}"),
+            ("Bearer canary {secret:mp-key} canary", "…{secret:mp-key}…"),
+            ("canary", "…"),
+            ("canary{", "…"),
+            ("{canary}", "…"),
+            ("{{secret:canary}", "…{secret:canary}"),
+            ("", ""),
+            ("{user}:{groups}", "{user}…{groups}"),
+        ] {
+            assert_eq!(variables_only(written), shown, "{written}");
+        }
+    }
+
+    #[test]
+    fn nothing_of_what_a_service_injects_or_proves_itself_with_is_in_the_audit() {
+        let table = json!({
+            "base_url": "https://api.example.org",
+            "inject": { "headers": { "X-Key": "canary" }, "query": [{ "key": "canary" }], "number": 4711 },
+            "tls": { "identity": { "key": "-----BEGIN canary" } },
+        });
+        let service = service(&Service {
+            id: ResourceId(uuid::Uuid::nil()),
+            namespace: "a".to_owned(),
+            name: "b".to_owned(),
+            owner: None,
+            origin: Origin::Api,
+            present: true,
+            table,
+        });
+        let text = service.to_string();
+        assert!(text.contains("https://api.example.org") && text.contains("X-Key"), "{text}");
+        assert!(!text.contains("canary") && !text.contains("4711"), "{text}");
+    }
+}

@@ -1,0 +1,200 @@
+//! The embedded store: one SQLite file, one thread that writes, two that read.
+//!
+//! Other processes may write to the same file (the commands `user`, `grant`, …): each is a store of its own, and hears
+//! of the others' changes by asking the file.
+
+mod apply;
+mod audit;
+mod changes;
+mod code;
+mod connection;
+mod failure;
+mod read;
+mod row;
+mod writer;
+
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{self, SyncSender, TrySendError};
+use std::thread::JoinHandle;
+
+use async_trait::async_trait;
+use rusqlite::Connection;
+use tokio::sync::{oneshot, watch};
+
+use super::{
+    Actor, Audit, Changes, Committed, Contents, Feed, Group, Item, Key, Mutation, Namespace, Password, Reader,
+    Revision, Service, StoreError, User, Writer,
+};
+use crate::policy::UserId;
+
+/// How many changes, or questions, may wait for a thread before more are refused.
+const WAITING: usize = 4096;
+
+/// A store in one file.
+pub struct SqliteStore {
+    path: PathBuf,
+    revisions: watch::Receiver<Revision>,
+    writer: Lane<writer::Command>,
+    /// Short questions.
+    reader: Lane<Question>,
+    /// Loading everything, which must not hold up the short questions.
+    loader: Lane<Question>,
+}
+
+impl SqliteStore {
+    /// Opens the file, makes it where there is none, and brings an older schema up to date.
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`] for a file that is no database, damaged, another program's or newer than this program;
+    /// such a file is left byte for byte as it is. [`StoreError::Unavailable`] where it cannot be opened or made.
+    pub fn open(path: &Path) -> Result<Self, StoreError> {
+        let connection = connection::open_writer(path)?;
+        let (publish, revisions) = watch::channel(read::revision(&connection)?);
+        let (sender, commands) = mpsc::sync_channel(WAITING);
+        let work = writer::Writer { connection, path: path.to_owned(), commands, revisions: publish };
+        Ok(Self {
+            path: path.to_owned(),
+            revisions,
+            reader: Lane::of_questions("store-read", path)?,
+            loader: Lane::of_questions("store-load", path)?,
+            writer: Lane::start("store-write", sender, move || work.run())?,
+        })
+    }
+
+    async fn ask<T: Send + 'static>(
+        &self,
+        lane: &Lane<Question>,
+        question: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let (answer, answered) = oneshot::channel();
+        lane.send(Box::new(move |connection| {
+            // Whoever asked may have gone.
+            let _ = answer.send(question(connection));
+        }))?;
+        answered.await.unwrap_or_else(|_| Err(closed()))
+    }
+}
+
+impl std::fmt::Debug for SqliteStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SqliteStore").field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl Feed for SqliteStore {
+    async fn load(&self) -> Result<Contents, StoreError> {
+        self.ask(&self.loader, read::load).await
+    }
+
+    async fn changes(&self, since: Revision) -> Result<Changes, StoreError> {
+        self.ask(&self.reader, move |connection| changes::since(connection, since)).await
+    }
+
+    fn revisions(&self) -> watch::Receiver<Revision> {
+        self.revisions.clone()
+    }
+}
+
+#[async_trait]
+impl Writer for SqliteStore {
+    async fn commit(&self, actor: Actor, mutation: Mutation) -> Result<Committed, StoreError> {
+        let (answer, answered) = oneshot::channel();
+        self.writer.send(writer::Command { actor, mutation, answer })?;
+        answered.await.unwrap_or_else(|_| Err(closed()))
+    }
+}
+
+#[async_trait]
+impl Reader for SqliteStore {
+    async fn password(&self, user: UserId) -> Result<Option<Password>, StoreError> {
+        self.ask(&self.reader, move |connection| read::password(connection, user)).await
+    }
+
+    async fn passwords(&self) -> Result<Vec<(UserId, Password)>, StoreError> {
+        self.ask(&self.loader, |connection| read::all(connection, "", [])).await
+    }
+
+    async fn setting(&self, name: &str) -> Result<Option<String>, StoreError> {
+        let name = name.to_owned();
+        self.ask(&self.reader, move |connection| read::setting(connection, &name)).await
+    }
+
+    async fn user_named(&self, name: &str) -> Result<Option<User>, StoreError> {
+        let name = name.to_owned();
+        self.ask(&self.reader, move |connection| read::one(connection, "WHERE name = ?1", [name])).await
+    }
+
+    async fn group_named(&self, name: &str) -> Result<Option<Group>, StoreError> {
+        let name = name.to_owned();
+        self.ask(&self.reader, move |connection| read::one(connection, "WHERE name = ?1", [name])).await
+    }
+
+    async fn namespace_named(&self, name: &str) -> Result<Option<Namespace>, StoreError> {
+        let name = name.to_owned();
+        self.ask(&self.reader, move |connection| read::one(connection, "WHERE name = ?1", [name])).await
+    }
+
+    async fn service_named(&self, namespace: &str, name: &str) -> Result<Option<Service>, StoreError> {
+        let names = (namespace.to_owned(), name.to_owned());
+        let condition = "WHERE n.name = ?1 AND s.name = ?2";
+        self.ask(&self.reader, move |connection| read::one(connection, condition, names)).await
+    }
+
+    async fn item(&self, key: Key) -> Result<Item, StoreError> {
+        self.ask(&self.reader, move |connection| read::item(connection, &key)).await
+    }
+
+    async fn audit(&self, after: u64, limit: usize) -> Result<Vec<Audit>, StoreError> {
+        self.ask(&self.reader, move |connection| read::audit(connection, after, limit)).await
+    }
+}
+
+type Question = Box<dyn FnOnce(&Connection) + Send>;
+
+/// A thread and the way to it. Dropping it lets the thread finish what waits and close its connection.
+struct Lane<C> {
+    sender: Option<SyncSender<C>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl<C> Lane<C> {
+    fn start(name: &str, sender: SyncSender<C>, work: impl FnOnce() + Send + 'static) -> Result<Self, StoreError> {
+        let thread = std::thread::Builder::new()
+            .name(name.to_owned())
+            .spawn(work)
+            .map_err(|error| StoreError::Unavailable(format!("no thread for it: {error}")))?;
+        Ok(Self { sender: Some(sender), thread: Some(thread) })
+    }
+
+    /// Never waits: a caller's thread serves others, too.
+    fn send(&self, command: C) -> Result<(), StoreError> {
+        match self.sender.as_ref().map(|sender| sender.try_send(command)) {
+            Some(Ok(())) => Ok(()),
+            Some(Err(TrySendError::Full(_))) => Err(StoreError::Unavailable("too much waits for it".to_owned())),
+            Some(Err(TrySendError::Disconnected(_))) | None => Err(closed()),
+        }
+    }
+}
+
+impl Lane<Question> {
+    fn of_questions(name: &str, path: &Path) -> Result<Self, StoreError> {
+        let connection = connection::open_reader(path)?;
+        let (sender, questions) = mpsc::sync_channel::<Question>(WAITING);
+        Self::start(name, sender, move || questions.iter().for_each(|question| question(&connection)))
+    }
+}
+
+impl<C> Drop for Lane<C> {
+    fn drop(&mut self) {
+        self.sender = None;
+        if let Some(thread) = self.thread.take() {
+            // A panic of the thread was reported by the thread.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn closed() -> StoreError {
+    StoreError::Unavailable("it is closed".to_owned())
+}

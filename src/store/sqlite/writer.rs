@@ -1,0 +1,124 @@
+//! The one thread that writes: it gathers what waits, makes each change behind a savepoint, and commits them together.
+
+use std::path::PathBuf;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use rusqlite::{Connection, Savepoint, TransactionBehavior};
+use tokio::sync::{oneshot, watch};
+
+use super::failure::failure;
+use super::{apply, audit, changes, read};
+use crate::store::{Actor, Committed, Mutation, Revision, StoreError};
+
+/// How often the file is asked whether another process wrote to it.
+const POLL: Duration = Duration::from_millis(200);
+
+/// How many changes may share one commit, and so one wait for the disk.
+const TOGETHER: usize = 128;
+
+/// A change that waits for the writer.
+pub(super) struct Command {
+    pub(super) actor: Actor,
+    pub(super) mutation: Mutation,
+    pub(super) answer: oneshot::Sender<Result<Committed, StoreError>>,
+}
+
+/// What the thread works with.
+pub(super) struct Writer {
+    pub(super) connection: Connection,
+    pub(super) path: PathBuf,
+    pub(super) commands: Receiver<Command>,
+    pub(super) revisions: watch::Sender<Revision>,
+}
+
+impl Writer {
+    /// Works until every sender of commands is gone.
+    pub(super) fn run(mut self) {
+        let mut seen = None;
+        loop {
+            match self.commands.recv_timeout(POLL) {
+                Ok(first) => {
+                    let batch = std::iter::once(first).chain(self.commands.try_iter().take(TOGETHER - 1)).collect();
+                    self.work(batch);
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+            // Differs once another connection has written; our own changes are published as they are made.
+            let version = self.connection.query_row("PRAGMA data_version", [], |row| row.get::<_, i64>(0)).ok();
+            if version != seen {
+                seen = version;
+                match read::revision(&self.connection) {
+                    Ok(revision) => self.publish(revision),
+                    Err(error) => tracing::error!(path = %self.path.display(), %error, "the store cannot be read"),
+                }
+            }
+        }
+    }
+
+    /// Makes the changes and answers them, after they are on the disk and no sooner.
+    fn work(&mut self, batch: Vec<Command>) {
+        let (asked, answers): (Vec<_>, Vec<_>) =
+            batch.into_iter().map(|command| ((command.actor, command.mutation), command.answer)).unzip();
+        match commit_all(&mut self.connection, asked) {
+            Ok((revision, results)) => {
+                self.publish(revision);
+                for (answer, result) in answers.into_iter().zip(results) {
+                    // Whoever asked may have gone; the change is made all the same.
+                    let _ = answer.send(result);
+                }
+            }
+            Err(error) => {
+                tracing::error!(path = %self.path.display(), %error, "the store made no change");
+                for answer in answers {
+                    let _ = answer.send(Err(error.clone()));
+                }
+            }
+        }
+    }
+
+    fn publish(&self, revision: Revision) {
+        self.revisions.send_if_modified(|known| std::mem::replace(known, revision) != revision);
+    }
+}
+
+type Results = Vec<Result<Committed, StoreError>>;
+
+/// Makes all the changes in one transaction: one that fails leaves nothing behind and lets the others be.
+///
+/// # Errors
+/// Where the transaction as a whole fails: none of the changes is made.
+fn commit_all(connection: &mut Connection, asked: Vec<(Actor, Mutation)>) -> Result<(Revision, Results), StoreError> {
+    let mut transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failure)?;
+    let mut results = Vec::with_capacity(asked.len());
+    for (actor, mutation) in asked {
+        let savepoint = transaction.savepoint().map_err(failure)?;
+        results.push(commit_one(savepoint, &actor, mutation));
+        // A full disk makes SQLite roll everything back: then nothing of what was answered so far is true.
+        if transaction.is_autocommit() {
+            return Err(StoreError::Unavailable("the transaction was rolled back".to_owned()));
+        }
+    }
+    changes::prune(&transaction, changes::KEEP)?;
+    let revision = read::revision(&transaction)?;
+    transaction.commit().map_err(failure)?;
+    Ok((revision, results))
+}
+
+/// Makes one change, with its revision, its audit record and its place in the feed.
+fn commit_one(savepoint: Savepoint<'_>, actor: &Actor, mutation: Mutation) -> Result<Committed, StoreError> {
+    let mut outcome = apply::apply(&savepoint, mutation)?;
+    if let Some(entry) = &outcome.entry {
+        savepoint.execute("UPDATE meta SET revision = revision + 1", []).map_err(failure)?;
+        let revision = read::revision(&savepoint)?;
+        outcome.touched.sort();
+        outcome.touched.dedup();
+        changes::record(&savepoint, revision, &outcome.touched)?;
+        audit::append(&savepoint, revision, Timestamp::now(), actor, entry)?;
+    }
+    let committed = Committed { revision: read::revision(&savepoint)?, id: outcome.id };
+    savepoint.commit().map_err(failure)?;
+    Ok(committed)
+}
