@@ -1,9 +1,21 @@
 //! Configuration: what was written ([`ConfigFile`]) becomes what is true ([`Config`]) once, with every fault reported.
 
+mod decode;
+mod defaults;
+mod fault;
+mod file;
 mod name;
 mod operation;
 mod pattern;
+mod pem;
+mod reference;
+mod resolve;
 mod service;
+mod service_file;
+mod template;
+mod tree;
+mod value;
+mod written;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -12,13 +24,21 @@ use std::time::Duration;
 use ipnet::IpNet;
 use url::Url;
 
+pub use fault::{Fault, Faults, Place};
 pub use name::{reserved_name, reserved_service, valid_name};
 pub use operation::{Captures, MAX_CAPTURES, Operation, RequestPattern, ResourceKey, Segment};
 pub use pattern::PatternFault;
+pub use resolve::{load, parse, parse_service};
 pub use service::{
     Basic, Cors, Endpoint, Injection, Protocol, Service, Template, TemplatePart, Timeouts, TokenForwarding, Unmatched,
     UpstreamTls, Variable,
 };
+
+/// The JSON Schema of `gateway.toml`.
+#[must_use]
+pub fn schema() -> serde_json::Value {
+    schemars::schema_for!(file::ConfigFile).to_value()
+}
 
 /// What is true for this process.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,0 +1,133 @@
+//! `[auth]`: who may prove an identity.
+
+use url::Url;
+
+use super::super::fault::{Complaint, shown};
+use super::super::file::{AuthFile, HeaderFile, JwtFile, LocalFile};
+use super::super::{Auth, JwtIssuer, Local, TrustedHeader, defaults, pem, value};
+use super::inject::{HeaderUse, header_use};
+use super::scope::Scope;
+
+pub(super) fn auth(here: &Scope<'_>, file: &AuthFile) -> Option<Auth> {
+    let local = local(&here.key("local"), &file.local);
+    let jwt = here.each("jwt", &file.jwt, jwt);
+    let header = match &file.header {
+        Some(file) => header(&here.key("header"), file).map(Some),
+        None => Some(None),
+    };
+    for (index, one) in file.jwt.iter().enumerate() {
+        let same = |earlier: &&JwtFile| one.issuer.is_some() && earlier.issuer == one.issuer;
+        if file.jwt.iter().take(index).find(same).is_some() {
+            let issuer = here.key("jwt").index(index).key("issuer");
+            issuer.fault("this issuer is there twice", "write it once, with every audience in its list");
+        }
+    }
+    let auth = Auth { local: local?, jwt: jwt?, header: header? };
+    if !auth.local.enabled && auth.jwt.is_empty() && auth.header.is_none() {
+        let local = here.key("local").key("enabled");
+        local.fault("nobody could prove who they are", "leave it enabled, or add [[auth.jwt]] or [auth.header]");
+    }
+    Some(auth)
+}
+
+fn local(here: &Scope<'_>, file: &LocalFile) -> Option<Local> {
+    let pool_id = here.read("pool_id", file.pool_id.as_ref(), defaults::POOL_ID, value::pool_id);
+    let client_id = here.read("client_id", file.client_id.as_ref(), defaults::CLIENT_ID, value::label);
+    let token_ttl = here.read("token_ttl", file.token_ttl.as_ref(), defaults::TOKEN_TTL, value::some_duration);
+    Some(Local {
+        enabled: file.enabled.unwrap_or(defaults::LOCAL_ENABLED),
+        pool_id: pool_id?,
+        client_id: client_id?,
+        token_ttl: token_ttl?,
+    })
+}
+
+fn jwt(here: &Scope<'_>, file: &JwtFile) -> Option<JwtIssuer> {
+    let allow_http = file.allow_http.unwrap_or(defaults::ALLOW_HTTP);
+    let guarded = |text: &str| safe_url(text, allow_http);
+    let issuer = here.need("issuer", file.issuer.as_ref(), "write `issuer = \"https://…\"`", |text| {
+        guarded(text).map(|_| text.to_owned())
+    });
+    let audience = audience(here, file);
+    let jwks_url = here.may("jwks_url", file.jwks_url.as_ref(), guarded);
+    let ca = match &file.ca {
+        Some(written) => {
+            let here = here.key("ca");
+            here.accept(here.references().text(written.reveal()).and_then(|text| pem::anchors(&text))).map(Some)
+        }
+        None => Some(None),
+    };
+    let user_claim = here.read("user_claim", file.user_claim.as_ref(), defaults::USER_CLAIM, value::label);
+    let email_claim = here.read("email_claim", file.email_claim.as_ref(), defaults::EMAIL_CLAIM, value::label);
+    let groups_claim = here.read("groups_claim", file.groups_claim.as_ref(), defaults::GROUPS_CLAIM, value::label);
+    let new_user_role = here.read("new_user_role", file.new_user_role.as_ref(), defaults::NEW_USER_ROLE, value::label);
+    Some(JwtIssuer {
+        issuer: issuer?,
+        audience: audience?,
+        jwks_url: jwks_url?,
+        ca: ca?,
+        user_claim: user_claim?,
+        email_claim: email_claim?,
+        groups_claim: groups_claim?,
+        create_users: file.create_users.unwrap_or(defaults::CREATE_USERS),
+        new_user_role: new_user_role?,
+    })
+}
+
+/// Without an audience, a token that the same issuer made for any other application would open the gateway.
+fn audience(here: &Scope<'_>, file: &JwtFile) -> Option<Vec<String>> {
+    let instead = "write the client ids whose tokens are meant for this gateway: `audience = [\"client-id\"]`";
+    match &file.audience {
+        Some(audience) if !audience.is_empty() => {
+            here.each("audience", audience, |here, text| here.accept(value::label(text)))
+        }
+        Some(_) => {
+            here.key("audience").fault("the list of audiences is empty", instead);
+            None
+        }
+        None => {
+            here.key("audience").missing(instead);
+            None
+        }
+    }
+}
+
+/// Over plain HTTP anybody on the way could hand out keys of their own.
+fn safe_url(text: &str, allow_http: bool) -> Result<Url, Complaint> {
+    let url = value::web_url(text)?;
+    if url.scheme() == "http" && !allow_http && !value::is_loopback(&url) {
+        return Err(Complaint::new(
+            format!("{} is plain HTTP to another machine: keys that come that way prove nothing", shown(text)),
+            "write `https://…`; or `allow_http = true` where the whole way is trusted",
+        ));
+    }
+    Ok(url)
+}
+
+fn header(here: &Scope<'_>, file: &HeaderFile) -> Option<TrustedHeader> {
+    let name = here.read("name", file.name.as_ref(), defaults::HEADER_NAME, |text| {
+        let name = value::header_name(text)?;
+        let credential = matches!(name.as_str(), "authorization" | "cookie" | "proxy-authorization");
+        match header_use(&name) {
+            _ if credential => {
+                Err(Complaint::new(format!("{} has credentials of its own", shown(text)), "name another header"))
+            }
+            HeaderUse::Framing | HeaderUse::Gateway => {
+                Err(Complaint::new(format!("{} is needed for the connection", shown(text)), "name another header"))
+            }
+            HeaderUse::Identity | HeaderUse::Forwarding | HeaderUse::Free => Ok(name),
+        }
+    });
+    let trusted_proxies =
+        here.each("trusted_proxies", &file.trusted_proxies, |here, text| here.accept(value::network(text)));
+    let first_user_role = here.may("first_user_role", file.first_user_role.as_ref(), value::label);
+    let new_user_role = here.read("new_user_role", file.new_user_role.as_ref(), defaults::NEW_USER_ROLE, value::label);
+    Some(TrustedHeader {
+        name: name?,
+        trusted_proxies: trusted_proxies?,
+        required: file.required.unwrap_or(defaults::HEADER_REQUIRED),
+        create_users: file.create_users.unwrap_or(defaults::CREATE_USERS),
+        first_user_role: first_user_role?,
+        new_user_role: new_user_role?,
+    })
+}
