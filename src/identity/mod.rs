@@ -1,6 +1,17 @@
 //! Who is calling: one credential, verified, becomes an [`Identity`]; a bad one is refused and never falls through.
 
+mod account;
+mod authenticate;
+mod cache;
+mod credential;
 mod directory;
+mod fetch;
+mod issuer;
+mod json;
+mod jwks;
+mod jwt;
+mod key;
+mod source;
 
 use std::sync::Arc;
 
@@ -10,7 +21,11 @@ use jiff::Timestamp;
 use crate::policy::UserId;
 use crate::store::{Link, Revision};
 
+pub use authenticate::Authenticator;
+pub use cache::TokenCache;
 pub use directory::Directory;
+pub use issuer::{Issuer, IssuerError, Minted};
+pub use jwks::Fetchers;
 
 /// An account as requests, and the API's answers about users, need it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,6 +79,8 @@ pub struct Identity {
     pub proof: Proof,
     /// The claims of the token, where there was one.
     pub claims: Option<Arc<Claims>>,
+    /// When the token was issued, to the second.
+    pub issued: Option<Timestamp>,
     /// When the proof ends.
     pub expires: Option<Timestamp>,
     /// Set for a token minted for one service: it is good for the calls of `CARTA_API.md` §13 only.
@@ -107,6 +124,33 @@ pub enum AuthError {
     /// The issuer's keys, or the store, cannot be reached and nothing cached decides: 503.
     #[error("{0}")]
     Unavailable(&'static str),
+}
+
+/// Why nobody can be authenticated by this configuration: the gateway does not start.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StartError {
+    /// Tokens for anybody would be accepted.
+    #[error("the issuer `{0}` has no audience\nset `audience` to the client ids whose tokens are accepted")]
+    NoAudience(String),
+    /// Two rules for one issuer, or one that is the built-in issuer's or the header's.
+    #[error("the issuer `{0}` is configured twice, or is the built-in issuer\nkeep one of them")]
+    IssuerTwice(String),
+    /// The issuer's address, or that of its keys.
+    #[error("the keys of the issuer `{issuer}` cannot be fetched: {why}")]
+    Address {
+        /// The issuer.
+        issuer: String,
+        /// What is wrong.
+        why: &'static str,
+    },
+    /// The certificates that are to be trusted for fetching keys.
+    #[error("the certificates to trust for the issuer `{issuer}` do not load: {why}")]
+    Roots {
+        /// The issuer.
+        issuer: String,
+        /// What is wrong.
+        why: String,
+    },
 }
 
 /// An identity that was proved and has no account yet.

@@ -1,0 +1,354 @@
+//! From what was proved to an account: (issuer, `sub`) or the header's e-mail, looked up, linked, or new.
+//!
+//! An account belongs to what first proved it. The rules, in order:
+//! 1. A link decides alone.
+//! 2. An address links only where it is checked on both sides and names one account. For a token, "checked" is
+//!    `email_verified: true`; the header's address is the identity itself. On the account's side, an address is checked
+//!    when it was proved so, or when an administrator entered it and nobody has proved the account yet: an invitation.
+//!    A token cannot take up an invitation while the built-in issuer is on, because the account may be that one's.
+//!    Nothing links a token to an administrator by address: a lax issuer would make administrators.
+//! 3. A name that an account has already is a conflict, until an administrator links the two; also where the address
+//!    would fit, unless the name is that address.
+//! 4. Whoever is left is new, where the configuration makes accounts on first sight.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use super::{Account, AuthError, Claims, Directory, Newcomer, credential};
+use crate::config::{JwtIssuer, TrustedHeader};
+use crate::policy::UserId;
+use crate::store::HEADER_ISSUER;
+
+/// The longest login name that is taken from an issuer, in bytes.
+const NAME_BYTES: usize = 254;
+
+/// What a proof means for the directory.
+#[derive(Debug, PartialEq)]
+pub(super) enum Standing {
+    /// It proves this account.
+    Known(Arc<Account>),
+    /// It is to prove this account from now on.
+    Links(UserId),
+    /// It needs an account.
+    New(Box<Newcomer>),
+}
+
+/// Whether an account may be used by a credential of this age; the header's has none.
+pub(super) fn admit(account: &Account, issued: Option<Option<Timestamp>>) -> Result<(), AuthError> {
+    if account.disabled {
+        return Err(AuthError::Invalid("the account is disabled"));
+    }
+    let (Some(issued), Some(dead)) = (issued, account.tokens_dead_until) else { return Ok(()) };
+    // Without `iat` nobody knows whether it is one of those that died.
+    if issued.is_none_or(|at| at.as_second() <= dead.as_second()) {
+        return Err(AuthError::Invalid("the token was withdrawn\nsign in again for a new one"));
+    }
+    Ok(())
+}
+
+/// Who a token of another issuer proves. `local` says whether the built-in issuer is on.
+pub(super) fn of_token(
+    directory: &Directory,
+    issuer: &JwtIssuer,
+    local: bool,
+    subject: &str,
+    claims: &Claims,
+) -> Result<Standing, AuthError> {
+    if let Some(account) = directory.by_link(&issuer.issuer, subject) {
+        return Ok(Standing::Known(account.clone()));
+    }
+    let name = login_name(issuer, claims)?;
+    let (email, verified) = address(issuer, claims);
+    let namesake = directory.by_name(name);
+    if let Some(account) = email.as_deref().filter(|_| verified).and_then(|email| directory.by_email(email)) {
+        let invited = !local && directory.links_of(account.id).is_empty();
+        let checked = account.email_verified
+            || email.as_deref().is_some_and(|email| is_linked_by_header(directory, account.id, email));
+        let fits = match namesake {
+            None => true,
+            Some(namesake) => namesake.id == account.id && (invited || email.as_deref() == Some(name)),
+        };
+        if fits && (checked || invited) {
+            if account.administrator && !invited {
+                return Err(AuthError::IdentityConflict(account.name.to_string()));
+            }
+            return Ok(Standing::Links(account.id));
+        }
+    }
+    if namesake.is_some() {
+        return Err(AuthError::IdentityConflict(name.to_owned()));
+    }
+    if !issuer.create_users {
+        return Err(AuthError::NotInvited);
+    }
+    let text = |claim: &str| claims.0.get(claim)?.as_str().filter(|t| !t.is_empty()).map(Into::into);
+    Ok(Standing::New(Box::new(Newcomer {
+        issuer: issuer.issuer.clone(),
+        subject: subject.to_owned(),
+        name: name.to_owned(),
+        email,
+        email_verified: verified,
+        first_name: text("given_name"),
+        last_name: text("family_name"),
+        role: issuer.new_user_role.clone(),
+        first_role: None,
+    })))
+}
+
+/// Who the trusted header proves, by its lower-cased address.
+pub(super) fn of_header(directory: &Directory, rules: &TrustedHeader, email: &str) -> Result<Standing, AuthError> {
+    if let Some(account) = directory.by_link(HEADER_ISSUER, email) {
+        return Ok(Standing::Known(account.clone()));
+    }
+    let invited = |account: &Account| directory.links_of(account.id).is_empty();
+    let namesake = directory.by_name(email);
+    if let Some(account) = directory.by_email(email)
+        && (account.email_verified || invited(account))
+        && namesake.is_none_or(|namesake| namesake.id == account.id)
+    {
+        return Ok(Standing::Links(account.id));
+    }
+    match namesake {
+        // An account whose name is the address, and who has no other: `user add ann@example.org`.
+        Some(namesake) if namesake.email.is_none() && invited(namesake) => Ok(Standing::Links(namesake.id)),
+        Some(_) => Err(AuthError::IdentityConflict(email.to_owned())),
+        None if !rules.create_users => Err(AuthError::NotInvited),
+        None => Ok(Standing::New(Box::new(Newcomer {
+            issuer: HEADER_ISSUER.to_owned(),
+            subject: email.to_owned(),
+            name: email.to_owned(),
+            email: Some(email.to_owned()),
+            email_verified: true,
+            first_name: None,
+            last_name: None,
+            role: rules.new_user_role.clone(),
+            first_role: rules.first_user_role.clone(),
+        }))),
+    }
+}
+
+/// Whether the trusted header proved the address of this account.
+fn is_linked_by_header(directory: &Directory, id: UserId, email: &str) -> bool {
+    directory.by_link(HEADER_ISSUER, email).is_some_and(|account| account.id == id)
+}
+
+/// The address that a token proves, lower-cased, and whether the issuer says that it was checked. One that the issuer
+/// says was *not* checked is anybody's claim, and is left out.
+pub(super) fn address(issuer: &JwtIssuer, claims: &Claims) -> (Option<String>, bool) {
+    let verified = claims.0.get("email_verified").map(|v| *v == true);
+    let email = claims.0.get(&issuer.email_claim).and_then(|v| v.as_str()).and_then(credential::email);
+    match (email, verified) {
+        (Some(email), None | Some(true)) => (Some(email.into_owned()), verified == Some(true)),
+        _ => (None, false),
+    }
+}
+
+/// The login name that the issuer gives; it goes into headers, logs and pages, so it must be plain text.
+fn login_name<'c>(issuer: &JwtIssuer, claims: &'c Claims) -> Result<&'c str, AuthError> {
+    // Cognito's access tokens call the same name otherwise.
+    let access = || claims.0.get("username").filter(|_| claims.0.get("token_use").is_some_and(|u| u == "access"));
+    let name = claims.0.get(&issuer.user_claim).or_else(access).and_then(|v| v.as_str());
+    let name = name.ok_or(AuthError::Invalid("the token lacks the claim that names the user"))?;
+    if name.is_empty() || name.len() > NAME_BYTES || name.trim() != name || name.contains(char::is_control) {
+        return Err(AuthError::Invalid("the token's user name is empty, too long, or no plain text"));
+    }
+    Ok(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::store::{Item, Link, User};
+
+    const IDP: &str = "https://idp";
+
+    fn user(n: u128, name: &str, email: Option<(&str, bool)>) -> User {
+        User {
+            id: UserId(Uuid::from_u128(n)),
+            name: name.into(),
+            email: email.map(|(e, _)| e.into()),
+            email_verified: email.is_some_and(|(_, v)| v),
+            first_name: None,
+            last_name: None,
+            organization: None,
+            role: "Guest".into(),
+            administrator: false,
+            disabled: false,
+            tokens_dead_until: None,
+            created: Timestamp::UNIX_EPOCH,
+        }
+    }
+
+    fn link(issuer: &str, subject: &str, n: u128) -> Item {
+        Item::Link(Link { issuer: issuer.into(), subject: subject.into(), user: UserId(Uuid::from_u128(n)) })
+    }
+
+    fn directory(users: &[User], links: &[Item]) -> Directory {
+        let users: Vec<Item> = users.iter().map(|u| Item::User(Box::new(u.clone()), vec![])).collect();
+        Directory::empty().patched(&users).patched(links)
+    }
+
+    fn issuer() -> JwtIssuer {
+        JwtIssuer {
+            issuer: IDP.into(),
+            audience: vec!["c".into()],
+            jwks_url: None,
+            ca: None,
+            user_claim: "preferred_username".into(),
+            email_claim: "email".into(),
+            groups_claim: "groups".into(),
+            create_users: true,
+            new_user_role: "Guest".into(),
+        }
+    }
+
+    fn header(create_users: bool) -> TrustedHeader {
+        TrustedHeader {
+            name: http::HeaderName::from_static("x-forwarded-email"),
+            trusted_proxies: vec![],
+            required: false,
+            create_users,
+            first_user_role: Some("Admin".into()),
+            new_user_role: "Guest".into(),
+        }
+    }
+
+    fn token(directory: &Directory, local: bool, claims: Value) -> Result<Standing, AuthError> {
+        let Value::Object(map) = claims else { panic!("an object") };
+        of_token(directory, &issuer(), local, "s-1", &Claims(map))
+    }
+
+    fn links_to(n: u128) -> Result<Standing, AuthError> {
+        Ok(Standing::Links(UserId(Uuid::from_u128(n))))
+    }
+
+    fn conflict(name: &str) -> Result<Standing, AuthError> {
+        Err(AuthError::IdentityConflict(name.into()))
+    }
+
+    #[test]
+    fn a_link_decides_whatever_the_claims_say() {
+        let known = directory(&[user(1, "alice", None), user(2, "bob", None)], &[link(IDP, "s-1", 1)]);
+        let claims = json!({ "preferred_username": "bob", "email": "x", "groups": ["Admin"] });
+        let Ok(Standing::Known(account)) = token(&known, true, claims) else { panic!("known") };
+        assert_eq!(account.name.as_ref(), "alice");
+        assert!(account.groups.is_empty(), "the token's groups join no local group");
+    }
+
+    #[test]
+    fn a_name_that_another_issuer_owns_is_a_conflict_even_with_a_fitting_address() {
+        let claims = json!({ "preferred_username": "alice", "email": "a@x.org", "email_verified": true });
+        for verified in [false, true] {
+            let local_account = directory(&[user(1, "alice", Some(("a@x.org", verified)))], &[]);
+            assert_eq!(token(&local_account, true, claims.clone()), conflict("alice"));
+            let other = directory(&[user(1, "alice", Some(("a@x.org", verified)))], &[link("https://other", "s-1", 1)]);
+            assert_eq!(token(&other, true, claims.clone()), conflict("alice"));
+            assert_eq!(token(&other, false, claims.clone()), conflict("alice"));
+        }
+    }
+
+    #[test]
+    fn an_address_links_only_when_checked_on_both_sides_and_unique() {
+        let claims =
+            |verified: Value| json!({ "preferred_username": "al", "email": "A@x.org", "email_verified": verified });
+        let checked = directory(&[user(1, "alice", Some(("a@x.org", true)))], &[link("https://other", "o", 1)]);
+        assert_eq!(token(&checked, true, claims(json!(true))), links_to(1));
+        for unverified in [json!(false), json!("true"), json!(1), json!(null)] {
+            assert!(matches!(token(&checked, true, claims(unverified)), Ok(Standing::New(_))));
+        }
+        let unchecked = directory(&[user(1, "alice", Some(("a@x.org", false)))], &[link("https://other", "o", 1)]);
+        assert!(matches!(token(&unchecked, true, claims(json!(true))), Ok(Standing::New(_))));
+        let two = directory(
+            &[user(1, "alice", Some(("a@x.org", true))), user(2, "bob", Some(("a@x.org", true)))],
+            &[link("https://other", "o", 1)],
+        );
+        assert!(matches!(token(&two, true, claims(json!(true))), Ok(Standing::New(_))));
+    }
+
+    #[test]
+    fn a_token_never_becomes_an_administrator_by_address() {
+        let mut root = user(1, "root", Some(("r@x.org", true)));
+        root.administrator = true;
+        let directory = directory(&[root], &[link("https://other", "o", 1)]);
+        let claims = json!({ "preferred_username": "r", "email": "r@x.org", "email_verified": true });
+        assert_eq!(token(&directory, true, claims), conflict("root"));
+    }
+
+    #[test]
+    fn an_invitation_is_taken_up_by_address_where_nobody_else_can_have_proved_the_account() {
+        let invited = directory(&[user(1, "alice", Some(("a@x.org", false)))], &[]);
+        let claims = json!({ "preferred_username": "alice", "email": "a@x.org", "email_verified": true });
+        assert_eq!(token(&invited, false, claims.clone()), links_to(1));
+        assert_eq!(token(&invited, true, claims), conflict("alice"), "it may be the built-in issuer's");
+        assert_eq!(of_header(&invited, &header(false), "a@x.org"), links_to(1));
+        let named = directory(&[user(1, "a@x.org", None)], &[]);
+        assert_eq!(of_header(&named, &header(false), "a@x.org"), links_to(1));
+    }
+
+    #[test]
+    fn newcomers_get_what_the_issuer_proves_and_the_role_of_the_configuration() {
+        let claims = json!({
+            "preferred_username": "carol", "email": "C@x.org", "email_verified": true, "given_name": "Carol",
+            "groups": ["Staff"], "role": "Admin",
+        });
+        let Ok(Standing::New(newcomer)) = token(&Directory::empty(), true, claims) else { panic!("new") };
+        assert_eq!((newcomer.name.as_str(), newcomer.role.as_str()), ("carol", "Guest"));
+        assert_eq!(newcomer.email.as_deref(), Some("c@x.org"));
+        assert_eq!(newcomer.first_role, None);
+        let unchecked = json!({ "preferred_username": "carol", "email": "ceo@x.org", "email_verified": false });
+        let Ok(Standing::New(newcomer)) = token(&Directory::empty(), true, unchecked) else { panic!("new") };
+        assert_eq!(newcomer.email, None, "an address that was not checked is anybody's claim");
+        let closed = JwtIssuer { create_users: false, ..issuer() };
+        let claims = Claims(json!({ "preferred_username": "carol" }).as_object().unwrap().clone());
+        assert_eq!(of_token(&Directory::empty(), &closed, true, "s", &claims), Err(AuthError::NotInvited));
+    }
+
+    #[test]
+    fn names_from_issuers_are_plain_text() {
+        for bad in
+            [json!(""), json!(" a"), json!("a\n"), json!("a\u{0}b"), json!("x".repeat(300)), json!(7), json!(null)]
+        {
+            let judged = token(&Directory::empty(), true, json!({ "preferred_username": bad }));
+            assert!(matches!(judged, Err(AuthError::Invalid(_))), "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_header_makes_accounts_links_them_or_says_who_is_not_invited() {
+        let Ok(Standing::New(newcomer)) = of_header(&Directory::empty(), &header(true), "a@x.org") else {
+            panic!("new")
+        };
+        assert_eq!(newcomer.first_role.as_deref(), Some("Admin"));
+        assert_eq!((newcomer.name.as_str(), newcomer.role.as_str()), ("a@x.org", "Guest"));
+        assert_eq!(of_header(&Directory::empty(), &header(false), "a@x.org"), Err(AuthError::NotInvited));
+        let proved = directory(&[user(1, "alice", Some(("a@x.org", true)))], &[link(IDP, "s", 1)]);
+        assert_eq!(of_header(&proved, &header(true), "a@x.org"), links_to(1));
+        let unchecked = directory(&[user(1, "a@x.org", Some(("a@x.org", false)))], &[link(IDP, "s", 1)]);
+        assert_eq!(of_header(&unchecked, &header(true), "a@x.org"), conflict("a@x.org"));
+        let crossed = directory(&[user(1, "a@x.org", None), user(2, "b", Some(("a@x.org", true)))], &[]);
+        assert!(
+            matches!(of_header(&crossed, &header(true), "a@x.org"), Ok(Standing::Links(id)) if id.0.as_u128() == 1)
+        );
+        let linked = directory(&[user(1, "alice", None)], &[link(HEADER_ISSUER, "a@x.org", 1)]);
+        assert!(matches!(of_header(&linked, &header(false), "a@x.org"), Ok(Standing::Known(_))));
+    }
+
+    #[test]
+    fn tokens_of_a_disabled_user_or_from_before_the_cut_are_dead() {
+        let at = |second| Timestamp::from_second(second).unwrap();
+        let directory = directory(&[user(1, "alice", None)], &[]);
+        let mut account = Account::clone(directory.by_name("alice").unwrap());
+        assert!(admit(&account, Some(None)).is_ok());
+        account.tokens_dead_until = Some(at(100));
+        assert!(admit(&account, Some(Some(at(100)))).is_err());
+        assert!(admit(&account, Some(Some(at(101)))).is_ok());
+        assert!(admit(&account, Some(None)).is_err(), "an age that is not known is not young enough");
+        assert!(admit(&account, None).is_ok(), "the header has no age");
+        account.disabled = true;
+        assert!(admit(&account, None).is_err() && admit(&account, Some(Some(at(200)))).is_err());
+    }
+}

@@ -1,0 +1,265 @@
+//! The one way from a request's headers to an identity.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use http::HeaderMap;
+use jiff::Timestamp;
+use uuid::Uuid;
+
+use super::account::{self, Standing};
+use super::cache::{TokenCache, Verified};
+use super::credential::{Offered, offered};
+use super::issuer::Issuer;
+use super::jwks::Fetchers;
+use super::jwt::{Accepted, Rules, Token};
+use super::key::Key;
+use super::source::{Remote, Source};
+use super::{Account, AuthError, Directory, Enrol, Identity, Proof, StartError};
+use crate::config::{Auth, TrustedHeader};
+use crate::policy::UserId;
+use crate::store::{HEADER_ISSUER, Link};
+
+/// Verifies credentials, for the whole process.
+pub struct Authenticator {
+    header: Option<TrustedHeader>,
+    sources: Vec<Arc<Source>>,
+    local: bool,
+    enrol: Arc<dyn Enrol>,
+}
+
+/// A token whose signature and claims are good.
+struct Proven {
+    source: Arc<Source>,
+    accepted: Accepted,
+    key: Arc<Key>,
+    generation: u64,
+}
+
+impl Authenticator {
+    /// Verifies by these rules. The built-in issuer is given when it is enabled. The fetchers of the issuers' keys are to be
+    /// started on a multi-thread runtime: until then tokens of other issuers are refused with
+    /// [`AuthError::Unavailable`].
+    ///
+    /// # Errors
+    /// [`StartError`] for an issuer without audience, one that is named twice, or a CA that does not load.
+    pub fn new(auth: &Auth, local: Option<&Issuer>, enrol: Arc<dyn Enrol>) -> Result<(Self, Fetchers), StartError> {
+        let mut sources: Vec<Arc<Source>> = Vec::new();
+        let mut fetchers = Fetchers::default();
+        if let Some(issuer) = local {
+            let rules = Rules { issuer: issuer.url(), audience: vec![issuer.client_id().to_owned()], own: true };
+            sources.push(Arc::new(Source { rules, keys: issuer.keys(), remote: None }));
+        }
+        for config in &auth.jwt {
+            if config.audience.is_empty() || config.audience.iter().any(String::is_empty) {
+                return Err(StartError::NoAudience(config.issuer.clone()));
+            }
+            if sources.iter().any(|source| *source.rules.issuer == config.issuer) || config.issuer == HEADER_ISSUER {
+                return Err(StartError::IssuerTwice(config.issuer.clone()));
+            }
+            let (keys, refetch) = fetchers.add(config)?;
+            let rules = Rules { issuer: config.issuer.as_str().into(), audience: config.audience.clone(), own: false };
+            let remote = Some(Remote { config: config.clone(), refetch });
+            sources.push(Arc::new(Source { rules, keys, remote }));
+        }
+        Ok((Self { header: auth.header.clone(), sources, local: local.is_some(), enrol }, fetchers))
+    }
+
+    /// Who calls. Ready on the first poll when the token is known, and when the header's account is; waits for an
+    /// issuer's keys, or for an account that is being made, where it must.
+    ///
+    /// `directory` is asked again after an account was made; `peer` is the address of the connection.
+    ///
+    /// # Errors
+    /// [`AuthError`] where nobody is identified: no credential is ignored because another one is good.
+    pub async fn authenticate(
+        &self,
+        cache: &TokenCache,
+        directory: impl Fn() -> Arc<Directory>,
+        headers: &HeaderMap,
+        peer: IpAddr,
+        now: Timestamp,
+    ) -> Result<Identity, AuthError> {
+        let Offered { token, email } = offered(headers, self.header.as_ref(), peer)?;
+        match (token, email) {
+            (Some(token), None) => self.by_token(cache, &directory, token, now).await,
+            (None, Some(email)) => self.by_header(&directory, &email).await,
+            (Some(token), Some(email)) => self.by_both(cache, &directory, token, &email, now).await,
+            (None, None) => Err(AuthError::Missing),
+        }
+    }
+
+    /// Whether what was identified before is still so: for streams that outlive the request's head.
+    #[must_use]
+    pub fn still_holds(&self, identity: &Identity, directory: &Directory, now: Timestamp) -> bool {
+        let Some(account) = directory.by_id(identity.account.id) else { return false };
+        let issued = matches!(identity.proof, Proof::Token { .. }).then_some(identity.issued);
+        identity.expires.is_none_or(|end| now < end) && account::admit(account, issued).is_ok()
+    }
+
+    async fn by_token(
+        &self,
+        cache: &TokenCache,
+        directory: &impl Fn() -> Arc<Directory>,
+        token: &str,
+        now: Timestamp,
+    ) -> Result<Identity, AuthError> {
+        if let Some(known) = cache.find(token, &self.sources, &directory(), now) {
+            return known;
+        }
+        let proven = self.prove(token, now).await?;
+        let current = directory();
+        let (account, current) = match self.standing(&proven, &current)? {
+            Standing::Known(account) => (account, current),
+            Standing::Links(user) => {
+                let issuer = proven.source.rules.issuer.to_string();
+                self.enrol.link(Link { issuer, subject: proven.accepted.subject.to_string(), user }).await?;
+                self.enrolled(&proven, directory())?
+            }
+            Standing::New(newcomer) => {
+                self.enrol.enrol(*newcomer).await?;
+                self.enrolled(&proven, directory())?
+            }
+        };
+        keep(cache, token, proven, &account, &current)
+    }
+
+    /// The account after it was made or linked.
+    fn enrolled(
+        &self,
+        proven: &Proven,
+        directory: Arc<Directory>,
+    ) -> Result<(Arc<Account>, Arc<Directory>), AuthError> {
+        match self.standing(proven, &directory)? {
+            Standing::Known(account) => Ok((account, directory)),
+            _ => Err(NOT_SHOWN),
+        }
+    }
+
+    async fn prove(&self, token: &str, now: Timestamp) -> Result<Proven, AuthError> {
+        let token = Token::parse(token)?;
+        let unknown = AuthError::Invalid("the token's issuer is not accepted here");
+        let issuer = token.issuer().ok_or(unknown.clone())?;
+        let source = self.sources.iter().find(|source| *source.rules.issuer == *issuer).ok_or(unknown)?;
+        let (accepted, key, generation) = source.verify(&token, now).await?;
+        Ok(Proven { source: source.clone(), accepted, key, generation })
+    }
+
+    fn standing(&self, proven: &Proven, directory: &Directory) -> Result<Standing, AuthError> {
+        let Proven { source, accepted, .. } = proven;
+        let Some(remote) = &source.remote else {
+            // The built-in issuer names its users by id, which no later user ever has.
+            let id = Uuid::try_parse(&accepted.subject).ok().map(UserId);
+            let account = id.and_then(|id| directory.by_id(id));
+            return account.cloned().map(Standing::Known).ok_or(AuthError::Invalid("the token's user is gone"));
+        };
+        account::of_token(directory, &remote.config, self.local, &accepted.subject, &accepted.claims)
+    }
+
+    async fn by_header(&self, directory: &impl Fn() -> Arc<Directory>, email: &str) -> Result<Identity, AuthError> {
+        let rules = self.header.as_ref().ok_or(AuthError::Missing)?;
+        let account = match account::of_header(&directory(), rules, email)? {
+            Standing::Known(account) => account,
+            Standing::Links(user) => {
+                let link = Link { issuer: HEADER_ISSUER.to_owned(), subject: email.to_owned(), user };
+                self.enrol.link(link).await?;
+                shown_by_header(&directory(), email)?
+            }
+            Standing::New(newcomer) => {
+                self.enrol.enrol(*newcomer).await?;
+                shown_by_header(&directory(), email)?
+            }
+        };
+        account::admit(&account, None)?;
+        Ok(Identity { account, proof: Proof::Header, claims: None, issued: None, expires: None, audience: None })
+    }
+
+    /// Both must hold and name one user; the token's identity is the narrower, because it ends and may be for one
+    /// service. A pair makes an account only where neither has one and the token vouches for the header's address:
+    /// one person would otherwise get two accounts, and each of these requests a refusal.
+    async fn by_both(
+        &self,
+        cache: &TokenCache,
+        directory: &impl Fn() -> Arc<Directory>,
+        token: &str,
+        email: &str,
+        now: Timestamp,
+    ) -> Result<Identity, AuthError> {
+        let rules = self.header.as_ref().ok_or(AuthError::Missing)?;
+        let (of_token, vouched) = match cache.find(token, &self.sources, &directory(), now) {
+            Some(known) => (Some(known?.account.id), false),
+            None => {
+                let proven = self.prove(token, now).await?;
+                (self.standing(&proven, &directory())?.user(), proven.vouches_for(email))
+            }
+        };
+        let of_header = account::of_header(&directory(), rules, email).map(|standing| standing.user());
+        let one = match (of_token, of_header) {
+            (Some(token), Ok(Some(header))) => token == header,
+            (None, Ok(None)) => vouched,
+            _ => false,
+        };
+        if !one {
+            return Err(AuthError::Conflicting);
+        }
+        let by_header = self.by_header(directory, email).await?;
+        let by_token = self.by_token(cache, directory, token, now).await?;
+        if by_header.account.id == by_token.account.id { Ok(by_token) } else { Err(AuthError::Conflicting) }
+    }
+}
+
+impl Proven {
+    fn vouches_for(&self, email: &str) -> bool {
+        let Some(remote) = &self.source.remote else { return false };
+        account::address(&remote.config, &self.accepted.claims) == (Some(email.to_owned()), true)
+    }
+}
+
+const NOT_SHOWN: AuthError = AuthError::Unavailable("the account was made and is not shown yet\ntry again");
+
+fn shown_by_header(directory: &Directory, email: &str) -> Result<Arc<Account>, AuthError> {
+    directory.by_link(HEADER_ISSUER, email).cloned().ok_or(NOT_SHOWN)
+}
+
+fn keep(
+    cache: &TokenCache,
+    token: &str,
+    proven: Proven,
+    account: &Arc<Account>,
+    directory: &Directory,
+) -> Result<Identity, AuthError> {
+    let Proven { source, accepted, key, generation } = proven;
+    let expires = key.retired.map_or(accepted.expires, |end| end.min(accepted.expires));
+    let verified = Verified {
+        source,
+        key,
+        generation: generation.into(),
+        subject: accepted.subject,
+        user: account.id,
+        epoch: directory.epoch().into(),
+        issued: accepted.issued,
+        expires,
+        service: accepted.service,
+        claims: accepted.claims,
+    };
+    let identity = verified.identify(account)?;
+    cache.keep(token, verified);
+    Ok(identity)
+}
+
+impl Standing {
+    fn user(&self) -> Option<UserId> {
+        match self {
+            Self::Known(account) => Some(account.id),
+            Self::Links(user) => Some(*user),
+            Self::New(_) => None,
+        }
+    }
+}
+
+impl std::fmt::Debug for Authenticator {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let issuers = self.sources.iter().map(|source| &source.rules.issuer);
+        f.debug_list().entries(issuers).finish()
+    }
+}

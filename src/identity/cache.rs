@@ -1,0 +1,184 @@
+//! Tokens that were verified: one cache a worker, without a lock, found again by the whole token.
+//!
+//! What is kept is only that the signature and the claims were good. Everything that may change since is looked up on
+//! each hit: the time, the issuer's keys, the account, the link from token to account.
+
+use std::cell::{Cell, RefCell};
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use quick_cache::unsync::{Cache, DefaultLifecycle};
+use quick_cache::{OptionsBuilder, Weighter};
+
+use super::key::Key;
+use super::source::Source;
+use super::{Account, AuthError, Claims, Directory, Identity, Proof, account};
+use crate::policy::UserId;
+use crate::telemetry::metrics::CacheMetrics;
+
+/// Verified tokens of one worker thread. Not `Sync` on purpose.
+pub struct TokenCache {
+    tokens: RefCell<Tokens>,
+    metrics: CacheMetrics,
+}
+
+type Tokens = Cache<Box<str>, Verified, Weight, ahash::RandomState, DefaultLifecycle<Box<str>, Verified>>;
+
+/// A token that was verified, and what that depended on.
+#[derive(Clone)]
+pub(super) struct Verified {
+    /// Compared by address: another configuration has other sources.
+    pub(super) source: Arc<Source>,
+    pub(super) key: Arc<Key>,
+    /// The key set in which the key was last seen.
+    pub(super) generation: Cell<u64>,
+    pub(super) subject: Arc<str>,
+    pub(super) user: UserId,
+    /// The directory's links when the subject last proved the user.
+    pub(super) epoch: Cell<u64>,
+    pub(super) issued: Option<Timestamp>,
+    pub(super) expires: Timestamp,
+    pub(super) service: Option<Arc<str>>,
+    pub(super) claims: Arc<Claims>,
+}
+
+impl TokenCache {
+    /// A cache of at most this many tokens, of at most this many bytes together.
+    #[must_use]
+    pub fn new(tokens: usize, bytes: usize) -> Self {
+        let tokens = tokens.max(1);
+        let weight = Weight { least: (bytes / tokens).max(1) as u64 };
+        let mut options = OptionsBuilder::new();
+        // Ghosts would remember tokens that are gone; the hot share is the library's default.
+        options.estimated_items_capacity(tokens).weight_capacity(bytes as u64).ghost_allocation(0.0);
+        let hasher = ahash::RandomState::new();
+        let cache = match options.build() {
+            Ok(options) => Cache::with_options(options, weight, hasher, DefaultLifecycle::default()),
+            Err(_) => Cache::with(tokens, bytes as u64, weight, hasher, DefaultLifecycle::default()),
+        };
+        Self { tokens: RefCell::new(cache), metrics: CacheMetrics::new("token") }
+    }
+
+    /// The number of tokens kept.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.tokens.borrow().len()
+    }
+
+    /// Whether none is kept.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The identity of a token that was verified before and is still good; nothing where it must be verified anew.
+    /// An error is final: the token is good, its user is not.
+    pub(super) fn find(
+        &self,
+        token: &str,
+        sources: &[Arc<Source>],
+        directory: &Directory,
+        now: Timestamp,
+    ) -> Option<Result<Identity, AuthError>> {
+        let found = {
+            let tokens = self.tokens.borrow();
+            tokens.get(token).map(|verified| verified.identity(sources, directory, now))
+        };
+        let found = match found {
+            Some(Some(outcome)) => Some(outcome),
+            Some(None) => {
+                self.tokens.borrow_mut().remove(token);
+                None
+            }
+            None => None,
+        };
+        self.metrics.count(found.is_some());
+        found
+    }
+
+    /// Keeps what was verified.
+    pub(super) fn keep(&self, token: &str, verified: Verified) {
+        self.tokens.borrow_mut().insert(token.into(), verified);
+    }
+}
+
+impl Default for TokenCache {
+    /// 8,192 tokens, 16 MiB.
+    fn default() -> Self {
+        Self::new(8 * 1024, 16 * 1024 * 1024)
+    }
+}
+
+impl std::fmt::Debug for TokenCache {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TokenCache").field("tokens", &self.len()).finish_non_exhaustive()
+    }
+}
+
+impl Verified {
+    /// None: no longer good, or not by what is known here.
+    fn identity(
+        &self,
+        sources: &[Arc<Source>],
+        directory: &Directory,
+        now: Timestamp,
+    ) -> Option<Result<Identity, AuthError>> {
+        let known = sources.iter().any(|source| Arc::ptr_eq(source, &self.source));
+        if !known || self.expires <= now || !self.key_holds(now) {
+            return None;
+        }
+        let account = self.account(directory)?;
+        Some(self.identify(account))
+    }
+
+    /// The identity, if the account may be used by this token now.
+    pub(super) fn identify(&self, account: &Arc<Account>) -> Result<Identity, AuthError> {
+        account::admit(account, Some(self.issued))?;
+        Ok(Identity {
+            account: account.clone(),
+            proof: Proof::Token { issuer: self.source.rules.issuer.clone() },
+            claims: Some(self.claims.clone()),
+            issued: self.issued,
+            expires: Some(self.expires),
+            audience: self.service.clone(),
+        })
+    }
+
+    fn key_holds(&self, now: Timestamp) -> bool {
+        let keys = self.source.keys.load();
+        if !keys.usable(now) {
+            return false;
+        }
+        if keys.generation != self.generation.get() {
+            if !keys.holds(&self.key) {
+                return false;
+            }
+            self.generation.set(keys.generation);
+        }
+        true
+    }
+
+    fn account<'d>(&self, directory: &'d Directory) -> Option<&'d Arc<Account>> {
+        let account = directory.by_id(self.user)?;
+        if self.source.remote.is_some() && directory.epoch() != self.epoch.get() {
+            let proved = directory.by_link(&self.source.rules.issuer, &self.subject)?;
+            if proved.id != self.user {
+                return None;
+            }
+            self.epoch.set(directory.epoch());
+        }
+        Some(account)
+    }
+}
+
+/// Bytes of the token, twice for its claims; at least what makes the count's bound hold by bytes too.
+#[derive(Clone)]
+struct Weight {
+    least: u64,
+}
+
+impl Weighter<Box<str>, Verified> for Weight {
+    fn weight(&self, token: &Box<str>, _: &Verified) -> u64 {
+        (3 * token.len() as u64).max(self.least)
+    }
+}

@@ -1,0 +1,265 @@
+//! What a request offers as proof: at most one `Authorization`, and the trusted header where the peer may send it.
+
+use std::borrow::Cow;
+use std::net::IpAddr;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use http::header::AUTHORIZATION;
+use http::{HeaderMap, HeaderValue};
+
+use super::AuthError;
+use crate::config::TrustedHeader;
+
+/// The longest e-mail address, in bytes (RFC 5321 §4.5.3.1.3).
+const EMAIL_BYTES: usize = 254;
+
+/// What was offered; nothing of it is proved, and whatever is there must hold.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Offered<'h> {
+    /// The bearer token.
+    pub(super) token: Option<&'h str>,
+    /// The lower-cased address that a trusted peer asserts.
+    pub(super) email: Option<Cow<'h, str>>,
+}
+
+/// Reads the credentials. One that is there and is bad is an error, and never ignored in favour of another.
+pub(super) fn offered<'h>(
+    headers: &'h HeaderMap,
+    trusted: Option<&TrustedHeader>,
+    peer: IpAddr,
+) -> Result<Offered<'h>, AuthError> {
+    let token = authorization(headers)?;
+    let email = match trusted {
+        Some(rules) if is_listed(rules, peer) => asserted(headers, rules)?,
+        _ => None,
+    };
+    match (&token, &email, trusted) {
+        (None, None, Some(rules)) if rules.required => Err(AuthError::HeaderRequired(rules.name.to_string())),
+        (None, None, _) => Err(AuthError::Missing),
+        _ => Ok(Offered { token, email }),
+    }
+}
+
+/// An address as a proxy or an issuer may assert it, lower-cased; none unless it has one `@` with something on both
+/// sides, and no comma, blank, control or invisible character, which the next reader might take for two addresses.
+pub(super) fn email(text: &str) -> Option<Cow<'_, str>> {
+    let (local, domain) = text.split_once('@')?;
+    if local.is_empty() || domain.is_empty() || domain.contains('@') || text.contains(is_unfit) {
+        return None;
+    }
+    let lower = if text.bytes().all(|b| b.is_ascii() && !b.is_ascii_uppercase()) {
+        Cow::Borrowed(text)
+    } else {
+        Cow::Owned(text.to_lowercase())
+    };
+    (text.len() <= EMAIL_BYTES && lower.len() <= EMAIL_BYTES).then_some(lower)
+}
+
+fn authorization(headers: &HeaderMap) -> Result<Option<&str>, AuthError> {
+    let mut lines = headers.get_all(AUTHORIZATION).iter();
+    let Some(line) = lines.next() else { return Ok(None) };
+    if lines.next().is_some() {
+        return Err(AuthError::Malformed("`Authorization` was sent twice"));
+    }
+    let text = line.to_str().map_err(|_| AuthError::Invalid("`Authorization` holds characters that no token has"))?;
+    let (scheme, rest) = text.split_once(' ').unwrap_or((text, ""));
+    let rest = rest.trim_matches(' ');
+    if scheme.eq_ignore_ascii_case("bearer") {
+        return bearer(rest).map(Some);
+    }
+    if scheme.eq_ignore_ascii_case("basic") {
+        return Err(basic(rest));
+    }
+    Err(AuthError::Invalid("the scheme of `Authorization` is not accepted here\nsend `Bearer` and a token"))
+}
+
+fn bearer(token: &str) -> Result<&str, AuthError> {
+    if token.contains(',') {
+        return Err(AuthError::Malformed("`Authorization` holds more than one credential"));
+    }
+    let is_token68 = |b: u8| b.is_ascii_alphanumeric() || b"-._~+/=".contains(&b);
+    if token.is_empty() || !token.bytes().all(is_token68) {
+        return Err(AuthError::Invalid("`Authorization` holds no bearer token"));
+    }
+    Ok(token)
+}
+
+/// API tokens arrive as the password of `__token__` (RFC 7617); none can exist yet, so each is refused.
+fn basic(encoded: &str) -> AuthError {
+    let plain = STANDARD.decode(encoded).map(zeroize::Zeroizing::new);
+    match plain {
+        Ok(plain) if plain.starts_with(b"__token__:") => AuthError::Invalid("the API token is unknown"),
+        _ => AuthError::Invalid("user names and passwords are not accepted here\nsend `Bearer` and a token"),
+    }
+}
+
+/// Only the very name counts: an alias such as `X_Forwarded_Email`, which some proxies do not strip, is another header.
+fn asserted<'h>(headers: &'h HeaderMap, rules: &TrustedHeader) -> Result<Option<Cow<'h, str>>, AuthError> {
+    let mut lines = headers.get_all(&rules.name).iter();
+    let Some(line) = lines.next() else { return Ok(None) };
+    if lines.next().is_some() {
+        return Err(AuthError::Malformed("the trusted header was sent twice"));
+    }
+    if line.is_empty() {
+        // A proxy that knows nobody, as mara-acl reads it.
+        return Ok(None);
+    }
+    let address = text(line).and_then(email);
+    address.map(Some).ok_or(AuthError::Malformed("the trusted header holds no single e-mail address"))
+}
+
+fn text(line: &HeaderValue) -> Option<&str> {
+    std::str::from_utf8(line.as_bytes()).ok()
+}
+
+fn is_unfit(c: char) -> bool {
+    let invisible = matches!(c, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}');
+    c.is_control() || c.is_whitespace() || invisible || ",;<>\"\\".contains(c)
+}
+
+fn is_listed(rules: &TrustedHeader, peer: IpAddr) -> bool {
+    // A listener on `::` sees IPv4 peers as `::ffff:a.b.c.d`.
+    let peer = peer.to_canonical();
+    rules.trusted_proxies.iter().any(|net| net.contains(&peer))
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderName;
+
+    use super::*;
+
+    const PROXY: &str = "10.0.0.1";
+
+    fn rules(required: bool) -> TrustedHeader {
+        TrustedHeader {
+            name: HeaderName::from_static("x-forwarded-email"),
+            trusted_proxies: vec!["10.0.0.0/30".parse().unwrap()],
+            required,
+            create_users: true,
+            first_user_role: None,
+            new_user_role: "Guest".into(),
+        }
+    }
+
+    fn headers(lines: &[(&str, &[u8])]) -> HeaderMap {
+        let mut map = HeaderMap::new();
+        for (name, value) in lines {
+            map.append(name.parse::<HeaderName>().unwrap(), HeaderValue::from_bytes(value).unwrap());
+        }
+        map
+    }
+
+    fn read(lines: &[(&str, &[u8])], peer: &str) -> Result<(Option<String>, Option<String>), AuthError> {
+        let map = headers(lines);
+        let offered = offered(&map, Some(&rules(false)), peer.parse().unwrap())?;
+        Ok((offered.token.map(Into::into), offered.email.map(Cow::into_owned)))
+    }
+
+    #[test]
+    fn one_bearer_token_is_read_whatever_the_case_of_its_scheme() {
+        for line in ["Bearer a.b-c_d", "bearer a.b-c_d", "BEARER  a.b-c_d "] {
+            assert_eq!(read(&[("authorization", line.as_bytes())], PROXY).unwrap().0.as_deref(), Some("a.b-c_d"));
+        }
+    }
+
+    #[test]
+    fn two_authorizations_are_malformed_however_they_are_joined() {
+        let twice: [&[(&str, &[u8])]; 3] = [
+            &[("authorization", b"Bearer a"), ("authorization", b"Bearer a")],
+            &[("authorization", b"Bearer a, Bearer b")],
+            &[("authorization", b"Bearer a,b")],
+        ];
+        for lines in twice {
+            assert!(matches!(read(lines, PROXY), Err(AuthError::Malformed(_))));
+        }
+    }
+
+    #[test]
+    fn a_bad_credential_never_falls_through_to_the_trusted_header() {
+        for bad in
+            ["", "Bearer", "Bearer ", "Bearer a b", "Bearer \"a\"", "Digest x", "Basic !!", "Basic YTpi", "token"]
+        {
+            let lines: [(&str, &[u8]); 2] = [("authorization", bad.as_bytes()), ("x-forwarded-email", b"a@x.org")];
+            assert!(matches!(read(&lines, PROXY), Err(AuthError::Invalid(_))), "{bad}");
+        }
+        let token = format!("Basic {}", STANDARD.encode("__token__:canary"));
+        let refused = read(&[("authorization", token.as_bytes())], PROXY).unwrap_err();
+        assert!(!refused.to_string().contains("canary"));
+        let bytes: [(&str, &[u8]); 1] = [("authorization", b"Bearer \xff\xfe")];
+        assert!(matches!(read(&bytes, PROXY), Err(AuthError::Invalid(_))));
+    }
+
+    #[test]
+    fn the_header_counts_from_listed_peers_only() {
+        let lines: [(&str, &[u8]); 1] = [("x-forwarded-email", b"Ann@Example.org")];
+        assert_eq!(read(&lines, PROXY).unwrap().1.as_deref(), Some("ann@example.org"));
+        assert_eq!(read(&lines, "::ffff:10.0.0.1").unwrap().1.as_deref(), Some("ann@example.org"));
+        for peer in ["10.0.0.4", "127.0.0.1", "::1", "::ffff:10.0.0.4"] {
+            assert_eq!(read(&lines, peer), Err(AuthError::Missing), "{peer}");
+        }
+        let nobody = TrustedHeader { trusted_proxies: vec![], ..rules(false) };
+        let map = headers(&lines);
+        assert_eq!(offered(&map, Some(&nobody), PROXY.parse().unwrap()), Err(AuthError::Missing));
+        assert_eq!(offered(&map, None, PROXY.parse().unwrap()), Err(AuthError::Missing));
+    }
+
+    #[test]
+    fn an_alias_of_the_header_is_not_the_header() {
+        for alias in
+            ["x_forwarded_email", "x.forwarded.email", "x-forwarded_email", "x-forwarded-emai", "forwarded-email"]
+        {
+            assert_eq!(read(&[(alias, b"root@x.org")], PROXY), Err(AuthError::Missing), "{alias}");
+        }
+        let beside: [(&str, &[u8]); 2] = [("x_forwarded_email", b"root@x.org"), ("x-forwarded-email", b"a@x.org")];
+        assert_eq!(read(&beside, PROXY).unwrap().1.as_deref(), Some("a@x.org"));
+    }
+
+    #[test]
+    fn an_address_is_one_line_with_one_at() {
+        let long = format!("{}@x.org", "a".repeat(250));
+        for bad in [
+            "a",
+            "@",
+            "a@",
+            "@x.org",
+            "a@b@x.org",
+            "a@x.org,b@x.org",
+            "a@x.org, b@x.org",
+            " a@x.org",
+            "a@x.org ",
+            "a @x.org",
+            "a@x.org\tb",
+            "<a@x.org>",
+            "a@x.org;b",
+            "a\u{200b}@x.org",
+            "a@\u{202e}x.org",
+            "a\u{a0}@x.org",
+            long.as_str(),
+        ] {
+            let refused = read(&[("x-forwarded-email", bad.as_bytes())], PROXY);
+            assert!(matches!(refused, Err(AuthError::Malformed(_))), "{bad}");
+        }
+        let latin1: [(&str, &[u8]); 1] = [("x-forwarded-email", b"\xe9@x.org")];
+        assert!(matches!(read(&latin1, PROXY), Err(AuthError::Malformed(_))));
+        let twice: [(&str, &[u8]); 2] = [("x-forwarded-email", b"a@x.org"), ("X-Forwarded-Email", b"a@x.org")];
+        assert!(matches!(read(&twice, PROXY), Err(AuthError::Malformed(_))));
+        assert_eq!(email("ÄRGER@X.org").as_deref(), Some("ärger@x.org"));
+        assert!(matches!(email("a@x.org"), Some(Cow::Borrowed(_))));
+    }
+
+    #[test]
+    fn a_required_header_that_is_missing_or_empty_is_said_so() {
+        let check = |lines: &[(&str, &[u8])], peer: &str| {
+            let map = headers(lines);
+            offered(&map, Some(&rules(true)), peer.parse().unwrap()).map(|_| ())
+        };
+        let required = Err(AuthError::HeaderRequired("x-forwarded-email".into()));
+        assert_eq!(check(&[], PROXY), required);
+        assert_eq!(check(&[("x-forwarded-email", b"")], PROXY), required);
+        assert_eq!(check(&[("x-forwarded-email", b"a@x.org")], "127.0.0.1"), required, "it is none from this peer");
+        assert_eq!(check(&[("authorization", b"Bearer a")], PROXY), Ok(()));
+        assert_eq!(check(&[("x-forwarded-email", b"a@x.org")], PROXY), Ok(()));
+    }
+}
