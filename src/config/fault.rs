@@ -72,8 +72,9 @@ impl fmt::Display for Fault {
 pub struct Faults(Vec<Fault>);
 
 impl Faults {
-    /// The faults in the order of the file.
-    pub(super) fn new(mut faults: Vec<Fault>) -> Self {
+    /// The faults, put in the order of the file.
+    #[must_use]
+    pub fn new(mut faults: Vec<Fault>) -> Self {
         faults.sort_by(|one, other| one.place.cmp(&other.place));
         faults.dedup();
         Self(faults)

@@ -28,7 +28,7 @@ pub use fault::{Fault, Faults, Place};
 pub use name::{reserved_name, reserved_service, valid_name};
 pub use operation::{Captures, MAX_CAPTURES, Operation, RequestPattern, ResourceKey, Segment};
 pub use pattern::PatternFault;
-pub use resolve::{load, parse, parse_service};
+pub use resolve::{load, parse, parse_service, service_fault};
 pub use service::{
     Basic, Cors, Endpoint, Injection, Protocol, Service, Template, TemplatePart, Timeouts, TokenForwarding, Unmatched,
     UpstreamTls, Variable,

@@ -22,7 +22,7 @@ use super::file::{
     ConfigFile, LimitsFile, ListenFile, ListenTlsFile, LogFile, LogFormatFile, RegisterFile, StoreFile, VaultFile,
 };
 use super::reference::{References, cannot_read, cause_of};
-use super::tree::{Node, Value, shown_path};
+use super::tree::{Node, Step, Value, shown_path};
 use super::{
     Config, Faults, Limits, Listen, ListenTls, Log, Register, Service, StoreConfig, StoreUrl, VaultConfig, defaults,
     pem, value,
@@ -100,6 +100,31 @@ pub fn parse_service(namespace: &str, name: &str, table: &serde_json::Value) -> 
     ground.report(misread);
     let service = file.and_then(|file| service::registered(&ground.root(), &file, namespace, name));
     finish(service, ground.faults.into_inner())
+}
+
+/// A fault of the `index`th service of a file that was read without fault, found by comparing it with something else.
+#[must_use]
+pub fn service_fault(
+    path: &Path,
+    index: usize,
+    key: &str,
+    what: impl Into<String>,
+    instead: impl Into<String>,
+) -> Fault {
+    let steps = [Step::Key("service".to_owned()), Step::Index(index), Step::Key(key.to_owned())];
+    // Read again, as a configuration in use has no need to know its places. Changed meanwhile, the place is the file.
+    let place = std::fs::read_to_string(path).ok().and_then(|text| {
+        let (document, _) = DeTable::parse_recoverable(&text);
+        let tree = Node::from_toml(document.get_ref(), document.span());
+        let (node, _) = tree.find(&steps)?;
+        Some(Place::at(path, &text, node.span.start))
+    });
+    Fault {
+        place: Some(place.unwrap_or_else(|| Place::whole(path))),
+        key: shown_path(&steps),
+        what: what.into(),
+        instead: instead.into(),
+    }
 }
 
 fn finish<T>(read: Option<T>, faults: Vec<Fault>) -> Result<T, Faults> {
