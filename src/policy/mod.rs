@@ -2,12 +2,28 @@
 //!
 //! Pure: no async, no I/O, no clock, and nothing of ours below it. Time is an argument.
 
+//!
+//! A question goes from `decide` (what can be asked) to `evaluate` (how subjects combine) and from there to `tree` (which
+//! row of one subject answers). What they read is compiled by `snapshot` from `names`, `subjects` and `rows`.
+
+mod decide;
+pub mod dialect;
+mod evaluate;
+mod explain;
 mod level;
 mod name;
+mod names;
+mod permit;
+mod rows;
 mod snapshot;
+mod sorted;
 mod subject;
+mod subjects;
+mod tree;
 
+pub use explain::{Beaten, Because, Explanation, Winner};
 pub use level::{Levels, UnknownLevel};
 pub use name::{MAX_KEYS, NameError, Pattern, PatternKey};
-pub use snapshot::{Change, Grant, Member, Resource};
+pub use permit::{Denied, Permit};
+pub use snapshot::{Change, Grant, Member, Resource, Size, Snapshot};
 pub use subject::{GroupId, ResourceId, Subject, UnknownSubject, UserId};

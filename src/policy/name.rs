@@ -21,6 +21,17 @@ pub enum PatternKey {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub struct Pattern(Arc<[PatternKey]>);
 
+impl PatternKey {
+    /// The key, unless it is `*`.
+    #[must_use]
+    pub fn literal(&self) -> Option<&str> {
+        match self {
+            Self::Any => None,
+            Self::Key(key) => Some(key),
+        }
+    }
+}
+
 /// Why a text is not a resource name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NameError {
@@ -68,10 +79,26 @@ impl Pattern {
         Self::new(keys)
     }
 
+    /// The pattern with the keys of another one, or of its beginning, which are no more than [`MAX_KEYS`].
+    pub(super) fn of(keys: Vec<PatternKey>) -> Self {
+        Self(keys.into())
+    }
+
     /// The keys, from the root down.
     #[must_use]
     pub fn keys(&self) -> &[PatternKey] {
         &self.0
+    }
+
+    /// The keys before the first `*`: the resource that whoever grants on the pattern must administer.
+    pub fn literal_prefix(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map_while(PatternKey::literal)
+    }
+
+    /// Whether no key is `*`, so that the pattern names one resource.
+    #[must_use]
+    pub fn is_literal(&self) -> bool {
+        self.0.iter().all(|key| *key != PatternKey::Any)
     }
 }
 

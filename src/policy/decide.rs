@@ -1,0 +1,106 @@
+//! What the rest of the program asks of a snapshot.
+
+use jiff::Timestamp;
+
+use super::evaluate::{Asked, Question, Reading, Silent, Verdict, Walk};
+use super::rows::NEVER;
+use super::snapshot::Snapshot;
+use super::subjects::SubjectId;
+use super::tree::{self, Clock, Path};
+use super::{Denied, Levels, Permit, Subject, UserId};
+
+impl Snapshot {
+    /// What the user may do with the resource of these keys at `now`.
+    #[must_use]
+    pub fn levels(&self, user: UserId, keys: &[&str], now: Timestamp) -> Levels {
+        self.verdict(user, keys, Reading::Covering, now).levels
+    }
+
+    /// As [`Snapshot::levels`], by grants on names with exactly as many keys only: grainy's `explicit`.
+    #[must_use]
+    pub fn levels_explicit(&self, user: UserId, keys: &[&str], now: Timestamp) -> Levels {
+        self.verdict(user, keys, Reading::Explicit, now).levels
+    }
+
+    /// The proof that the user holds all of `need` on the resource of these keys at `now`.
+    ///
+    /// # Errors
+    /// [`Denied`] where the user does not, and always for a need of nothing.
+    pub fn permit(&self, user: UserId, keys: &[&str], need: Levels, now: Timestamp) -> Result<Permit, Denied> {
+        judge(&self.verdict(user, keys, Reading::Covering, now), user, need)
+    }
+
+    /// The proof that the user may grant and rescind on the resource of these keys: its owner, or whoever holds admin.
+    /// For a pattern with `*` ask about [`super::Pattern::literal_prefix`].
+    ///
+    /// # Errors
+    /// [`Denied`] where the user may not.
+    pub fn may_administer(&self, user: UserId, keys: &[&str], now: Timestamp) -> Result<Permit, Denied> {
+        self.permit(user, keys, Levels::ADMIN, now)
+    }
+
+    /// The permit for what is open to all: nobody needs to be identified for it.
+    pub const fn permit_public() -> Permit {
+        Permit::public()
+    }
+
+    /// The permit to act on what is the user's own: secrets, tokens, sessions.
+    pub const fn permit_self(user: UserId) -> Permit {
+        Permit::own(user)
+    }
+
+    /// The owner of the nearest resource at or above these keys that has one.
+    #[must_use]
+    pub fn owner(&self, keys: &[&str]) -> Option<UserId> {
+        tree::owner(&self.names, keys)
+    }
+
+    /// Whether the user may do anything with the resource, or holds something below it: for menus, never to enforce.
+    #[must_use]
+    pub fn navigable(&self, user: UserId, keys: &[&str], now: Timestamp) -> bool {
+        if !self.levels(user, keys, now).is_empty() {
+            return true;
+        }
+        let path = Path::new(&self.names, keys);
+        let mut clock = Clock::at(now.as_second());
+        let second = clock.now;
+        let gives = |subject: SubjectId| {
+            let entry = self.subjects.entry(subject);
+            entry.is_some_and(|entry| path.ends().any(|step| entry.rows.gives_below(step.node, second)))
+        };
+        let own = self.subjects.id(&Subject::User(user));
+        let question = Question::new(user, keys, Reading::Covering);
+        let mut asked = Asked::new();
+        own.into_iter().chain(self.memberships(own)).any(gives)
+            || self.subjects.holders.iter().any(|((resource, levels), subject)| {
+                gives(*subject) && self.holds(&question, *levels, *resource, &mut clock, &mut asked)
+            })
+    }
+
+    pub(super) fn verdict(&self, user: UserId, keys: &[&str], reading: Reading, now: Timestamp) -> Verdict {
+        let path = Path::new(&self.names, keys);
+        let walk = Walk {
+            snapshot: self,
+            question: Question::new(user, keys, reading),
+            path: &path,
+            clock: Clock::at(now.as_second()),
+            asked: &mut Asked::new(),
+            trace: &mut Silent,
+        };
+        walk.evaluate()
+    }
+}
+
+/// The permit, where the verdict holds all that is needed.
+pub(super) fn judge(verdict: &Verdict, user: UserId, need: Levels) -> Result<Permit, Denied> {
+    if verdict.levels.has_all(need) {
+        Ok(Permit::new(user, need, verdict.levels, moment(verdict.ends)))
+    } else {
+        Err(Denied { user, need, held: verdict.levels, owner: verdict.owner })
+    }
+}
+
+/// The time of an end, `None` for never.
+pub(super) fn moment(ends: i64) -> Option<Timestamp> {
+    (ends != NEVER).then(|| Timestamp::from_second(ends).unwrap_or(Timestamp::MAX))
+}

@@ -1,0 +1,210 @@
+//! A sorted list in pages: a new version copies one page and shares the others.
+//!
+//! Most subjects have a handful of rows, which fit in one page without any table above it; a role with a hundred
+//! thousand pays for a table of pages, and a change of one row still copies one page.
+
+use std::sync::Arc;
+
+/// What a list is sorted by.
+pub(super) trait Keyed: Copy {
+    fn key(&self) -> u32;
+}
+
+/// The most items in a page: small enough to copy at every change, large enough to keep tables short.
+const PAGE: usize = 256;
+
+/// Items in the order of their keys, each key at most once.
+#[derive(Clone)]
+pub(super) enum Sorted<T> {
+    One(Arc<[T]>),
+    Many(Arc<[Page<T>]>),
+}
+
+/// A page with the lowest key that may be in it; the first page of a table takes every lower key too.
+#[derive(Clone)]
+pub(super) struct Page<T> {
+    from: u32,
+    items: Arc<[T]>,
+}
+
+impl<T> Default for Sorted<T> {
+    fn default() -> Self {
+        Self::One(Arc::default())
+    }
+}
+
+impl<T: Keyed> Sorted<T> {
+    pub(super) fn get(&self, key: u32) -> Option<&T> {
+        let page = match self {
+            Self::One(items) => items,
+            Self::Many(pages) => &pages.get(index_of(pages, key))?.items,
+        };
+        page.get(page.binary_search_by_key(&key, Keyed::key).ok()?)
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        match self {
+            Self::One(items) => items.is_empty(),
+            Self::Many(_) => false,
+        }
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &T> {
+        let (one, many): (&[T], &[Page<T>]) = match self {
+            Self::One(items) => (items, &[]),
+            Self::Many(pages) => (&[], pages),
+        };
+        one.iter().chain(many.iter().flat_map(|page| page.items.iter()))
+    }
+
+    /// Adds the item, or replaces the one of its key, which it then returns.
+    pub(super) fn put(&mut self, item: T) -> Option<T> {
+        match self {
+            Self::One(items) => {
+                let replaced = put(items, item);
+                if let Some([left, right]) = halves(items, item.key()) {
+                    *self = Self::Many(Arc::new([Page::of(left), Page::of(right)]));
+                }
+                replaced
+            }
+            Self::Many(pages) => {
+                let position = index_of(pages, item.key());
+                let page = Arc::make_mut(pages).get_mut(position)?;
+                let replaced = put(&mut page.items, item);
+                if let Some([left, right]) = halves(&page.items, item.key()) {
+                    let left = Page { from: page.from, items: left };
+                    *pages = splice(pages, position, 1, [left, Page::of(right)]);
+                }
+                replaced
+            }
+        }
+    }
+
+    /// Takes the item of this key out.
+    pub(super) fn take(&mut self, key: u32) -> Option<T> {
+        match self {
+            Self::One(items) => take(items, key),
+            Self::Many(pages) => {
+                let position = index_of(pages, key);
+                let page = Arc::make_mut(pages).get_mut(position)?;
+                let taken = take(&mut page.items, key)?;
+                if page.items.is_empty() {
+                    *pages = splice(pages, position, 1, []);
+                }
+                self.flatten();
+                Some(taken)
+            }
+        }
+    }
+
+    /// Gives up the table when what is left fits in half a page.
+    fn flatten(&mut self) {
+        if let Self::Many(pages) = self
+            && pages.len() <= 2
+            && pages.iter().map(|page| page.items.len()).sum::<usize>() <= PAGE / 2
+        {
+            *self = Self::One(pages.iter().flat_map(|page| page.items.iter().copied()).collect());
+        }
+    }
+}
+
+impl<T: Keyed> Page<T> {
+    fn of(items: Arc<[T]>) -> Self {
+        Self { from: items.first().map_or(0, Keyed::key), items }
+    }
+}
+
+/// The page that holds, or would hold, this key.
+fn index_of<T>(pages: &[Page<T>], key: u32) -> usize {
+    pages.partition_point(|page| page.from <= key).saturating_sub(1)
+}
+
+fn put<T: Keyed>(items: &mut Arc<[T]>, item: T) -> Option<T> {
+    match items.binary_search_by_key(&item.key(), Keyed::key) {
+        Ok(position) => Arc::make_mut(items).get_mut(position).map(|old| std::mem::replace(old, item)),
+        Err(position) => {
+            *items = splice(items, position, 0, [item]);
+            None
+        }
+    }
+}
+
+fn take<T: Keyed>(items: &mut Arc<[T]>, key: u32) -> Option<T> {
+    let position = items.binary_search_by_key(&key, Keyed::key).ok()?;
+    let taken = items.get(position).copied();
+    *items = splice(items, position, 1, []);
+    taken
+}
+
+/// The list with `remove` items at `position` replaced by `insert`.
+fn splice<T: Clone, const N: usize>(items: &[T], position: usize, remove: usize, insert: [T; N]) -> Arc<[T]> {
+    let (before, after) = items.split_at(position.min(items.len()));
+    let after = after.get(remove..).unwrap_or_default();
+    before.iter().cloned().chain(insert).chain(after.iter().cloned()).collect()
+}
+
+/// Two pages for one that is too full. After an append the left one stays full, so that keys which come in order make
+/// full pages.
+fn halves<T: Keyed>(items: &Arc<[T]>, added: u32) -> Option<[Arc<[T]>; 2]> {
+    if items.len() <= PAGE {
+        return None;
+    }
+    let appended = items.last().is_some_and(|last| last.key() == added);
+    let (left, right) = items.split_at(if appended { PAGE } else { PAGE / 2 });
+    Some([left.into(), right.into()])
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    impl Keyed for (u32, u32) {
+        fn key(&self) -> u32 {
+            self.0
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 64, ..Default::default() })]
+
+        #[test]
+        fn a_sorted_list_behaves_like_an_ordered_map(
+            steps in proptest::collection::vec((0_u32..1500, any::<bool>(), any::<u32>()), 0..3000)
+        ) {
+            let mut list = Sorted::default();
+            let mut map = BTreeMap::new();
+            let mut versions = Vec::new();
+            for (position, (key, add, value)) in steps.into_iter().enumerate() {
+                let (new, old) = if add || position % 3 == 0 {
+                    (list.put((key, value)), map.insert(key, value))
+                } else {
+                    (list.take(key), map.remove(&key))
+                };
+                prop_assert_eq!(new.map(|item| item.1), old);
+                prop_assert_eq!(list.get(key).map(|item| item.1), map.get(&key).copied());
+                if position % 500 == 0 {
+                    versions.push((list.clone(), map.clone()));
+                }
+            }
+            versions.push((list, map));
+            for (list, map) in versions {
+                prop_assert_eq!(list.is_empty(), map.is_empty());
+                prop_assert!(list.iter().copied().eq(map.into_iter()));
+            }
+        }
+    }
+
+    #[test]
+    fn keys_in_order_fill_their_pages() {
+        let mut list = Sorted::default();
+        for key in 0..10_000 {
+            list.put((key, 0));
+        }
+        let Sorted::Many(pages) = list else { panic!("one page") };
+        assert_eq!(pages.len(), 10_000_usize.div_ceil(PAGE));
+    }
+}

@@ -1,0 +1,148 @@
+//! Every subject that has a row, and every user that decisions know: dense ids, rows, memberships.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use ahash::RandomState;
+use imbl::shared_ptr::DefaultSharedPtr;
+use imbl::{GenericHashMap, OrdMap, Vector};
+
+use super::rows::Rows;
+use super::{Levels, ResourceId, Subject, UserId};
+
+/// The place of a subject in the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct SubjectId(u32);
+
+impl SubjectId {
+    /// Every authenticated identity; always there.
+    pub(super) const EVERYONE: Self = Self(0);
+    const NONE: Self = Self(u32::MAX);
+
+    pub(super) const fn number(self) -> u32 {
+        self.0
+    }
+}
+
+/// What is known of one subject.
+#[derive(Clone)]
+pub(super) struct Entry {
+    pub(super) subject: Subject,
+    pub(super) rows: Rows,
+    /// For a known user: role and groups.
+    pub(super) in_subjects: Option<Arc<[SubjectId]>>,
+    /// Rows, memberships in and of it; the entry goes with the last of them.
+    uses: u32,
+    /// For a free entry: the next free one.
+    free: SubjectId,
+}
+
+#[derive(Clone)]
+pub(super) struct Subjects {
+    entries: Vector<Entry>,
+    ids: GenericHashMap<Subject, SubjectId, RandomState, DefaultSharedPtr>,
+    /// The holders among them, in an order that does not depend on history.
+    pub(super) holders: OrdMap<(ResourceId, Levels), SubjectId>,
+    free: SubjectId,
+}
+
+impl Entry {
+    fn new(subject: Subject) -> Self {
+        Self { subject, rows: Rows::default(), in_subjects: None, uses: 0, free: SubjectId::NONE }
+    }
+}
+
+impl Subjects {
+    pub(super) fn new() -> Self {
+        let everyone = Entry { uses: 1, ..Entry::new(Subject::Everyone) };
+        let mut ids = GenericHashMap::with_hasher(RandomState::new());
+        ids.insert(Subject::Everyone, SubjectId::EVERYONE);
+        Self { entries: Vector::unit(everyone), ids, holders: OrdMap::new(), free: SubjectId::NONE }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.ids.len()
+    }
+
+    pub(super) fn id(&self, subject: &Subject) -> Option<SubjectId> {
+        self.ids.get(subject).copied()
+    }
+
+    pub(super) fn entry(&self, id: SubjectId) -> Option<&Entry> {
+        self.entries.get(id.0 as usize)
+    }
+
+    pub(super) fn entry_mut(&mut self, id: SubjectId) -> Option<&mut Entry> {
+        self.entries.get_mut(id.0 as usize)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Entry> {
+        self.ids.values().filter_map(|id| self.entry(*id))
+    }
+
+    /// The subject's id, made where there is none, with one use more.
+    pub(super) fn retain(&mut self, subject: &Subject) -> SubjectId {
+        let id = self.id(subject).unwrap_or_else(|| self.add(subject));
+        if let Some(entry) = self.entry_mut(id) {
+            entry.uses = entry.uses.saturating_add(1);
+        }
+        id
+    }
+
+    /// One use less; a subject that nothing uses any more goes.
+    pub(super) fn release(&mut self, id: SubjectId) {
+        let free = self.free;
+        let Some(entry) = self.entry_mut(id) else { return };
+        entry.uses = entry.uses.saturating_sub(1);
+        if entry.uses > 0 || id == SubjectId::EVERYONE {
+            return;
+        }
+        let gone = std::mem::replace(entry, Entry { free, ..Entry::new(Subject::Everyone) });
+        self.free = id;
+        self.ids.remove(&gone.subject);
+        if let Subject::Holders(levels, resource) = gone.subject {
+            self.holders.remove(&(resource, levels));
+        }
+    }
+
+    /// Makes the user a member of exactly these; `None` forgets the user.
+    pub(super) fn enlist(&mut self, user: UserId, subjects: Option<impl Iterator<Item = Subject>>) {
+        let id = self.retain(&Subject::User(user));
+        let new: Option<Arc<[SubjectId]>> = subjects.map(|all| {
+            let all: BTreeSet<Subject> = all.collect();
+            all.iter().map(|subject| self.retain(subject)).collect()
+        });
+        let known = new.is_some();
+        let Some(entry) = self.entry_mut(id) else { return };
+        let old = std::mem::replace(&mut entry.in_subjects, new);
+        for left in old.as_deref().unwrap_or_default() {
+            self.release(*left);
+        }
+        // One use stays for as long as the user is known; the one taken above goes otherwise.
+        if old.is_some() {
+            self.release(id);
+        }
+        if !known {
+            self.release(id);
+        }
+    }
+
+    fn add(&mut self, subject: &Subject) -> SubjectId {
+        let id = match self.entries.get_mut(self.free.0 as usize) {
+            Some(slot) => {
+                let id = self.free;
+                self.free = std::mem::replace(slot, Entry::new(subject.clone())).free;
+                id
+            }
+            None => {
+                self.entries.push_back(Entry::new(subject.clone()));
+                SubjectId(u32::try_from(self.entries.len() - 1).unwrap_or(u32::MAX))
+            }
+        };
+        self.ids.insert(subject.clone(), id);
+        if let Subject::Holders(levels, resource) = *subject {
+            self.holders.insert((resource, levels), id);
+        }
+        id
+    }
+}

@@ -1,0 +1,199 @@
+//! A question on the tree of names, and the row of one subject that answers it: the rules S0 to S3, with D3.
+//!
+//! The rules are stated for a tree of one subject's rows, in which a name with a row is *granted* and a name that longer
+//! rows only pass through is a *filler*. All subjects share one tree of names here, so a name of the tree may be neither
+//! to a subject: then it is as if it were not there. The same holds for an expired row.
+
+use smallvec::SmallVec;
+use uuid::Uuid;
+
+use super::names::{Names, NodeId, Ownership};
+use super::rows::{NEVER, Row, Rows};
+use super::{Levels, UserId};
+
+/// The part of the tree of names that a question meets: the root, and below each name met the one with the question's
+/// next key and the one with `*`.
+pub(super) struct Path {
+    /// Parents before their children.
+    steps: SmallVec<[Step; 16]>,
+    /// How many keys the question has.
+    length: u32,
+    /// Whose the resource is.
+    pub(super) owner: Option<UserId>,
+}
+
+/// A name that the question meets.
+#[derive(Clone, Copy)]
+pub(super) struct Step {
+    pub(super) node: NodeId,
+    pub(super) depth: u32,
+    /// Where the name's next key is the question's: the position of that step, or [`NOWHERE`].
+    literal: u32,
+    /// Where the name's next key is `*`.
+    any: u32,
+}
+
+const NOWHERE: u32 = u32::MAX;
+
+/// The value that a subject's rows give at some depth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Found {
+    pub(super) levels: Levels,
+    /// How many keys lead to the name whose value it is.
+    pub(super) depth: u32,
+    /// Whether a row stands there, or the value is only inherited by a filler.
+    pub(super) granted: bool,
+    pub(super) node: NodeId,
+}
+
+/// The clock of one decision: what time it is, and when the first row on which the decision rests ends.
+#[derive(Clone, Copy)]
+pub(super) struct Clock {
+    pub(super) now: i64,
+    pub(super) ends: i64,
+}
+
+impl Clock {
+    pub(super) const fn at(now: i64) -> Self {
+        Self { now, ends: NEVER }
+    }
+
+    pub(super) const fn rests_until(&mut self, ends: i64) {
+        if ends < self.ends {
+            self.ends = ends;
+        }
+    }
+}
+
+impl Path {
+    pub(super) fn new(names: &Names, keys: &[&str]) -> Self {
+        let mut path = Self {
+            steps: SmallVec::new(),
+            length: u32::try_from(keys.len()).unwrap_or(u32::MAX),
+            owner: owner(names, keys),
+        };
+        path.grow(names, keys, NodeId::ROOT, 0);
+        path
+    }
+
+    /// All names met.
+    pub(super) fn steps(&self) -> &[Step] {
+        &self.steps
+    }
+
+    /// The names met that have as many keys as the question.
+    pub(super) fn ends(&self) -> impl Iterator<Item = &Step> {
+        self.steps.iter().filter(|step| step.depth == self.length)
+    }
+
+    fn step(&self, position: u32) -> Option<&Step> {
+        self.steps.get(position as usize)
+    }
+
+    /// Recursion is bounded by the depth of the tree, which no name makes deeper than [`super::MAX_KEYS`].
+    fn grow(&mut self, names: &Names, keys: &[&str], node: NodeId, depth: u32) -> u32 {
+        let position = self.steps.len();
+        self.steps.push(Step { node, depth, literal: NOWHERE, any: NOWHERE });
+        if let Some((key, rest)) = keys.split_first() {
+            let literal = names.child(node, key).map_or(NOWHERE, |child| self.grow(names, rest, child, depth + 1));
+            let any = names
+                .node(node)
+                .and_then(|node| node.any())
+                .filter(|_| depth > 0 || !is_id(key))
+                .map_or(NOWHERE, |child| self.grow(names, rest, child, depth + 1));
+            if let Some(step) = self.steps.get_mut(position) {
+                (step.literal, step.any) = (literal, any);
+            }
+        }
+        u32::try_from(position).unwrap_or(NOWHERE)
+    }
+}
+
+/// Whether the key is the whole name of a resource without a dotted one, `@<uuid>`, which no `*` matches. It is that
+/// only as the first key: deeper down a caller may choose the key, and must not escape a `*` by its spelling.
+fn is_id(key: &str) -> bool {
+    key.strip_prefix('@').is_some_and(|id| id.len() == 36 && Uuid::try_parse(id).is_ok())
+}
+
+/// The owner of the nearest resource at or above these keys that has one.
+pub(super) fn owner(names: &Names, keys: &[&str]) -> Option<UserId> {
+    let mut owner = None;
+    let mut at = NodeId::ROOT;
+    let mut keys = keys.iter();
+    loop {
+        match names.node(at)?.ownership() {
+            Ownership::Inherited => {}
+            Ownership::Of(user) => owner = Some(user),
+            Ownership::Disputed => owner = None,
+        }
+        let Some(below) = keys.next().and_then(|key| names.child(at, key)) else { return owner };
+        at = below;
+    }
+}
+
+/// What these rows answer: the value of the row that is nearest by the rules, or `None` where no row covers the name.
+pub(super) fn resolve(rows: &Rows, path: &Path, clock: &mut Clock) -> Option<Found> {
+    if rows.is_empty() { None } else { resolve_at(rows, path, path.steps.first()?, None, clock) }
+}
+
+fn resolve_at(rows: &Rows, path: &Path, at: &Step, inherited: Option<Levels>, clock: &mut Clock) -> Option<Found> {
+    let row = rows.live(at.node, clock.now).copied();
+    let here = match row {
+        Some(row) => {
+            clock.rests_until(row.ends);
+            Some(Found { levels: row.levels, depth: at.depth, granted: true, node: at.node })
+        }
+        None => {
+            if at.depth > 0 {
+                clock.rests_until(rows.passed_until(at.node, clock.now)?);
+            }
+            inherited.map(|levels| Found { levels, depth: at.depth, granted: false, node: at.node })
+        }
+    };
+    if at.depth == path.length {
+        return here; // S0
+    }
+    let value = here.map(|found| found.levels);
+    let mut below = |position| resolve_at(rows, path, path.step(position)?, value, clock);
+    let literal = below(at.literal);
+    match row {
+        // S1: at the root any value of the literal side wins, however shallow.
+        None if at.depth == 0 => literal.or_else(|| below(at.any)),
+        // S2: below a row only another row counts.
+        Some(_) => {
+            literal.filter(|found| found.granted).or_else(|| below(at.any).filter(|found| found.granted)).or(here)
+        }
+        // S3: under a filler depth decides, ties going to the literal side.
+        None => match (literal, below(at.any)) {
+            (Some(literal), Some(any)) => Some(if any_wins(literal, any) { any } else { literal }),
+            (literal, any) => literal.or(any).or(here),
+        },
+    }
+}
+
+/// S3 where both sides have a value. First comes D3: a value that is only inherited on the literal side must not defeat
+/// a row on the `*` side, which may be a deny.
+fn any_wins(literal: Found, any: Found) -> bool {
+    (any.granted && !literal.granted) || (any.depth > literal.depth && (any.granted || !literal.granted))
+}
+
+/// The row that answers when only rows with exactly as many keys as the question count: the literal side first, `*`
+/// where that side has no such row.
+pub(super) fn resolve_explicit(rows: &Rows, path: &Path, clock: &mut Clock) -> Option<Found> {
+    if rows.is_empty() { None } else { explicit_at(rows, path, path.steps.first()?, clock) }
+}
+
+fn explicit_at(rows: &Rows, path: &Path, at: &Step, clock: &mut Clock) -> Option<Found> {
+    if at.depth == path.length {
+        let row = rows.live(at.node, clock.now)?;
+        clock.rests_until(row.ends);
+        return Some(Found { levels: row.levels, depth: at.depth, granted: true, node: at.node });
+    }
+    let mut below = |position| explicit_at(rows, path, path.step(position)?, clock);
+    below(at.literal).or_else(|| below(at.any))
+}
+
+/// The rows that cover the question, whether or not they answer it, from the root down.
+pub(super) fn covering<'a>(rows: &'a Rows, path: &'a Path, now: i64) -> impl Iterator<Item = &'a Row> {
+    path.steps.iter().filter_map(move |step| rows.live(step.node, now))
+}
