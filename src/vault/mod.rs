@@ -4,6 +4,8 @@ mod associated;
 mod cipher;
 mod envelope;
 mod memory;
+mod rotate;
+mod secrets;
 
 use std::sync::Arc;
 
@@ -11,6 +13,8 @@ use crate::policy::UserId;
 
 pub use envelope::Vault;
 pub use memory::{Held, ProcessKey};
+pub use rotate::{KeyError, Rotated, rotate, verify_key};
+pub use secrets::{Listed, SecretFault, Secrets};
 
 /// What a sealed value belongs to: bound to it as associated data, so that an envelope moved elsewhere never opens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
