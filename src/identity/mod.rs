@@ -5,13 +5,16 @@ mod authenticate;
 mod cache;
 mod credential;
 mod directory;
+mod enrol;
 mod fetch;
 mod issuer;
 mod json;
 mod jwks;
 mod jwt;
 mod key;
+mod origin;
 mod source;
+pub mod srp;
 
 use std::sync::Arc;
 
@@ -24,8 +27,10 @@ use crate::store::{Link, Revision};
 pub use authenticate::Authenticator;
 pub use cache::TokenCache;
 pub use directory::Directory;
+pub use enrol::StoreEnrol;
 pub use issuer::{Issuer, IssuerError, Minted};
 pub use jwks::Fetchers;
+pub use origin::check_origin;
 
 /// An account as requests, and the API's answers about users, need it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -118,6 +123,9 @@ pub enum AuthError {
     /// Another issuer already owns the account's name: 403 until an administrator links the two.
     #[error("the name `{0}` belongs to an account that another issuer proved first")]
     IdentityConflict(String),
+    /// A page of a foreign origin asks with the identity that its visitor's browser adds: 403.
+    #[error("a page of another origin may not do this with its visitor's identity")]
+    ForeignOrigin,
     /// Only invited users may come in: 403.
     #[error("there is no account for this identity, and accounts are not made on first sight")]
     NotInvited,
