@@ -10,6 +10,7 @@ mod pattern;
 mod pem;
 mod reference;
 mod resolve;
+mod schema;
 mod service;
 mod service_file;
 mod template;
@@ -29,16 +30,11 @@ pub use name::{reserved_name, reserved_service, valid_name};
 pub use operation::{Captures, MAX_CAPTURES, Operation, RequestPattern, ResourceKey, Segment};
 pub use pattern::PatternFault;
 pub use resolve::{load, parse, parse_service, service_fault};
+pub use schema::schema;
 pub use service::{
     Basic, Cors, Endpoint, Injection, Protocol, Service, Template, TemplatePart, Timeouts, TokenForwarding, Unmatched,
     UpstreamTls, Variable,
 };
-
-/// The JSON Schema of `gateway.toml`.
-#[must_use]
-pub fn schema() -> serde_json::Value {
-    schemars::schema_for!(file::ConfigFile).to_value()
-}
 
 /// What is true for this process.
 #[derive(Clone, Debug, PartialEq, Eq)]

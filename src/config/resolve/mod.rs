@@ -6,6 +6,8 @@ mod scope;
 mod service;
 
 #[cfg(test)]
+mod example;
+#[cfg(test)]
 mod tests;
 
 use std::cell::RefCell;

@@ -10,16 +10,19 @@ use crate::policy::Levels;
 const KEY: &str = "BwgHCAcIBwgHCAcIBwgHCAcIBwgHCAcIBwgHCAcIBwg=";
 
 /// A directory with a vault key, a certificate and its key.
-fn directory() -> tempfile::TempDir {
+pub(super) fn directory() -> tempfile::TempDir {
     let directory = tempfile::tempdir().unwrap();
     let pair = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     let other = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    std::fs::create_dir(directory.path().join("tls")).unwrap();
     for (name, content) in [
         ("vault.key", format!("{KEY}\n")),
         ("cert.pem", pair.cert.pem()),
         ("key.pem", pair.signing_key.serialize_pem()),
         ("other.pem", other.signing_key.serialize_pem()),
         ("private-ca.pem", other.cert.pem()),
+        ("tls/cert.pem", pair.cert.pem()),
+        ("tls/key.pem", pair.signing_key.serialize_pem()),
         ("token", "canary-token\n".to_owned()),
     ] {
         std::fs::write(directory.path().join(name), content).unwrap();
@@ -29,13 +32,13 @@ fn directory() -> tempfile::TempDir {
 
 fn env(name: &str) -> Option<String> {
     match name {
-        "TOKEN" => Some("canary-env".to_owned()),
+        "TOKEN" | "SITE_TOKEN" => Some("canary-env".to_owned()),
         "BROKEN" => Some("canary\nline".to_owned()),
         _ => None,
     }
 }
 
-fn read_in(directory: &Path, text: &str) -> Result<Config, Faults> {
+pub(super) fn read_in(directory: &Path, text: &str) -> Result<Config, Faults> {
     parse(text, &directory.join("gateway.toml"), &env)
 }
 
@@ -49,10 +52,6 @@ fn faults(text: &str) -> String {
 #[test]
 fn everything_in_the_contract_is_accepted_as_written_there() {
     let directory = directory();
-    std::fs::create_dir(directory.path().join("tls")).unwrap();
-    for name in ["cert.pem", "key.pem"] {
-        std::fs::copy(directory.path().join(name), directory.path().join("tls").join(name)).unwrap();
-    }
     let text = include_str!("contract.toml");
     let config = read_in(directory.path(), text).unwrap_or_else(|faults| panic!("{faults}"));
     assert_eq!(config.listen.public_proxy.as_str(), "https://gw.example.org/");
