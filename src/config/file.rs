@@ -66,12 +66,11 @@ pub(super) struct PublicUrlFile {
 /// The listeners' certificate; read again when the files change.
 #[derive(Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
+#[schemars(extend("required" = ["certificate", "key"]))]
 pub(super) struct ListenTlsFile {
     /// Path of the PEM chain, leaf first.
-    #[schemars(required)]
     pub(super) certificate: Option<String>,
     /// Path of the PEM private key.
-    #[schemars(required)]
     pub(super) key: Option<String>,
 }
 
@@ -167,12 +166,12 @@ pub(super) struct LocalFile {
 /// An issuer of tokens.
 #[derive(Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
+#[schemars(extend("required" = ["issuer", "audience"]))]
 pub(super) struct JwtFile {
     /// The `iss` of its tokens, exactly as they have it.
-    #[schemars(required)]
     pub(super) issuer: Option<String>,
     /// The `aud` values (or Cognito client ids) that are accepted. An unset audience is a fault.
-    #[schemars(required, length(min = 1))]
+    #[schemars(length(min = 1))]
     pub(super) audience: Option<Vec<String>>,
     /// Where its keys are; where absent, by discovery.
     pub(super) jwks_url: Option<String>,

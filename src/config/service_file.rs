@@ -10,18 +10,15 @@ use super::{Hidden, defaults};
 /// for the file only.
 #[derive(Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
+#[schemars(extend("required" = ["namespace", "name", "base_url", "owner"]))]
 pub(super) struct ServiceFile {
     /// First part of its path: `[a-z0-9][a-z0-9_-]{0,62}`.
-    #[schemars(required)]
     pub(super) namespace: Option<String>,
     /// Second part of its path: `[a-z0-9][a-z0-9_-]{0,62}`.
-    #[schemars(required)]
     pub(super) name: Option<String>,
     /// Where it is: a URL, or a list of URLs or of `{ url, weight }`.
-    #[schemars(required)]
     pub(super) base_url: Option<BaseUrlFile>,
     /// The user who owns it.
-    #[schemars(required)]
     pub(super) owner: Option<String>,
     /// What a call needs where no operation says otherwise: words (`read, execute`) or letters of `crud`.
     #[schemars(extend("default" = defaults::LEVEL))]
@@ -67,9 +64,9 @@ pub(super) enum EndpointFile {
 /// One address of a service, with its weight.
 #[derive(Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
+#[schemars(extend("required" = ["url"]))]
 pub(super) struct EndpointTable {
     /// Its URL.
-    #[schemars(required)]
     pub(super) url: Option<Hidden>,
     /// Its share of the calls.
     #[schemars(extend("default" = defaults::WEIGHT))]
@@ -160,26 +157,24 @@ pub(super) struct InjectFile {
 /// Basic authentication.
 #[derive(Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
+#[schemars(extend("required" = ["username", "password"]))]
 pub(super) struct BasicFile {
     /// Template before the colon.
-    #[schemars(required)]
     pub(super) username: Option<Hidden>,
     /// Template after it.
-    #[schemars(required)]
     pub(super) password: Option<Hidden>,
 }
 
 /// An operation.
 #[derive(Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
+#[schemars(extend("required" = ["name", "match"]))]
 pub(super) struct OperationFile {
     /// Its name: one key of the resource name.
-    #[schemars(required)]
     pub(super) name: Option<String>,
     /// `METHOD|METHOD /path`, or a list of such patterns: `*` any characters within a segment, `**` any number of
     /// segments, `{name}` one segment.
     #[serde(rename = "match")]
-    #[schemars(required)]
     pub(super) requests: Option<MatchFile>,
     /// What it needs, where that is not the service's level.
     pub(super) level: Option<String>,
@@ -201,9 +196,10 @@ pub(super) enum MatchFile {
 /// Cross-origin rules.
 #[derive(Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
+#[schemars(extend("required" = ["origins"]))]
 pub(super) struct CorsFile {
     /// Origins such as `https://app.example.org`, or only `*`.
-    #[schemars(required, length(min = 1))]
+    #[schemars(length(min = 1))]
     pub(super) origins: Option<Vec<String>>,
     /// Methods that a preflight may ask for.
     #[schemars(extend("default" = defaults::CORS_METHODS))]
