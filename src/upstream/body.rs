@@ -1,0 +1,178 @@
+//! The response's body: keeps the time between its pieces, and gives the connection back at its end.
+
+use std::error::Error;
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use tokio::time::{Instant, Sleep};
+
+use super::error::chain;
+use super::outgoing::Track;
+use super::pool::Lease;
+
+/// A response's body. Dropped before its end it cancels the call: an HTTP/1 connection is closed, an HTTP/2 stream
+/// reset.
+pub struct UpstreamBody<B: 'static> {
+    inner: Incoming,
+    lease: Option<Lease<B>>,
+    request: Option<Rc<Track>>,
+    held: bool,
+    time: Time,
+    over: bool,
+}
+
+/// Why a response's body broke off.
+#[derive(Debug, thiserror::Error)]
+pub enum BodyError {
+    /// No byte moved in either direction for `idle`.
+    #[error("the service stopped sending in the middle of its answer")]
+    IdleTimeout,
+    /// The call took longer than `total`.
+    #[error("the call took longer than it may")]
+    TotalTimeout,
+    /// The connection ended, or what came is not HTTP.
+    #[error("the service's answer broke off: {0}")]
+    Broken(String),
+}
+
+impl<B> UpstreamBody<B>
+where
+    B: Body<Data = Bytes> + Unpin + 'static,
+    B::Error: Into<Box<dyn Error + Send + Sync>>,
+{
+    /// `lease`: the connection to give back; none where it is shared, or not to be used again. `request`: the request's
+    /// body, where it is still under way; `held`: it was never let go, and never will be.
+    pub(super) fn new(
+        inner: Incoming,
+        lease: Option<Lease<B>>,
+        request: Option<Rc<Track>>,
+        held: bool,
+        idle: Option<Duration>,
+        end: Option<Instant>,
+    ) -> Self {
+        let time = Time { idle, end, quiet: None, sleep: None };
+        let mut body = Self { inner, lease, request, held, time, over: false };
+        if body.inner.is_end_stream() {
+            body.finish();
+        }
+        body
+    }
+
+    /// All of it was read: the connection is free, as soon as it says so itself.
+    fn finish(&mut self) {
+        self.over = true;
+        match self.lease.take() {
+            Some(lease) => lease.give_back(self.request.take()),
+            None if self.held => self.cancel(),
+            None => {}
+        }
+    }
+}
+
+impl<B> UpstreamBody<B> {
+    fn cancel(&self) {
+        if let Some(request) = &self.request {
+            request.cancel();
+        }
+    }
+}
+
+impl<B> Drop for UpstreamBody<B> {
+    fn drop(&mut self) {
+        if !self.over {
+            self.cancel();
+        }
+    }
+}
+
+impl<B> Body for UpstreamBody<B>
+where
+    B: Body<Data = Bytes> + Unpin + 'static,
+    B::Error: Into<Box<dyn Error + Send + Sync>>,
+{
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = &mut *self;
+        if this.over {
+            return Poll::Ready(None);
+        }
+        let polled = match Pin::new(&mut this.inner).poll_frame(cx) {
+            Poll::Pending => Some(Err(ready!(this.time.poll_expired(this.request.as_deref(), cx)))),
+            Poll::Ready(polled) => polled.map(|frame| frame.map_err(|error| BodyError::Broken(chain(&error)))),
+        };
+        match &polled {
+            Some(Err(_)) => {
+                this.over = true;
+                this.lease = None;
+                this.cancel();
+            }
+            Some(Ok(frame)) => {
+                this.time.quiet = None;
+                // Whoever reads us may stop at trailers, or at the last byte that was promised.
+                if frame.is_trailers() || this.inner.is_end_stream() {
+                    this.finish();
+                }
+            }
+            None => this.finish(),
+        }
+        Poll::Ready(polled)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.over || self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+impl<B> std::fmt::Debug for UpstreamBody<B> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("UpstreamBody").field("over", &self.over).finish_non_exhaustive()
+    }
+}
+
+/// The time between pieces, and of the call as a whole. A body whose pieces are there when asked for costs no timer.
+struct Time {
+    idle: Option<Duration>,
+    end: Option<Instant>,
+    /// Since when we wait for a piece.
+    quiet: Option<Instant>,
+    sleep: Option<Pin<Box<Sleep>>>,
+}
+
+impl Time {
+    /// Ready when time is up. `request`: what moves there counts too.
+    fn poll_expired(&mut self, request: Option<&Track>, cx: &mut Context<'_>) -> Poll<BodyError> {
+        if self.idle.is_none() && self.end.is_none() {
+            return Poll::Pending;
+        }
+        let quiet = *self.quiet.get_or_insert_with(Instant::now);
+        loop {
+            let moved = request.map_or(quiet, |track| track.moved().max(quiet));
+            let idle = self.idle.map(|idle| moved + idle);
+            let Some(deadline) = idle.into_iter().chain(self.end).min() else { return Poll::Pending };
+            let sleep = self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
+            // One that fires too early is set anew then: cheaper than at every piece.
+            if sleep.deadline() > deadline {
+                sleep.as_mut().reset(deadline);
+            }
+            ready!(sleep.as_mut().poll(cx));
+            if Instant::now() < deadline {
+                sleep.as_mut().reset(deadline);
+                continue;
+            }
+            let total = self.end.is_some_and(|end| end <= deadline);
+            return Poll::Ready(if total { BodyError::TotalTimeout } else { BodyError::IdleTimeout });
+        }
+    }
+}
