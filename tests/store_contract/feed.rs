@@ -1,0 +1,106 @@
+//! Revisions, the feed, the audit.
+
+use carta_gateway::policy::{Levels, Subject};
+use carta_gateway::store::{Actor, Changes, Contents, Item, Mutation, Revision, Store};
+
+use crate::fixture::*;
+
+crate::contract![
+    an_empty_store_is_at_revision_zero,
+    each_change_raises_the_revision_by_one,
+    a_patch_tells_the_newest_state_of_each_key_once,
+    a_reader_from_another_history_loads_everything,
+    a_failed_change_lets_others_be,
+    changes_asked_at_once_are_all_made,
+    each_change_has_one_audit_record,
+    who_waits_hears_of_a_change,
+];
+
+async fn an_empty_store_is_at_revision_zero(store: &dyn Store) {
+    let Contents { revision, items } = loaded(store).await;
+    assert_eq!((revision, items.len()), (Revision(0), 0));
+    assert_eq!(*store.revisions().borrow(), Revision(0));
+    assert_eq!(since(store, Revision(0)).await, (Revision(0), vec![]));
+}
+
+async fn each_change_raises_the_revision_by_one(store: &dyn Store) {
+    for number in 1..=5 {
+        let committed = done(store, new(&user(&format!("user-{number}")))).await;
+        assert_eq!(committed.revision, Revision(number));
+        assert_eq!(*store.revisions().borrow(), Revision(number));
+        assert_eq!(loaded(store).await.revision, Revision(number));
+    }
+}
+
+async fn a_patch_tells_the_newest_state_of_each_key_once(store: &dyn Store) {
+    let ann = made(store, "ann").await;
+    let before = *store.revisions().borrow();
+    for levels in [Levels::READ, Levels::WRITE, Levels::ALL] {
+        done(store, put(grant(Subject::User(ann), &["a"], levels))).await;
+        done(store, put(grant(Subject::User(ann), &["b"], levels))).await;
+    }
+    let gone = grant(Subject::User(ann), &["b"], Levels::ALL);
+    let last = done(store, Mutation::RemoveGrant(gone.subject.clone(), gone.pattern.clone())).await;
+    let (revision, changed) = since(store, before).await;
+    assert_eq!((revision, changed.len()), (last.revision, 2));
+    let held = |item: &Item| matches!(item, Item::Grant(grant) if grant.row.levels == Levels::ALL);
+    assert!(changed.iter().any(held));
+    assert!(changed.contains(&Item::Gone(carta_gateway::store::Key::Grant(gone.subject, gone.pattern))));
+    assert_eq!(since(store, last.revision).await.1, []);
+}
+
+async fn a_reader_from_another_history_loads_everything(store: &dyn Store) {
+    made(store, "ann").await;
+    assert_eq!(store.changes(Revision(2)).await.unwrap(), Changes::Gap);
+}
+
+async fn a_failed_change_lets_others_be(store: &dyn Store) {
+    // Asked at once, so that they may share a transaction.
+    let users: Vec<_> = (0..20).map(|number| user(&format!("user-{}", number / 2))).collect();
+    let results = futures_util::future::join_all(users.iter().map(|user| commit(store, new(user)))).await;
+    assert_eq!(results.iter().filter(|result| result.is_ok()).count(), 10);
+    let Contents { revision, items } = loaded(store).await;
+    assert_eq!((revision, items.len()), (Revision(10), 10));
+    assert_eq!(since(store, Revision(0)).await.1.len(), 10);
+    assert_eq!(store.audit(0, usize::MAX).await.unwrap().len(), 10);
+}
+
+async fn changes_asked_at_once_are_all_made(store: &dyn Store) {
+    let users: Vec<_> = (0..300).map(|number| user(&format!("user-{number}"))).collect();
+    let committed = futures_util::future::join_all(users.iter().map(|user| done(store, new(user)))).await;
+    let mut revisions: Vec<_> = committed.iter().map(|committed| committed.revision.0).collect();
+    revisions.sort_unstable();
+    assert_eq!(revisions, (1..=300).collect::<Vec<_>>());
+    assert_eq!(loaded(store).await.items.len(), 300);
+}
+
+async fn each_change_has_one_audit_record(store: &dyn Store) {
+    let ann = user("ann");
+    let from = Actor { user: Some(ann.id), via: "api", from: "10.0.0.1".into(), request_id: Some("r-2".into()) };
+    done(store, new(&ann)).await;
+    let row = grant(Subject::Everyone, &["ns", "svc"], Levels::READ);
+    store.commit(from.clone(), put(row.clone())).await.unwrap();
+    store.commit(from, put(carta_gateway::policy::Grant { levels: Levels::ALL, ..row })).await.unwrap();
+    clashes(store, "user", new(&user("ann"))).await;
+
+    let records = store.audit(0, usize::MAX).await.unwrap();
+    let whats: Vec<_> = records.iter().map(|record| (record.seq, record.revision.0, record.what.as_str())).collect();
+    assert_eq!(whats, [(1, 1, "user.create"), (2, 2, "grant.put"), (3, 3, "grant.put")]);
+    let last = &records[2];
+    assert_eq!((last.user, last.via.as_str(), last.from.as_str()), (Some(ann.id), "api", "10.0.0.1"));
+    assert_eq!((last.request_id.as_deref(), last.target.as_str()), (Some("r-2"), "ns.svc"));
+    let levels = |value: &Option<serde_json::Value>| value.as_ref().unwrap()["levels"].as_str().unwrap().to_owned();
+    assert_eq!(levels(&last.before), "read");
+    assert_eq!(levels(&last.after), Levels::ALL.to_string());
+    assert_eq!(records[1].before, None);
+    assert_eq!(store.audit(1, 1).await.unwrap(), records[1..2]);
+}
+
+async fn who_waits_hears_of_a_change(store: &dyn Store) {
+    let mut revisions = store.revisions();
+    let before = *revisions.borrow_and_update();
+    let committed = made(store, "ann");
+    let (_, heard) = tokio::join!(committed, revisions.changed());
+    heard.unwrap();
+    assert_eq!(*revisions.borrow(), Revision(before.0 + 1));
+}

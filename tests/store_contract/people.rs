@@ -1,0 +1,194 @@
+//! Accounts, groups and what proves an account.
+
+use carta_gateway::policy::{GroupId, UserId};
+use carta_gateway::store::{Group, Item, Key, Mutation, NewUser, Store, User};
+use uuid::Uuid;
+
+use crate::fixture::*;
+
+crate::contract![
+    a_user_comes_back_as_made,
+    names_and_links_are_taken_once,
+    the_first_account_is_the_first_only_once,
+    two_first_logins_make_one_administrator,
+    a_failed_creation_leaves_nothing_behind,
+    a_profile_update_never_changes_what_decides_about_access,
+    disabling_kills_tokens_and_enabling_does_not_revive_them,
+    a_password_set_by_somebody_else_deletes_secrets_and_consents,
+    a_password_set_by_its_user_keeps_secrets,
+    a_link_is_given_once,
+    membership_is_part_of_the_user,
+];
+
+async fn a_user_comes_back_as_made(store: &dyn Store) {
+    let whole = User {
+        first_name: Some("Ann".to_owned()),
+        last_name: Some("Ö".to_owned()),
+        organization: Some("Org".to_owned()),
+        tokens_dead_until: Some(at(3)),
+        ..user("ann")
+    };
+    done(store, new(&whole)).await;
+    let bare = User { email: None, email_verified: false, ..user("bob") };
+    done(store, new(&bare)).await;
+    assert_eq!(store.user_named("ann").await.unwrap(), Some(whole.clone()));
+    assert_eq!(store.user_named("Ann").await.unwrap(), None);
+    assert_eq!(known(store, bare.id).await, bare);
+    assert!(items(store).await.contains(&Item::User(Box::new(whole), vec![])));
+}
+
+async fn names_and_links_are_taken_once(store: &dyn Store) {
+    let ann = user("ann");
+    let linked = |user: User, link| {
+        Mutation::CreateUser(Box::new(NewUser { user, link: Some(link), password: None, first_role: None }))
+    };
+    done(store, linked(ann.clone(), link("https://i", "1", ann.id))).await;
+    clashes(store, "user", new(&user("ann"))).await;
+    clashes(store, "user", new(&User { id: ann.id, ..user("bob") })).await;
+    let bob = user("bob");
+    clashes(store, "link", linked(bob.clone(), link("https://i", "1", bob.id))).await;
+    refused(store, "another account", linked(bob.clone(), link("https://i", "2", ann.id))).await;
+    done(store, linked(bob.clone(), link("https://j", "1", bob.id))).await;
+}
+
+fn first(user: &User) -> Mutation {
+    let first_role = Some("Admin".to_owned());
+    Mutation::CreateUser(Box::new(NewUser { user: user.clone(), link: None, password: None, first_role }))
+}
+
+async fn the_first_account_is_the_first_only_once(store: &dyn Store) {
+    let (ann, bob) = (user("ann"), user("bob"));
+    done(store, first(&ann)).await;
+    done(store, first(&bob)).await;
+    let (ann, bob) = (known(store, ann.id).await, known(store, bob.id).await);
+    assert_eq!((ann.role.as_str(), ann.administrator), ("Admin", true));
+    assert_eq!((bob.role.as_str(), bob.administrator), ("Guest", false));
+}
+
+async fn two_first_logins_make_one_administrator(store: &dyn Store) {
+    let users: Vec<_> = (0..8).map(|number| user(&format!("user-{number}"))).collect();
+    futures_util::future::join_all(users.iter().map(|user| done(store, first(user)))).await;
+    let mut administrators = 0;
+    for user in &users {
+        administrators += usize::from(known(store, user.id).await.administrator);
+    }
+    assert_eq!(administrators, 1);
+}
+
+async fn a_failed_creation_leaves_nothing_behind(store: &dyn Store) {
+    let (ann, bob) = (user("ann"), user("bob"));
+    done(store, new(&ann)).await;
+    done(store, Mutation::Link(link("https://i", "1", ann.id))).await;
+    let before = loaded(store).await;
+    let taken = Some(link("https://i", "1", bob.id));
+    let new = NewUser { user: bob.clone(), link: taken, password: Some(password(1)), first_role: None };
+    clashes(store, "link", Mutation::CreateUser(Box::new(new))).await;
+    let after = loaded(store).await;
+    assert_eq!((before.revision, before.items), (after.revision, after.items));
+    assert_eq!(store.password(bob.id).await.unwrap(), None);
+}
+
+async fn a_profile_update_never_changes_what_decides_about_access(store: &dyn Store) {
+    let ann = user("ann");
+    done(store, new(&ann)).await;
+    done(store, Mutation::DisableUser { user: ann.id, disabled: true, at: at(7) }).await;
+    done(store, Mutation::SetStanding { user: ann.id, role: "Analyst".to_owned(), administrator: true }).await;
+    let stale = User { email: Some("new@example.org".to_owned()), name: "other".to_owned(), ..ann.clone() };
+    done(store, Mutation::UpdateUser(Box::new(stale.clone()))).await;
+    let now = known(store, ann.id).await;
+    assert_eq!(now.email.as_deref(), Some("new@example.org"));
+    assert_eq!((now.name.as_str(), now.role.as_str()), ("ann", "Analyst"));
+    assert!(now.disabled && now.administrator);
+    assert_eq!(now.tokens_dead_until, Some(at(7)));
+    idle(store, Mutation::UpdateUser(Box::new(stale))).await;
+    misses(store, "user", Mutation::UpdateUser(Box::new(user("nobody")))).await;
+}
+
+async fn disabling_kills_tokens_and_enabling_does_not_revive_them(store: &dyn Store) {
+    let ann = made(store, "ann").await;
+    let disable = |disabled, second| Mutation::DisableUser { user: ann, disabled, at: at(second) };
+    idle(store, disable(false, 1)).await;
+    done(store, disable(true, 5)).await;
+    idle(store, disable(true, 6)).await;
+    done(store, disable(false, 9)).await;
+    let now = known(store, ann).await;
+    assert_eq!((now.disabled, now.tokens_dead_until), (false, Some(at(5))));
+    // A clock that was set back revives nothing.
+    done(store, disable(true, 2)).await;
+    assert_eq!(known(store, ann).await.tokens_dead_until, Some(at(5)));
+}
+
+async fn with_secrets(store: &dyn Store, name: &str) -> UserId {
+    let ann = made(store, name).await;
+    reserved(store, name, ann).await;
+    let service = registered(store, name, "svc", ann).await;
+    done(store, Mutation::PutSecrets(vec![secret(ann, "one", 1), secret(ann, "two", 2)])).await;
+    done(store, Mutation::PutConsent(consent(ann, "one", service, "f"))).await;
+    ann
+}
+
+fn set_password(user: UserId, byte: u8, by_self: bool) -> Mutation {
+    Mutation::SetPassword { user, password: password(byte), by_self, at: at(20) }
+}
+
+async fn a_password_set_by_somebody_else_deletes_secrets_and_consents(store: &dyn Store) {
+    let (ann, bob) = (with_secrets(store, "ann").await, with_secrets(store, "bob").await);
+    let before = *store.revisions().borrow();
+    done(store, set_password(ann, 1, false)).await;
+    let (_, changed) = since(store, before).await;
+    for key in [
+        Key::Secret(ann, "one".to_owned()),
+        Key::Secret(ann, "two".to_owned()),
+        Key::Consent(ann, "one".to_owned(), "f".to_owned()),
+    ] {
+        assert!(changed.contains(&Item::Gone(key.clone())), "{key:?}");
+    }
+    assert_eq!(known(store, ann).await.tokens_dead_until, Some(at(20)));
+    assert_eq!(store.password(ann).await.unwrap(), Some(password(1)));
+    let left = |item: &Item| matches!(item, Item::Secret(secret) if secret.user == bob);
+    assert_eq!(items(store).await.iter().filter(|item| left(item)).count(), 2);
+}
+
+async fn a_password_set_by_its_user_keeps_secrets(store: &dyn Store) {
+    let ann = with_secrets(store, "ann").await;
+    done(store, set_password(ann, 1, true)).await;
+    done(store, set_password(ann, 2, true)).await;
+    let kept = items(store).await.iter().filter(|item| matches!(item, Item::Secret(_) | Item::Consent(_))).count();
+    assert_eq!(kept, 3);
+    assert_eq!(known(store, ann).await.tokens_dead_until, Some(at(20)));
+    assert_eq!(store.passwords().await.unwrap(), [(ann, password(2))]);
+}
+
+async fn a_link_is_given_once(store: &dyn Store) {
+    let (ann, bob) = (made(store, "ann").await, made(store, "bob").await);
+    done(store, Mutation::Link(link("https://i", "1", ann))).await;
+    idle(store, Mutation::Link(link("https://i", "1", ann))).await;
+    clashes(store, "link", Mutation::Link(link("https://i", "1", bob))).await;
+    misses(store, "user", Mutation::Link(link("https://i", "2", UserId(Uuid::new_v4())))).await;
+    assert!(items(store).await.contains(&Item::Link(link("https://i", "1", ann))));
+}
+
+async fn membership_is_part_of_the_user(store: &dyn Store) {
+    let (ann, bob) = (made(store, "ann").await, made(store, "bob").await);
+    let (one, two) = (made_group(store, "Org:All").await, made_group(store, "All").await);
+    let named = Group { id: GroupId(Uuid::new_v4()), name: "All".to_owned(), owner: None };
+    clashes(store, "group", Mutation::CreateGroup(named)).await;
+    let before = *store.revisions().borrow();
+    for group in [one, two] {
+        done(store, Mutation::AddMember(group, ann)).await;
+        idle(store, Mutation::AddMember(group, ann)).await;
+    }
+    let mut groups = vec![one, two];
+    groups.sort();
+    let user = Box::new(known(store, ann).await);
+    let (_, changed) = since(store, before).await;
+    assert_eq!(changed, [Item::User(user.clone(), groups.clone())]);
+    let all = items(store).await;
+    assert!(all.contains(&Item::User(user.clone(), groups)));
+    assert!(all.contains(&Item::User(Box::new(known(store, bob).await), vec![])));
+    done(store, Mutation::RemoveMember(one, ann)).await;
+    idle(store, Mutation::RemoveMember(one, ann)).await;
+    assert_eq!(store.item(Key::User(ann)).await.unwrap(), Item::User(user, vec![two]));
+    misses(store, "group", Mutation::AddMember(GroupId(Uuid::new_v4()), ann)).await;
+    misses(store, "user", Mutation::AddMember(one, UserId(Uuid::new_v4()))).await;
+}

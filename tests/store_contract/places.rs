@@ -1,0 +1,260 @@
+//! Namespaces, services, grants, owners.
+
+use carta_gateway::policy::{Levels, Pattern, PatternKey, ResourceId, Subject, UserId};
+use carta_gateway::store::{DeclaredService, Grant, Item, Key, Mutation, Origin, Service, Store};
+use uuid::Uuid;
+
+use crate::fixture::*;
+
+crate::contract![
+    a_name_is_reserved_once,
+    a_service_keeps_its_id_when_its_table_changes,
+    a_grant_replaces_the_one_before_and_is_taken_once,
+    every_pattern_comes_back_as_it_was,
+    a_grant_to_nobody_is_refused,
+    a_rename_moves_the_grants_on_and_below,
+    a_rename_makes_no_left_over_grant_true,
+    a_removal_takes_the_grants_on_and_below_and_to_holders,
+    a_namespace_with_services_stays,
+    an_owner_gives_a_service_away_and_keeps_something,
+    services_of_the_file_keep_their_ids_by_name,
+    a_declaration_is_whole_or_nothing,
+    the_api_does_not_touch_services_of_the_file,
+];
+
+async fn a_name_is_reserved_once(store: &dyn Store) {
+    let ann = made(store, "ann").await;
+    let id = reserved(store, "ns", ann).await;
+    clashes(store, "namespace", Mutation::ReserveNamespace { name: "ns".to_owned(), owner: ann }).await;
+    let nobody = UserId(Uuid::new_v4());
+    misses(store, "user", Mutation::ReserveNamespace { name: "other".to_owned(), owner: nobody }).await;
+    assert_eq!(store.namespace_named("ns").await.unwrap().map(|found| (found.id, found.owner)), Some((id, Some(ann))));
+    assert_eq!(store.namespace_named("other").await.unwrap(), None);
+}
+
+async fn a_service_keeps_its_id_when_its_table_changes(store: &dyn Store) {
+    let (ann, bob) = (made(store, "ann").await, made(store, "bob").await);
+    misses(store, "namespace", service("ns", "svc", ann, "http://a")).await;
+    reserved(store, "ns", ann).await;
+    let made = done(store, service("ns", "svc", ann, "http://a")).await;
+    assert_eq!(idle(store, service("ns", "svc", bob, "http://a")).await.id, made.id);
+    let changed = done(store, service("ns", "svc", bob, "http://b")).await;
+    assert_eq!(changed.id, made.id);
+    assert!(changed.revision > made.revision);
+    let found = store.service_named("ns", "svc").await.unwrap().unwrap();
+    let table = serde_json::json!({ "base_url": "http://b" });
+    let (namespace, name) = ("ns".to_owned(), "svc".to_owned());
+    let owner = Some(ann);
+    let expected = Service { id: made.id.unwrap(), namespace, name, owner, origin: Origin::Api, present: true, table };
+    assert_eq!(found, expected);
+    assert!(items(store).await.contains(&Item::Service(Box::new(expected))));
+    misses(store, "user", service("ns", "new", UserId(Uuid::new_v4()), "http://b")).await;
+}
+
+async fn a_grant_replaces_the_one_before_and_is_taken_once(store: &dyn Store) {
+    let ann = made(store, "ann").await;
+    let read = grant(Subject::User(ann), &["ns"], Levels::READ);
+    done(store, put(read.clone())).await;
+    idle(store, put(read.clone())).await;
+    let deny = carta_gateway::policy::Grant { levels: Levels::NONE, expires: Some(at(60)), ..read.clone() };
+    let before = *store.revisions().borrow();
+    done(store, Mutation::PutGrant { grant: deny.clone(), by: Some(ann), at: at(6) }).await;
+    let (_, changed) = since(store, before).await;
+    assert_eq!(changed, [Item::Grant(Grant { row: deny, by: Some(ann), at: at(6) })]);
+    assert_eq!(grants(store).await.len(), 1);
+    done(store, Mutation::RemoveGrant(read.subject.clone(), read.pattern.clone())).await;
+    idle(store, Mutation::RemoveGrant(read.subject, read.pattern)).await;
+    assert!(grants(store).await.is_empty());
+}
+
+async fn every_pattern_comes_back_as_it_was(store: &dyn Store) {
+    let key = |text: &str| PatternKey::Key(text.into());
+    let patterns = [
+        vec![],
+        vec![PatternKey::Any],
+        vec![key("a")],
+        vec![key("a"), PatternKey::Any],
+        vec![key("a"), key("")],
+        vec![key("a"), key("*")],
+        vec![key("a.b"), key("%2E"), PatternKey::Any, key("ä")],
+    ];
+    for keys in &patterns {
+        let pattern = Pattern::new(keys.iter().cloned()).unwrap();
+        let row =
+            carta_gateway::policy::Grant { subject: Subject::Everyone, pattern, levels: Levels::READ, expires: None };
+        done(store, put(row)).await;
+    }
+    let mut kept: Vec<_> = items(store)
+        .await
+        .into_iter()
+        .filter_map(|item| match item {
+            Item::Grant(grant) => Some(grant.row.pattern.keys().to_vec()),
+            _ => None,
+        })
+        .collect();
+    kept.sort();
+    let mut patterns = patterns.to_vec();
+    patterns.sort();
+    assert_eq!(kept, patterns);
+}
+
+async fn a_grant_to_nobody_is_refused(store: &dyn Store) {
+    let ann = made(store, "ann").await;
+    let id = Uuid::new_v4();
+    let to = |subject| put(grant(subject, &["ns"], Levels::READ));
+    misses(store, "user", to(Subject::User(UserId(id)))).await;
+    misses(store, "group", to(Subject::Group(carta_gateway::policy::GroupId(id)))).await;
+    misses(store, "resource", to(Subject::Holders(Levels::READ, ResourceId(id)))).await;
+    refused(store, "nobody", to(Subject::Role("".into()))).await;
+    let namespace = reserved(store, "ns", ann).await;
+    refused(store, "nobody", to(Subject::Holders(Levels::NONE, namespace))).await;
+    done(store, to(Subject::Holders(Levels::READ, namespace))).await;
+}
+
+/// A namespace `ns` with services `one` and `one-2`, and grants on, below and beside `one`.
+async fn granted(store: &dyn Store) -> (UserId, ResourceId) {
+    let ann = made(store, "ann").await;
+    reserved(store, "ns", ann).await;
+    let one = registered(store, "ns", "one", ann).await;
+    registered(store, "ns", "one-2", ann).await;
+    for on in [&["ns"] as &[&str], &["ns", "one"], &["ns", "one", "tag", "*"], &["ns", "one-2"], &["ns", "one.x"]] {
+        done(store, put(grant(Subject::Everyone, on, Levels::READ))).await;
+    }
+    let beside = [PatternKey::Any, PatternKey::Key("one".into())];
+    let pattern = Pattern::new(beside).unwrap();
+    let row = carta_gateway::policy::Grant { subject: Subject::Everyone, pattern, levels: Levels::READ, expires: None };
+    done(store, put(row)).await;
+    (ann, one)
+}
+
+async fn a_rename_moves_the_grants_on_and_below(store: &dyn Store) {
+    let (_, one) = granted(store).await;
+    let before = *store.revisions().borrow();
+    clashes(store, "service", Mutation::RenameService { id: one, to: "one-2".to_owned() }).await;
+    idle(store, Mutation::RenameService { id: one, to: "one".to_owned() }).await;
+    done(store, Mutation::RenameService { id: one, to: "two".to_owned() }).await;
+    let expected = ["*.one", "ns", "ns.one%2Ex", "ns.one-2", "ns.two", "ns.two.tag.%2A"];
+    assert_eq!(grants(store).await, expected.map(|on| format!("everyone {on} read")));
+    let (_, changed) = since(store, before).await;
+    // The service, and each of two grants under its former and its new name.
+    assert_eq!(changed.len(), 5, "{changed:?}");
+    assert_eq!(store.service_named("ns", "two").await.unwrap().map(|found| found.id), Some(one));
+    assert_eq!(store.service_named("ns", "one").await.unwrap(), None);
+    misses(store, "service", Mutation::RenameService { id: ResourceId(Uuid::new_v4()), to: "x".to_owned() }).await;
+}
+
+async fn a_rename_makes_no_left_over_grant_true(store: &dyn Store) {
+    let (ann, one) = granted(store).await;
+    done(store, put(grant(Subject::User(ann), &["ns", "two"], Levels::ALL))).await;
+    done(store, put(grant(Subject::Everyone, &["ns", "two", "x"], Levels::ALL))).await;
+    done(store, Mutation::RenameService { id: one, to: "two".to_owned() }).await;
+    let on_two: Vec<_> = grants(store).await.into_iter().filter(|grant| grant.contains("ns.two")).collect();
+    assert_eq!(on_two, ["everyone ns.two read", "everyone ns.two.tag.%2A read"]);
+}
+
+async fn a_removal_takes_the_grants_on_and_below_and_to_holders(store: &dyn Store) {
+    let (ann, one) = granted(store).await;
+    done(store, put(grant(Subject::Holders(Levels::READ, one), &["elsewhere"], Levels::READ))).await;
+    done(store, Mutation::PutSecrets(vec![secret(ann, "key", 1)])).await;
+    done(store, Mutation::PutConsent(consent(ann, "key", one, "f"))).await;
+    let before = *store.revisions().borrow();
+    done(store, Mutation::RemoveService(one)).await;
+    let expected = ["*.one", "ns", "ns.one%2Ex", "ns.one-2"];
+    assert_eq!(grants(store).await, expected.map(|on| format!("everyone {on} read")));
+    let (_, changed) = since(store, before).await;
+    assert_eq!(changed.len(), 5, "{changed:?}");
+    assert!(changed.iter().all(|item| matches!(item, Item::Gone(_))), "{changed:?}");
+    assert!(changed.contains(&Item::Gone(Key::Consent(ann, "key".to_owned(), "f".to_owned()))));
+    misses(store, "service", Mutation::RemoveService(one)).await;
+    assert_ne!(registered(store, "ns", "one", ann).await, one);
+}
+
+async fn a_namespace_with_services_stays(store: &dyn Store) {
+    let ann = made(store, "ann").await;
+    let namespace = reserved(store, "ns", ann).await;
+    let svc = registered(store, "ns", "svc", ann).await;
+    refused(store, "not empty", Mutation::RemoveNamespace(namespace)).await;
+    done(store, put(grant(Subject::Everyone, &["ns", "later"], Levels::READ))).await;
+    done(store, put(grant(Subject::Everyone, &["ns-2"], Levels::READ))).await;
+    done(store, Mutation::RemoveService(svc)).await;
+    done(store, Mutation::RemoveNamespace(namespace)).await;
+    assert_eq!(grants(store).await, ["everyone ns-2 read"]);
+    misses(store, "namespace", Mutation::RemoveNamespace(namespace)).await;
+}
+
+async fn an_owner_gives_a_service_away_and_keeps_something(store: &dyn Store) {
+    let (ann, bob) = (made(store, "ann").await, made(store, "bob").await);
+    let namespace = reserved(store, "ns", ann).await;
+    let svc = registered(store, "ns", "svc", ann).await;
+    let give = |resource, to, keep| Mutation::TransferOwner { resource, to, keep, at: at(8) };
+    let kept = grant(Subject::User(ann), &["ns", "svc"], Levels::READ | Levels::EXECUTE);
+    done(store, give(svc, bob, Some(kept))).await;
+    idle(store, give(svc, bob, None)).await;
+    assert_eq!(store.service_named("ns", "svc").await.unwrap().unwrap().owner, Some(bob));
+    assert_eq!(grants(store).await, [format!("user:{ann} ns.svc read, execute")]);
+    done(store, give(namespace, bob, Some(grant(Subject::User(ann), &["ns"], Levels::NONE)))).await;
+    assert_eq!(store.namespace_named("ns").await.unwrap().unwrap().owner, Some(bob));
+    assert_eq!(grants(store).await.len(), 1, "keeping nothing is no deny");
+    misses(store, "user", give(svc, UserId(Uuid::new_v4()), None)).await;
+    misses(store, "service", give(ResourceId(Uuid::new_v4()), ann, None)).await;
+}
+
+fn declared(names: &[(&str, &str, &str)]) -> Mutation {
+    let service = |&(namespace, name, owner): &(&str, &str, &str)| DeclaredService {
+        namespace: namespace.to_owned(),
+        name: name.to_owned(),
+        owner: owner.to_owned(),
+    };
+    Mutation::DeclareServices(names.iter().map(service).collect())
+}
+
+async fn services_of_the_file_keep_their_ids_by_name(store: &dyn Store) {
+    let (ann, bob) = (made(store, "ann").await, made(store, "bob").await);
+    let both = [("ns", "one", "ann"), ("ns", "two", "ann")];
+    done(store, declared(&both)).await;
+    idle(store, declared(&both)).await;
+    assert_eq!(store.namespace_named("ns").await.unwrap().unwrap().owner, Some(ann));
+    let one = store.service_named("ns", "one").await.unwrap().unwrap();
+    assert_eq!((one.origin, one.present, one.table), (Origin::File, true, serde_json::json!({})));
+    done(store, put(grant(Subject::Everyone, &["ns", "one"], Levels::READ))).await;
+
+    let before = *store.revisions().borrow();
+    done(store, declared(&[("ns", "two", "bob")])).await;
+    assert_eq!(since(store, before).await.1.len(), 2);
+    let absent = store.service_named("ns", "one").await.unwrap().unwrap();
+    assert_eq!((absent.id, absent.present), (one.id, false));
+    assert_eq!(store.service_named("ns", "two").await.unwrap().unwrap().owner, Some(bob));
+    done(store, declared(&both)).await;
+    let back = store.service_named("ns", "one").await.unwrap().unwrap();
+    assert_eq!((back.id, back.present), (one.id, true));
+    assert_eq!(grants(store).await, ["everyone ns.one read"]);
+}
+
+async fn a_declaration_is_whole_or_nothing(store: &dyn Store) {
+    let ann = made(store, "ann").await;
+    done(store, declared(&[("ns", "one", "ann")])).await;
+    registered(store, "ns", "api", ann).await;
+    let before = loaded(store).await;
+    misses(store, "user", declared(&[("new", "one", "ann"), ("new", "two", "nobody")])).await;
+    refused(store, "`ns/api`", declared(&[("new", "one", "ann"), ("ns", "api", "ann")])).await;
+    let after = loaded(store).await;
+    assert_eq!((before.revision, before.items), (after.revision, after.items));
+}
+
+async fn the_api_does_not_touch_services_of_the_file(store: &dyn Store) {
+    let (ann, bob) = (made(store, "ann").await, made(store, "bob").await);
+    done(store, declared(&[("ns", "one", "ann")])).await;
+    let id = store.service_named("ns", "one").await.unwrap().unwrap().id;
+    let file = "configuration file";
+    refused(store, file, service("ns", "one", ann, "http://evil")).await;
+    refused(store, file, Mutation::RenameService { id, to: "two".to_owned() }).await;
+    refused(store, file, Mutation::RemoveService(id)).await;
+    refused(store, file, Mutation::TransferOwner { resource: id, to: bob, keep: None, at: at(8) }).await;
+    // Absent, its name and what was granted on it stay its own until somebody removes it.
+    done(store, declared(&[])).await;
+    refused(store, file, service("ns", "one", ann, "http://evil")).await;
+    let namespace = store.namespace_named("ns").await.unwrap().unwrap().id;
+    refused(store, "not empty", Mutation::RemoveNamespace(namespace)).await;
+    done(store, Mutation::RemoveService(id)).await;
+    assert_ne!(registered(store, "ns", "one", ann).await, id);
+}
