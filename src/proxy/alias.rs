@@ -43,16 +43,15 @@ pub fn canonical_parameter(name: &[u8]) -> Vec<u8> {
     trimmed.iter().take(end).map(fold).collect()
 }
 
-/// The parts of a query or of a cookie header that remain when every part with one of the `taken` names (as
-/// [`canonical_parameter`] spells them) is removed; none where all stay, so that what is untouched stays byte for byte.
+/// The parts of a query or of a cookie header that remain when every part whose name, as [`canonical_parameter`] spells
+/// it, is taken is removed; none where all stay, so that what is untouched stays byte for byte.
 ///
 /// Any byte of `separators` separates, as readers disagree about which does; the first of them joins what remains.
 #[must_use]
-pub fn without_parameters(text: &[u8], separators: &[u8], taken: &[Box<[u8]>]) -> Option<Vec<u8>> {
+pub fn without_parameters(text: &[u8], separators: &[u8], taken: impl Fn(&[u8]) -> bool) -> Option<Vec<u8>> {
     let is_taken = |part: &[u8]| {
         let name = part.split(|byte| *byte == b'=').next().unwrap_or_default();
-        let name = canonical_parameter(name);
-        taken.iter().any(|taken| **taken == *name)
+        taken(&canonical_parameter(name))
     };
     if !text.split(|byte| separators.contains(byte)).any(is_taken) {
         return None;
@@ -115,8 +114,8 @@ mod tests {
     }
 
     fn without(text: &str, separators: &str, name: &str) -> Option<String> {
-        let taken = [canonical_parameter(name.as_bytes()).into_boxed_slice()];
-        without_parameters(text.as_bytes(), separators.as_bytes(), &taken).map(|kept| String::from_utf8(kept).unwrap())
+        let kept = without_parameters(text.as_bytes(), separators.as_bytes(), |taken| taken == name.as_bytes());
+        kept.map(|kept| String::from_utf8(kept).unwrap())
     }
 
     #[test]

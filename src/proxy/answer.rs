@@ -6,7 +6,8 @@ use url::Url;
 
 use super::alias::{header_begins, same_header};
 use super::error::X_REQUEST_ID;
-use super::headers::{HOP_BY_HOP, Named, is_framing, read_connection, remove_where};
+use super::headers::{Named, read_connection, remove_where};
+use super::names::{HOP_BY_HOP, is_framing};
 use super::target::Door;
 use crate::telemetry::RequestId;
 

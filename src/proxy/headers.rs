@@ -11,8 +11,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use smallvec::SmallVec;
 
-use super::alias::{header_begins, same_header};
 use super::error::{Kind, Problem, X_REQUEST_ID};
+use super::names::{HOP_BY_HOP, Rules, is_framing, is_removed};
 use crate::telemetry::{RequestId, TraceParent};
 
 const X_CARTA_USER: HeaderName = HeaderName::from_static("x-carta-user");
@@ -23,55 +23,8 @@ const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host")
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
-/// For one connection only (RFC 9110 §7.6.1), or an invitation to speak another protocol on it.
-pub(super) const HOP_BY_HOP: [&str; 9] = [
-    "connection",
-    "http2-settings",
-    "keep-alive",
-    "proxy-authenticate",
-    "proxy-authorization",
-    "proxy-connection",
-    "te",
-    "transfer-encoding",
-    "upgrade",
-];
-
-/// What says who somebody is, or speaks to the gateway: never the caller's to say to an upstream.
-const IDENTITY: [&str; 6] = [
-    "authorization",
-    "x-forwarded-access-token",
-    "x-forwarded-email",
-    "x-forwarded-groups",
-    "x-forwarded-preferred-username",
-    "x-forwarded-user",
-];
-const IDENTITY_PREFIXES: [&str; 4] = ["carta-", "secret-", "x-auth-request-", "x-carta-"];
-
-/// What says where a request came from: only a trusted proxy's word counts.
-const FORWARDED: [&str; 5] = ["forwarded", "true-client-ip", "x-client-ip", "x-cluster-client-ip", "x-real-ip"];
-const FORWARDED_PREFIX: &str = "x-forwarded-";
-
-/// What makes some upstreams serve another path than the one that was judged.
-const PATH_OVERRIDES: [&str; 3] = ["x-original-uri", "x-original-url", "x-rewrite-url"];
-
-/// What makes some upstreams serve another method than the one that was judged.
-const METHOD_OVERRIDES: [&str; 3] = ["x-http-method", "x-http-method-override", "x-method-override"];
-
 /// What a value of the caller's identity may not hold as it is: see [`identity_value`].
 const NOT_IN_IDENTITY: AsciiSet = CONTROLS.add(b' ').add(b'%').add(b',').add(b'"').add(b';');
-
-/// How this request's headers are judged.
-#[derive(Clone, Copy, Debug)]
-pub struct Rules<'a> {
-    /// The canonical names of the headers that the service's injection sets.
-    pub injected: &'a [Box<str>],
-    /// The canonical name of the header by which a trusted proxy names the user.
-    pub identity_header: Option<&'a str>,
-    /// Whether the peer is a trusted proxy.
-    pub trusted_peer: bool,
-    /// Whether the service has operations, which read the method.
-    pub judges_method: bool,
-}
 
 /// What of the removed headers the walk needs to know.
 #[derive(Debug, Default)]
@@ -113,8 +66,6 @@ pub struct Added<'a> {
     pub peer: IpAddr,
     /// Whether the peer came by TLS.
     pub tls: bool,
-    /// The `Host` of the base URL.
-    pub host: HeaderValue,
 }
 
 /// Removes from a request whatever must not travel on. `uri` is the request's own, for its authority.
@@ -142,11 +93,10 @@ pub fn strip_request(headers: &mut HeaderMap, uri: &Uri, rules: &Rules<'_>) -> R
     Ok(removed)
 }
 
-/// Adds what the gateway says to the upstream, injections aside. To be called after [`strip_request`]. Returns the
-/// trace that the call belongs to.
+/// Adds what the gateway says to the upstream, but for injections and `Host`, which is the endpoint's. To be called after
+/// [`strip_request`]. Returns the trace that the call belongs to.
 pub fn add_to_request(headers: &mut HeaderMap, removed: &mut Removed, added: &Added<'_>) -> TraceParent {
     let forwarded = std::mem::take(&mut removed.forwarded);
-    headers.insert(HOST, added.host.clone());
     if let Some(user) = added.user {
         headers.insert(X_CARTA_USER, identity_value(user));
     }
@@ -199,90 +149,6 @@ pub fn strip_request_trailers(trailers: &mut HeaderMap, rules: &Rules<'_>, named
 pub fn identity_value(text: &str) -> HeaderValue {
     let encoded: Cow<'_, str> = utf8_percent_encode(text, &NOT_IN_IDENTITY).into();
     HeaderValue::from_str(&encoded).unwrap_or_else(|_| HeaderValue::from_static(""))
-}
-
-/// Whether an injection may set this header: no identity, forwarding, framing or hop-by-hop header, and no `Host`.
-/// `Authorization` is the usual place for an upstream's credential, and allowed.
-#[must_use]
-pub fn may_be_injected(name: &str) -> bool {
-    let ours = ["host", "x-request-id", "traceparent", "tracestate", "expect", "trailer", "cookie"];
-    name == "authorization"
-        || !(is_hop_by_hop(name)
-            || is_identity(name)
-            || is_forwarded(name)
-            || is_framing(name)
-            || any_same(name, &ours)
-            || any_same(name, &PATH_OVERRIDES)
-            || any_same(name, &METHOD_OVERRIDES))
-}
-
-fn is_removed(name: &str, rules: &Rules<'_>) -> bool {
-    // The first letter rules out most names at once.
-    let ours = match name.as_bytes().first() {
-        Some(b'a' | b'c' | b'h' | b'k' | b'p' | b's' | b'u') => {
-            name == "host" || is_hop_by_hop(name) || is_identity(name) || is_odd_framing(name)
-        }
-        Some(b't') => {
-            is_hop_by_hop(name)
-                || is_odd_framing(name)
-                || (is_forwarded(name) && !rules.trusted_peer)
-                || matches!(name, "traceparent" | "tracestate")
-        }
-        Some(b'f') => is_forwarded(name),
-        Some(b'x') => {
-            is_identity(name)
-                || same_header(name, "x-request-id")
-                || any_same(name, &PATH_OVERRIDES)
-                || (rules.judges_method && any_same(name, &METHOD_OVERRIDES))
-                || is_forwarded(name) && !(rules.trusted_peer && is_believed(name))
-        }
-        _ => false,
-    };
-    ours || rules.injected.iter().any(|injected| same_header(name, injected))
-        || rules.identity_header.is_some_and(|header| same_header(name, header))
-}
-
-fn is_hop_by_hop(name: &str) -> bool {
-    any_same(name, &HOP_BY_HOP)
-}
-
-fn is_identity(name: &str) -> bool {
-    IDENTITY_PREFIXES.iter().any(|prefix| header_begins(name, prefix)) || any_same(name, &IDENTITY)
-}
-
-fn is_forwarded(name: &str) -> bool {
-    header_begins(name, FORWARDED_PREFIX) || any_same(name, &FORWARDED)
-}
-
-/// Of a trusted proxy's words those that are passed on as they are: in the one right spelling, and not the three that
-/// are extended.
-fn is_believed(name: &str) -> bool {
-    name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
-        && !matches!(name, "x-forwarded-for" | "x-forwarded-proto" | "x-forwarded-host")
-}
-
-pub(super) fn is_framing(name: &str) -> bool {
-    any_same(
-        name,
-        &[
-            "content-length",
-            "content-encoding",
-            "content-type",
-            "content-range",
-            "host",
-            "trailer",
-            "transfer-encoding",
-        ],
-    )
-}
-
-/// `Content_Length` and the like: framing in a spelling that only a careless reader takes for it.
-fn is_odd_framing(name: &str) -> bool {
-    is_framing(name) && name.bytes().any(|byte| !byte.is_ascii_alphanumeric() && byte != b'-')
-}
-
-fn any_same(name: &str, canonical: &[&str]) -> bool {
-    canonical.iter().any(|canonical| same_header(name, canonical))
 }
 
 pub(super) fn remove_where(headers: &mut HeaderMap, is_gone: impl Fn(&str) -> bool) {
@@ -411,7 +277,6 @@ mod tests {
             request_id: &RequestId::mint(),
             peer: PEER,
             tls: true,
-            host: HeaderValue::from_static("upstream:81"),
         };
         add_to_request(&mut headers, &mut removed, &added);
         headers
@@ -495,7 +360,7 @@ mod tests {
         );
         assert_eq!(headers["x-carta-user"], "alice");
         assert_eq!(headers["x-carta-email"], "alice@example.org");
-        assert_eq!(headers["host"], "upstream:81");
+        assert!(!headers.contains_key("host"), "it is set with the connection, as the base URL has it");
         assert_eq!(headers["x-forwarded-for"], "192.0.2.1");
         assert!(headers.contains_key("x-request-id") && headers.contains_key("traceparent"));
         assert!(headers.keys().all(|name| headers.get_all(name).iter().count() == 1));
@@ -639,33 +504,6 @@ mod tests {
             ("100%", "100%25"),
         ] {
             assert_eq!(identity_value(name), value, "{name:?}");
-        }
-    }
-
-    #[test]
-    fn an_injection_may_set_no_identity_forwarding_framing_or_hop_by_hop_header() {
-        for name in [
-            "host",
-            "x-carta-user",
-            "x_carta_token",
-            "x-forwarded-for",
-            "forwarded",
-            "content-length",
-            "transfer-encoding",
-            "connection",
-            "te",
-            "upgrade",
-            "x-request-id",
-            "traceparent",
-            "cookie",
-            "secret-a",
-            "x-real-ip",
-            "trailer",
-        ] {
-            assert!(!may_be_injected(name), "{name}");
-        }
-        for name in ["authorization", "x-api-key", "apikey", "x-requested-by", "accept"] {
-            assert!(may_be_injected(name), "{name}");
         }
     }
 }

@@ -2,6 +2,10 @@
 
 pub mod alias;
 pub mod answer;
+pub mod cors;
 pub mod error;
 pub mod headers;
+pub mod inject;
+pub mod names;
 pub mod target;
+pub mod template;

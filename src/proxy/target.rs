@@ -181,6 +181,12 @@ impl<'a> Segment<'a> {
     }
 }
 
+impl AsRef<str> for Segment<'_> {
+    fn as_ref(&self) -> &str {
+        &self.text
+    }
+}
+
 /// The segments of a remainder (nothing, or `/` and the rest), decoded once.
 fn segments(remainder: &str) -> Segments<'_> {
     let Some(rest) = remainder.strip_prefix('/').filter(|rest| !rest.is_empty()) else {

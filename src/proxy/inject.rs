@@ -1,0 +1,405 @@
+//! What a service adds to upstream requests: the caller's own secrets, where the caller consented, and nothing of the
+//! caller's that could stand in their place.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use aws_lc_rs::digest::{Context as Digest, SHA256};
+use base64::Engine as _;
+use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
+use http::header::{AUTHORIZATION, COOKIE};
+use http::{HeaderMap, HeaderName, HeaderValue};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use zeroize::Zeroizing;
+
+use super::alias::{canonical_header, canonical_parameter, without_parameters};
+use super::error::{Kind, Problem};
+use super::names::may_be_injected;
+use super::template::{Buffer, Fault, Place, Values, fill};
+use crate::config::{Basic, Service, Template, TemplatePart, Variable};
+use crate::policy::{ResourceId, UserId};
+use crate::vault::ConsentKey;
+
+/// Cookies whose canonical name begins so are the gateway's own, such as the session of its UI: never forwarded.
+const OWN_COOKIES: &[u8] = b"__host_carta";
+
+/// A service's injection, compiled.
+#[derive(Debug, Default)]
+pub struct Program {
+    headers: Vec<(HeaderName, Template)>,
+    /// By the name as it stands in the query.
+    query: Vec<(Box<str>, Template)>,
+    cookies: Vec<(Box<str>, Template)>,
+    basic: Option<Basic>,
+    set_headers: Vec<Box<str>>,
+    set_query: Vec<Box<[u8]>>,
+    set_cookies: Vec<Box<[u8]>>,
+    uses: Vec<SecretUse>,
+}
+
+/// A secret that a service asks for, and what a consent to it is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SecretUse {
+    /// The secret's name, lower case.
+    pub secret: Arc<str>,
+    /// Digest of service, origins, and every template that has the secret, with its place.
+    pub fingerprint: Arc<str>,
+    /// The origins of every endpoint, for people.
+    pub origins: Arc<str>,
+}
+
+/// A user's word, taken from the first use of a service that the configuration file declares.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FirstConsent {
+    /// Whose secret.
+    pub user: UserId,
+    /// For which service.
+    pub service: ResourceId,
+    /// Which secret, and what the word is for.
+    pub of: SecretUse,
+}
+
+/// Notes a consent that a first use is.
+#[async_trait]
+pub trait FirstUse: Send + Sync {
+    /// Notes the consent, and returns once the local snapshot shows it.
+    ///
+    /// # Errors
+    /// Where it could not be noted, with the reason for the log: the secret then stays where it is.
+    async fn consent(&self, consent: FirstConsent) -> Result<(), String>;
+}
+
+/// What of a service the problems of an injection speak of.
+#[derive(Clone, Copy, Debug)]
+pub struct Named<'a> {
+    /// `<namespace>/<service>`.
+    pub service: &'a str,
+    /// Where the API is, for lines to paste; without a trailing slash.
+    pub api: &'a str,
+}
+
+/// Buffers that values pass through; wiped after each use, kept for the next.
+#[derive(Debug, Default)]
+pub struct Buffers {
+    value: Buffer,
+    scratch: Zeroizing<Vec<u8>>,
+}
+
+impl Program {
+    /// Compiles the injection of the service with this id.
+    ///
+    /// # Errors
+    /// With the header that no injection may set: the service must not be called then.
+    pub fn compile(id: ResourceId, service: &Service) -> Result<Self, String> {
+        let inject = &service.inject;
+        if let Some((name, _)) = inject.headers.iter().find(|(name, _)| !may_be_injected(name.as_str())) {
+            return Err(format!("an injection may not set the header `{name}`"));
+        }
+        let mut set_headers: Vec<_> = inject.headers.iter().map(|(name, _)| canonical_header(name.as_str())).collect();
+        if inject.basic.is_some() {
+            set_headers.push(AUTHORIZATION.as_str().into());
+        }
+        let canonical = |name: &String| canonical_parameter(name.as_bytes()).into_boxed_slice();
+        Ok(Self {
+            headers: inject.headers.clone(),
+            query: inject.query.iter().map(|(name, value)| (encoded(name), value.clone())).collect(),
+            cookies: inject.cookies.iter().map(|(name, value)| (name.as_str().into(), value.clone())).collect(),
+            basic: inject.basic.clone(),
+            set_headers,
+            // The canonical form of the name as an upstream decodes it: the name in the table is decoded already.
+            set_query: inject
+                .query
+                .iter()
+                .map(|(name, _)| canonical_parameter(encoded(name).as_bytes()).into())
+                .collect(),
+            set_cookies: inject.cookies.iter().map(|(name, _)| canonical(name)).collect(),
+            uses: uses(id, service),
+        })
+    }
+
+    /// The canonical names of the headers that it sets.
+    #[must_use]
+    pub fn set_headers(&self) -> &[Box<str>] {
+        &self.set_headers
+    }
+
+    /// The secrets that it asks for, each once.
+    #[must_use]
+    pub fn uses(&self) -> &[SecretUse] {
+        &self.uses
+    }
+
+    /// Sees to it that the caller consented to all that the service gets of theirs. The first use of a `trusted` service,
+    /// one of the file, is the consent.
+    ///
+    /// # Errors
+    /// 400 `secret-consent` for a registered service; 503 where a first use could not be noted.
+    pub async fn consent(
+        &self,
+        values: &Values<'_>,
+        (service, trusted): (ResourceId, bool),
+        named: &Named<'_>,
+        first_use: &dyn FirstUse,
+    ) -> Result<(), Problem> {
+        let user = values.identity.account.id;
+        for of in self.uses.iter().filter(|of| of.lacks_consent(values)) {
+            if !trusted {
+                return Err(needs_consent(of, named));
+            }
+            first_use.consent(FirstConsent { user, service, of: of.clone() }).await.map_err(|reason| {
+                tracing::warn!(%user, service = named.service, secret = &*of.secret, reason, "a first use could not be noted");
+                Problem::new(&Kind::STORE_UNAVAILABLE, "your consent could not be noted now\ntry again").retry_after(1)
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Sets headers and cookies, and returns the query to send where it is another than the caller's. The caller's
+    /// headers of the same names must be gone already. Every consent must have been seen.
+    ///
+    /// # Errors
+    /// 400 for a value that is missing or cannot be sent, with the line to paste; 500 for a secret that does not open.
+    pub fn apply(
+        &self,
+        headers: &mut HeaderMap,
+        query: Option<&str>,
+        values: &Values<'_>,
+        named: &Named<'_>,
+        buffers: &mut Buffers,
+    ) -> Result<Option<Buffer>, Problem> {
+        let applied = self.set(headers, query, values, buffers);
+        buffers.value.clear();
+        applied.map_err(|fault| problem(fault, named))
+    }
+
+    fn set(
+        &self,
+        headers: &mut HeaderMap,
+        query: Option<&str>,
+        values: &Values<'_>,
+        buffers: &mut Buffers,
+    ) -> Result<Option<Buffer>, Fault> {
+        let Buffers { value, scratch } = buffers;
+        for (name, template) in &self.headers {
+            value.clear();
+            fill(template, values, Place::Header, value, scratch)?;
+            headers.insert(name, sensitive(value).ok_or_else(|| Fault::Unusable(format!("the value of `{name}`")))?);
+        }
+        if let Some(basic) = &self.basic {
+            value.clear();
+            fill(&basic.username, values, Place::BasicUser, value, scratch)?;
+            value.push(b":");
+            fill(&basic.password, values, Place::BasicPassword, value, scratch)?;
+            let credential = Zeroizing::new(BASE64_STANDARD.encode(value.bytes()));
+            value.clear();
+            value.push(b"Basic ");
+            value.push(credential.as_bytes());
+            let whole = sensitive(value).ok_or_else(|| Fault::Unusable("the credential".to_owned()))?;
+            headers.insert(AUTHORIZATION, whole);
+        }
+        self.set_cookies(headers, values, value, scratch)?;
+        self.set_query(query, values, scratch)
+    }
+
+    /// Ours come first: no quote that the caller left open can swallow them.
+    fn set_cookies(
+        &self,
+        headers: &mut HeaderMap,
+        values: &Values<'_>,
+        value: &mut Buffer,
+        scratch: &mut Zeroizing<Vec<u8>>,
+    ) -> Result<(), Fault> {
+        strip_cookies(headers, &self.set_cookies);
+        if self.cookies.is_empty() {
+            return Ok(());
+        }
+        value.clear();
+        for (name, template) in &self.cookies {
+            if !value.bytes().is_empty() {
+                value.push(b"; ");
+            }
+            value.push(name.as_bytes());
+            value.push(b"=");
+            fill(template, values, Place::Cookie, value, scratch)?;
+        }
+        if let Some(rest) = headers.get(COOKIE).filter(|rest| !rest.is_empty()) {
+            value.push(b"; ");
+            value.push(rest.as_bytes());
+        }
+        let whole = sensitive(value).ok_or_else(|| Fault::Unusable("the cookies".to_owned()))?;
+        headers.insert(COOKIE, whole);
+        Ok(())
+    }
+
+    fn set_query(
+        &self,
+        query: Option<&str>,
+        values: &Values<'_>,
+        scratch: &mut Zeroizing<Vec<u8>>,
+    ) -> Result<Option<Buffer>, Fault> {
+        if self.query.is_empty() {
+            return Ok(None);
+        }
+        let caller = query.unwrap_or_default().as_bytes();
+        let is_ours = |name: &[u8]| self.set_query.iter().any(|ours| **ours == *name);
+        let kept = without_parameters(caller, b"&;", is_ours);
+        let mut whole = Buffer::default();
+        whole.push(kept.as_deref().unwrap_or(caller));
+        for (name, template) in &self.query {
+            if !whole.bytes().is_empty() {
+                whole.push(b"&");
+            }
+            whole.push(name.as_bytes());
+            whole.push(b"=");
+            fill(template, values, Place::Query, &mut whole, scratch)?;
+        }
+        Ok(Some(whole))
+    }
+}
+
+impl SecretUse {
+    /// Whether the caller has the secret and has not consented. One that is not there needs none, and is missed later.
+    fn lacks_consent(&self, values: &Values<'_>) -> bool {
+        let user = values.identity.account.id;
+        let key = ConsentKey { user, secret: self.secret.clone(), fingerprint: self.fingerprint.clone() };
+        values.secrets.held(user, &self.secret, values.now).is_some() && !values.secrets.consented(&key)
+    }
+}
+
+/// Removes the gateway's own cookies, and those of these canonical names, from what the caller sent. Several lines
+/// become one, as HTTP/2 callers may split them (RFC 9113 §8.2.3).
+pub fn strip_cookies(headers: &mut HeaderMap, set: &[Box<[u8]>]) {
+    if !headers.contains_key(COOKIE) {
+        return;
+    }
+    let lines: Vec<_> = headers.get_all(COOKIE).into_iter().map(HeaderValue::as_bytes).collect();
+    let several = lines.len() > 1;
+    let caller = lines.join(&b"; "[..]);
+    let is_gone = |name: &[u8]| name.starts_with(OWN_COOKIES) || set.iter().any(|ours| **ours == *name);
+    let kept = match without_parameters(&caller, b";,", is_gone) {
+        Some(kept) => kept,
+        None if several => caller,
+        None => return,
+    };
+    headers.remove(COOKIE);
+    let kept = kept.trim_ascii_start();
+    if !kept.is_empty()
+        && let Ok(value) = HeaderValue::from_bytes(kept)
+    {
+        headers.insert(COOKIE, value);
+    }
+}
+
+/// 400 `secret-consent`, with the line to paste.
+fn needs_consent(of: &SecretUse, named: &Named<'_>) -> Problem {
+    let detail = format!(
+        "your secret `{}` may not go to `{}` at {} before you allow it\n\
+         allow it: curl -X POST -H \"Authorization: Bearer $TOKEN\" '{}/secret/{}/consent?service={}'",
+        of.secret, named.service, of.origins, named.api, of.secret, named.service
+    );
+    let problem = Problem::new(&Kind::SECRET_CONSENT, detail);
+    problem.with("secret", &*of.secret).with("service", named.service).with("origins", &*of.origins)
+}
+
+fn problem(fault: Fault, named: &Named<'_>) -> Problem {
+    let Named { service, api } = named;
+    match fault {
+        Fault::SecretMissing(name) => missing(&name, "and you have stored none of that name", named),
+        Fault::SecretExpired(name) => missing(&name, "and its time is over", named),
+        Fault::SecretUnreadable(name) => Problem::new(
+            &Kind::UNREADABLE_SECRET,
+            format!("your secret `{name}` is stored and cannot be opened\nstore it again, or ask the operator to look at the vault's keys"),
+        )
+        .with("secret", name),
+        Fault::ValueMissing(name) => Problem::new(
+            &Kind::MISSING_VALUE,
+            format!("`{service}` needs `{{{name}}}`, which nobody told the gateway about you\nask whoever manages your account"),
+        ),
+        Fault::Unusable(what) => Problem::new(
+            &Kind::UNUSABLE_VALUE,
+            format!("{what} holds characters that cannot be sent to `{service}`\nstore it again without them: PUT {api}/secret"),
+        ),
+    }
+}
+
+fn missing(name: &str, why: &str, Named { service, api }: &Named<'_>) -> Problem {
+    let detail = format!(
+        "`{service}` needs your secret `{name}`, {why}\n\
+         store it: curl -X PUT -H \"Authorization: Bearer $TOKEN\" -H 'secret-{name}: VALUE' {api}/secret"
+    );
+    Problem::new(&Kind::MISSING_SECRET, detail).with("secret", name).with("service", *service)
+}
+
+/// The value, marked so that it is neither shown nor kept in HPACK's table. None where it would break the header, or
+/// where its ends would be trimmed away.
+fn sensitive(value: &Buffer) -> Option<HeaderValue> {
+    let trimmed = value.bytes().trim_ascii().len() != value.bytes().len();
+    let mut header = HeaderValue::from_bytes(value.bytes()).ok().filter(|_| !trimmed)?;
+    header.set_sensitive(true);
+    Some(header)
+}
+
+fn encoded(name: &str) -> Box<str> {
+    const UNRESERVED: percent_encoding::AsciiSet = NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+    utf8_percent_encode(name, &UNRESERVED).to_string().into()
+}
+
+/// Every secret that the templates name, each with the digest of what a consent to it is for.
+fn uses(id: ResourceId, service: &Service) -> Vec<SecretUse> {
+    let inject = &service.inject;
+    let headers = inject.headers.iter().map(|(name, template)| (format!("header {name}"), template));
+    let query = inject.query.iter().map(|(name, template)| (format!("query {name}"), template));
+    let cookies = inject.cookies.iter().map(|(name, template)| (format!("cookie {name}"), template));
+    let basic = inject.basic.iter().flat_map(|basic| {
+        [("basic username".to_owned(), &basic.username), ("basic password".to_owned(), &basic.password)]
+    });
+    let places: Vec<_> = headers.chain(query).chain(cookies).chain(basic).collect();
+
+    let mut origins: Vec<_> = service.endpoints.iter().map(|e| e.url.origin().ascii_serialization()).collect();
+    origins.sort_unstable();
+    origins.dedup();
+
+    let mut names: Vec<_> = places.iter().flat_map(|(_, template)| secrets(template)).cloned().collect();
+    names.sort_unstable();
+    names.dedup();
+    let shown: Arc<str> = origins.join(", ").into();
+    let fingerprint = |secret: &Arc<str>| {
+        let with_it = places.iter().filter(|(_, template)| secrets(template).any(|name| name == secret));
+        let templates = with_it.flat_map(|(place, template)| [place.as_str(), &*template.written]);
+        fingerprint(id, secret, origins.iter().map(String::as_str), templates)
+    };
+    names
+        .iter()
+        .map(|name| SecretUse { secret: name.clone(), fingerprint: fingerprint(name), origins: shown.clone() })
+        .collect()
+}
+
+fn secrets(template: &Template) -> impl Iterator<Item = &Arc<str>> {
+    template.parts.iter().filter_map(|part| match part {
+        TemplatePart::Variable(Variable::Secret(name)) => Some(name),
+        _ => None,
+    })
+}
+
+/// Each part with its length before it, so that no two lists have one digest.
+fn fingerprint<'a>(
+    id: ResourceId,
+    secret: &str,
+    origins: impl Iterator<Item = &'a str>,
+    templates: impl Iterator<Item = &'a str>,
+) -> Arc<str> {
+    let mut digest = Digest::new(&SHA256);
+    let mut add = |bytes: &[u8]| {
+        digest.update(&u64::try_from(bytes.len()).unwrap_or(u64::MAX).to_be_bytes());
+        digest.update(bytes);
+    };
+    add(b"carta-gateway consent 1");
+    add(id.0.as_bytes());
+    add(secret.as_bytes());
+    for (mark, parts) in [(&b"origins"[..], origins.collect::<Vec<_>>()), (b"templates", templates.collect())] {
+        add(mark);
+        add(&u64::try_from(parts.len()).unwrap_or(u64::MAX).to_be_bytes());
+        parts.iter().for_each(|part| add(part.as_bytes()));
+    }
+    BASE64_URL_SAFE_NO_PAD.encode(digest.finish()).into()
+}
