@@ -15,12 +15,18 @@ use crate::config::TrustedHeader;
 const EMAIL_BYTES: usize = 254;
 
 /// What was offered; nothing of it is proved, and whatever is there must hold.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(PartialEq, Eq)]
 pub(super) struct Offered<'h> {
     /// The bearer token.
     pub(super) token: Option<&'h str>,
     /// The lower-cased address that a trusted peer asserts.
     pub(super) email: Option<Cow<'h, str>>,
+}
+
+impl std::fmt::Debug for Offered<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Offered {{ token: {}, email: {} }}", self.token.is_some(), self.email.is_some())
+    }
 }
 
 /// Reads the credentials. One that is there and is bad is an error, and never ignored in favour of another.
