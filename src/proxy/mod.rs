@@ -2,10 +2,12 @@
 
 pub mod alias;
 pub mod answer;
+pub mod authorize;
 pub mod cors;
 pub mod error;
 pub mod headers;
 pub mod inject;
 pub mod names;
+pub mod route;
 pub mod target;
 pub mod template;

@@ -1,0 +1,229 @@
+//! Whether this call may be made: the operation that it is, the levels and the resource that this needs, and the permit.
+
+use http::Method;
+use jiff::Timestamp;
+use serde_json::Value;
+use smallvec::SmallVec;
+
+use super::error::{Kind, Problem};
+use super::route::Route;
+use super::target::{Segments, Target};
+use crate::config::{Operation, RequestPattern, Segment as PatternSegment, Unmatched};
+use crate::identity::{Directory, Identity};
+use crate::policy::{Denied, Grant, Levels, Pattern, Permit, Snapshot};
+
+/// What was permitted.
+#[derive(Debug)]
+pub struct Permitted<'r> {
+    /// The proof.
+    pub permit: Permit,
+    /// The operation that the call is, where the service has any.
+    pub operation: Option<&'r Operation>,
+}
+
+/// What a call asks for.
+#[derive(Clone, Copy, Debug)]
+pub struct Call<'a> {
+    /// The service.
+    pub route: &'a Route,
+    /// The path.
+    pub target: &'a Target,
+    /// The method.
+    pub method: &'a Method,
+}
+
+/// An operation with what tells whether its pattern reads an ambiguous segment.
+#[derive(Debug)]
+pub struct Judged {
+    operation: Operation,
+    /// One pattern for each segment before the first `**`.
+    before: Vec<RequestPattern>,
+    after: After,
+}
+
+/// How a pattern goes on after the segments that stand at fixed places.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum After {
+    /// It ends: that nothing follows is read too.
+    End,
+    /// With a last `**`: nothing more is read.
+    Anything,
+    /// With `**` and more: any segment may be read.
+    More,
+}
+
+type Keys<'a> = SmallVec<[&'a str; 8]>;
+
+/// The permit for the call, or why there is none.
+///
+/// # Errors
+/// 400 for an ambiguous path where an operation reads it, 403 otherwise.
+pub fn check<'r>(
+    (policy, directory): (&Snapshot, &Directory),
+    identity: &Identity,
+    call: &Call<'r>,
+    now: Timestamp,
+) -> Result<Permitted<'r>, Problem> {
+    if identity.audience.is_some() {
+        return Err(Problem::new(
+            &Kind::TOKEN_SCOPE,
+            "the token was made for a service to look up its caller, and is not good for calls\nuse a token of your own",
+        ));
+    }
+    let route = call.route;
+    let base = [route.namespace(), route.name()];
+    let judge = |keys: &[&str], need: Levels| {
+        let denied = |denied: Denied| refusal(policy, directory, call, keys, &denied);
+        policy.permit(identity.account.id, keys, need, now).map_err(denied)
+    };
+    if route.operations().is_empty() {
+        return Ok(Permitted { permit: judge(&base, route.level())?, operation: None });
+    }
+    let segments = call.target.segments();
+    let ambiguous = segments.iter().any(|segment| segment.ambiguous);
+    for judged in route.operations() {
+        let operation = &judged.operation;
+        if ambiguous && judged.reads_ambiguous(call.method, &segments) {
+            return Err(Problem::new(
+                &Kind::AMBIGUOUS_PATH,
+                format!("the path can be read in more than one way where the operation `{}` reads it", operation.name),
+            ));
+        }
+        if let Some(captures) = operation.matches(call.method, &segments) {
+            let keys: Keys<'_> = operation.resource_keys(&captures).collect();
+            let permit = judge(&keys, operation.level.unwrap_or(route.level()))?;
+            return Ok(Permitted { permit, operation: Some(operation) });
+        }
+    }
+    match route.unmatched() {
+        Unmatched::Level => Ok(Permitted { permit: judge(&base, route.level())?, operation: None }),
+        Unmatched::Refuse => Err(Problem::new(
+            &Kind::NO_OPERATION,
+            format!(
+                "`{}` is no operation of `{}` that is declared\nask its owner to declare it",
+                call.method,
+                route.label()
+            ),
+        )
+        .with("service", route.label())
+        .with("owner", owner(policy, directory, &base))),
+    }
+}
+
+/// The permit for a public endpoint: open to all, GET and HEAD, at exactly the path that is listed. A path that could be
+/// read in another way is not public.
+pub fn public(call: &Call<'_>) -> Option<Permit> {
+    let route = call.route;
+    if route.public().is_empty() || !(call.method == Method::GET || call.method == Method::HEAD) {
+        return None;
+    }
+    let remainder = call.target.remainder();
+    let segments = call.target.segments();
+    if segments.iter().any(|segment| segment.ambiguous) || (remainder.len() > 1 && remainder.ends_with('/')) {
+        return None;
+    }
+    let is_it = |listed: &String| {
+        let listed = listed.strip_prefix('/').unwrap_or(listed);
+        let texts = segments.iter().map(AsRef::as_ref);
+        if listed.is_empty() { segments.is_empty() } else { listed.split('/').eq(texts) }
+    };
+    route.public().iter().any(is_it).then(Snapshot::permit_public)
+}
+
+impl Judged {
+    /// Prepares the operation.
+    #[must_use]
+    pub fn new(operation: Operation) -> Self {
+        let segments = &operation.requests.segments;
+        let fixed = segments.iter().position(|segment| *segment == PatternSegment::Rest).unwrap_or(segments.len());
+        let alone = |segment: &PatternSegment| RequestPattern { methods: Vec::new(), segments: vec![segment.clone()] };
+        let before = segments.iter().take(fixed).map(alone).collect();
+        let after = match segments.len() - fixed {
+            0 => After::End,
+            1 => After::Anything,
+            _ => After::More,
+        };
+        Self { operation, before, after }
+    }
+
+    /// The operation.
+    #[must_use]
+    pub fn operation(&self) -> &Operation {
+        &self.operation
+    }
+
+    /// Whether a segment that can be read in two ways stands where this pattern decides by it: reading stops at the
+    /// first segment that does not fit.
+    fn reads_ambiguous(&self, method: &Method, segments: &Segments<'_>) -> bool {
+        let method = if *method == Method::HEAD { &Method::GET } else { method };
+        let methods = &self.operation.requests.methods;
+        if !methods.is_empty() && !methods.contains(method) {
+            return false;
+        }
+        let mut ahead = segments.iter();
+        for pattern in &self.before {
+            match ahead.next() {
+                Some(segment) if segment.ambiguous => return true,
+                Some(segment) if pattern.matches(method, &[&segment.text]).is_some() => {}
+                _ => return false,
+            }
+        }
+        match self.after {
+            After::End => ahead.next().is_some_and(|segment| segment.ambiguous),
+            After::Anything => false,
+            After::More => ahead.any(|segment| segment.ambiguous),
+        }
+    }
+}
+
+/// 403: the caller learns the level, the resource and its owner; the owner also sees the grants.
+fn refusal(policy: &Snapshot, directory: &Directory, call: &Call<'_>, keys: &[&str], denied: &Denied) -> Problem {
+    let name = directory.by_id(denied.user).map_or_else(|| denied.user.to_string(), |account| account.name.to_string());
+    let resource = Pattern::literal(keys.iter().copied()).map(|pattern| pattern.to_string()).unwrap_or_default();
+    let missing = denied.need.without(denied.held);
+    let missing = if missing.is_empty() { denied.need } else { missing };
+    let owner = owner(policy, directory, keys);
+    let whom = owner.as_str().map_or_else(|| "an administrator".to_owned(), |owner| format!("its owner `{owner}`"));
+    let detail = format!(
+        "`{name}` lacks {missing} on `{resource}`, which calling `{}` needs\nask {whom} for it",
+        call.route.label()
+    );
+    let problem = Problem::new(&Kind::PERMISSION_DENIED, detail)
+        .with("user", name)
+        .with("level", denied.need.to_string())
+        .with("held", denied.held.to_string())
+        .with("resource", resource)
+        .with("owner", owner);
+    match owned(policy, keys, denied) {
+        Some(from) => problem.with("grants", grants(policy, keys, from)),
+        None => problem,
+    }
+}
+
+fn owner(policy: &Snapshot, directory: &Directory, keys: &[&str]) -> Value {
+    let account = policy.owner(keys).and_then(|owner| directory.by_id(owner));
+    account.map_or(Value::Null, |account| (*account.name).into())
+}
+
+/// From how many keys on the caller owns what was asked for.
+fn owned(policy: &Snapshot, keys: &[&str], denied: &Denied) -> Option<usize> {
+    (1..=keys.len()).find(|&count| keys.get(..count).and_then(|keys| policy.owner(keys)) == Some(denied.user))
+}
+
+fn grants(policy: &Snapshot, keys: &[&str], from: usize) -> Value {
+    let names = (from..=keys.len()).filter_map(|count| Pattern::literal(keys.get(..count)?.iter().copied()).ok());
+    names
+        .flat_map(|name| {
+            let shown = name.to_string();
+            let row = |grant: Grant| {
+                serde_json::json!({
+                    "subject": grant.subject.to_string(),
+                    "resource": shown,
+                    "levels": grant.levels.to_string(),
+                    "expires": grant.expires.map(|at| at.to_string()),
+                })
+            };
+            policy.grants_on(&name).map(row).collect::<Vec<_>>()
+        })
+        .collect()
+}
