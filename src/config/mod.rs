@@ -13,6 +13,7 @@ mod resolve;
 mod schema;
 mod service;
 mod service_file;
+mod syntax;
 mod template;
 mod tree;
 mod value;

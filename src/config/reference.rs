@@ -108,13 +108,13 @@ impl References<'_> {
     }
 }
 
-fn read(path: &Path) -> std::io::Result<Zeroizing<String>> {
-    let file = std::fs::File::open(path)?;
-    if file.metadata()?.is_dir() {
-        return Err(std::io::Error::other("it is a directory"));
+/// The text of a file that is a file: a pipe or a device could keep the reader for ever.
+pub(super) fn read(path: &Path) -> std::io::Result<Zeroizing<String>> {
+    if !std::fs::metadata(path)?.is_file() {
+        return Err(std::io::Error::other("it is no ordinary file"));
     }
     let mut text = Zeroizing::new(String::new());
-    file.take(LONGEST_FILE + 1).read_to_string(&mut text)?;
+    std::fs::File::open(path)?.take(LONGEST_FILE + 1).read_to_string(&mut text)?;
     if text.len() as u64 > LONGEST_FILE {
         return Err(std::io::Error::other("it is larger than 1 MiB"));
     }
@@ -181,7 +181,7 @@ mod tests {
                 ("file:nope", "cannot read `nope`: no such file or directory"),
                 ("file:empty", "the file `empty` is empty"),
                 ("file:binary", "cannot read `binary`: stream did not contain valid UTF-8"),
-                ("file:.", "cannot read `.`: it is a directory"),
+                ("file:.", "cannot read `.`: it is no ordinary file"),
             ] {
                 assert_eq!(references.text(written).unwrap_err().what, what, "{written}");
             }

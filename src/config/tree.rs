@@ -134,15 +134,11 @@ impl Node {
         })
     }
 
-    /// The position in the file of the item that is read as the `index`th of the list.
-    pub(super) fn position(&self, list: &[Step], index: usize) -> usize {
-        let Some((Self { value: Value::List(items), .. }, _)) = self.find(list) else { return index };
-        items
-            .iter()
-            .enumerate()
-            .filter(|(_, item)| !matches!(item.value, Value::Removed))
-            .nth(index)
-            .map_or(index, |(position, _)| position)
+    /// The positions in the file of the items that are read of the list.
+    pub(super) fn positions(&self, list: &[Step]) -> Vec<usize> {
+        let Some((Self { value: Value::List(items), .. }, _)) = self.find(list) else { return Vec::new() };
+        let left = items.iter().enumerate().filter(|(_, item)| !matches!(item.value, Value::Removed));
+        left.map(|(position, _)| position).collect()
     }
 }
 
@@ -158,15 +154,22 @@ pub(super) fn shown_path(path: &[Step]) -> String {
                 if !text.is_empty() {
                     text.push('.');
                 }
-                let bare = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
-                if !key.is_empty() && key.len() <= 120 && key.bytes().all(bare) {
-                    text.push_str(key);
-                } else {
-                    let cut: String = key.chars().take(60).flat_map(char::escape_debug).collect();
-                    let _ = write!(text, "\"{cut}\"");
-                }
+                text.push_str(&shown_key(key));
             }
         }
     }
     text
+}
+
+/// A key, in quotes where TOML needs them. Cut at what no key has: the rest may be a value that slipped in.
+fn shown_key(key: &str) -> String {
+    let ordinary = |found: &char| found.is_alphanumeric() || "_-.!#$%&'*+^`|~/@[]".contains(*found);
+    let cut: String = key.chars().take(60).take_while(ordinary).collect();
+    if cut.len() < key.len() {
+        format!("\"{cut}…\"")
+    } else if !cut.is_empty() && cut.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-')) {
+        cut
+    } else {
+        format!("\"{cut}\"")
+    }
 }

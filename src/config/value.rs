@@ -214,7 +214,8 @@ pub(super) fn host_rule(text: &str) -> Read<String> {
 /// A header's name.
 pub(super) fn header_name(text: &str) -> Read<HeaderName> {
     HeaderName::from_bytes(text.as_bytes()).or_else(|_| {
-        wrong(format!("{} is no header name", shown(text)), "write letters, digits and `-`, such as `X-Api-Key`")
+        // Not shown: `X-Api-Key: value` may have been written where only the name belongs.
+        wrong("that is no name of a header", "write letters, digits and `-`, such as `X-Api-Key`")
     })
 }
 

@@ -77,7 +77,7 @@ pub(super) fn header_use(name: &HeaderName) -> HeaderUse {
 }
 
 /// The name with `_` and `.` as `-`; header names have no case already.
-fn spelling(name: &HeaderName) -> String {
+pub(super) fn spelling(name: &HeaderName) -> String {
     name.as_str().replace(['_', '.'], "-")
 }
 

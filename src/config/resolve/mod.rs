@@ -15,7 +15,6 @@ use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::path::Path;
 
-use toml::de::DeTable;
 use url::Url;
 
 use super::decode::{Misread, decode};
@@ -23,7 +22,8 @@ use super::fault::{Complaint, Fault, Place};
 use super::file::{
     ConfigFile, LimitsFile, ListenFile, ListenTlsFile, LogFile, LogFormatFile, RegisterFile, StoreFile, VaultFile,
 };
-use super::reference::{References, cannot_read, cause_of};
+use super::reference::{References, cannot_read, cause_of, read};
+use super::syntax::Document;
 use super::tree::{Node, Step, Value, shown_path};
 use super::{
     Config, Faults, Limits, Listen, ListenTls, Log, Register, Service, StoreConfig, StoreUrl, VaultConfig, defaults,
@@ -56,24 +56,22 @@ pub fn load(path: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Config,
 /// As for [`load`].
 pub fn parse(text: &str, path: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Config, Faults> {
     let directory = path.parent().unwrap_or(Path::new(""));
-    let (document, errors) = DeTable::parse_recoverable(text);
-    let mut faults: Vec<_> = errors.iter().map(|error| syntax_fault(error, text, path)).collect();
-    let broken = !faults.is_empty();
-    let mut tree = Node::from_toml(document.get_ref(), document.span());
+    let mut document = Document::read(text, path);
     let mut excused = HashSet::new();
-    let (file, misread) = decode::<ConfigFile>(&mut tree, &mut excused);
+    let (file, misread) = decode::<ConfigFile>(&mut document.tree, &mut excused);
     let ground = Ground {
-        tree: &tree,
+        tree: &document.tree,
         source: Some((path, text)),
         references: References::Followed { directory, env },
         excused,
-        broken,
+        broken: !document.faults.is_empty(),
         faults: RefCell::new(Vec::new()),
     };
     ground.report(misread);
     let config = file.and_then(|file| config(&ground.root(), &file));
-    let found = ground.faults.into_inner();
-    faults.extend(found.into_iter().filter(|fault| !broken || !follows(fault, &errors, text)));
+    let mut faults = ground.faults.into_inner();
+    faults.retain(|fault| !document.explains(fault));
+    faults.extend(document.faults);
     finish(config, faults)
 }
 
@@ -116,9 +114,8 @@ pub fn service_fault(
     let steps = [Step::Key("service".to_owned()), Step::Index(index), Step::Key(key.to_owned())];
     // Read again, as a configuration in use has no need to know its places. Changed meanwhile, the place is the file.
     let place = std::fs::read_to_string(path).ok().and_then(|text| {
-        let (document, _) = DeTable::parse_recoverable(&text);
-        let tree = Node::from_toml(document.get_ref(), document.span());
-        let (node, _) = tree.find(&steps)?;
+        let document = Document::read(&text, path);
+        let (node, _) = document.tree.find(&steps)?;
         Some(Place::at(path, &text, node.span.start))
     });
     Fault {
@@ -166,36 +163,6 @@ fn read_file(path: &Path) -> Result<Vec<u8>, Faults> {
     }
 }
 
-fn syntax_fault(error: &toml::de::Error, text: &str, path: &Path) -> Fault {
-    let message = error.message();
-    let instead = if message.contains("string values must be quoted") {
-        "put text in quotes: key = \"value\""
-    } else if message.contains("duplicate key") {
-        "write each key and each [table] once; [[…]] with two brackets begins another item of a list"
-    } else {
-        "see https://toml.io for how TOML is written"
-    };
-    Fault {
-        place: Some(Place::at(path, text, error.span().map_or(text.len(), |span| span.start))),
-        key: String::new(),
-        what: message.trim().replace('\n', ", "),
-        instead: instead.to_owned(),
-    }
-}
-
-/// Whether a fault only follows from an error of syntax: it is on the same line, or below the header of a table that
-/// could not be read, so that its keys fell to another table.
-fn follows(fault: &Fault, errors: &[toml::de::Error], text: &str) -> bool {
-    let Some(place) = &fault.place else { return false };
-    errors.iter().filter_map(toml::de::Error::span).any(|span| {
-        let before = text.get(..span.start).unwrap_or(text);
-        let start = before.rfind('\n').map_or(0, |newline| newline + 1);
-        let is_header = text.get(start..).is_some_and(|line| line.trim_start().starts_with('['));
-        let line = before.matches('\n').count() + 1;
-        place.line == line || (is_header && place.line > line)
-    })
-}
-
 fn config(root: &Scope<'_>, file: &ConfigFile) -> Option<Config> {
     let listen = listen(&root.key("listen"), &file.listen);
     let limits = limits(&root.key("limits"), &file.limits);
@@ -203,6 +170,9 @@ fn config(root: &Scope<'_>, file: &ConfigFile) -> Option<Config> {
     let vault = vault(&root.key("vault"), &file.vault);
     let auth = auth::auth(&root.key("auth"), &file.auth);
     let services = service::services(root, &file.service);
+    if let Some(Some(header)) = auth.as_ref().map(|auth| &auth.header) {
+        service::spare_header(root, &file.service, &header.name);
+    }
     let register = register(&root.key("register"), &file.register);
     let log = log(&root.key("log"), &file.log);
     Some(Config {
@@ -257,8 +227,8 @@ fn url_of(address: SocketAddr, tls: bool) -> Option<Url> {
 fn listen_tls(here: &Scope<'_>, file: &ListenTlsFile) -> Option<ListenTls> {
     let path = |text: &str| {
         let path = here.references().path(text)?;
-        let content = std::fs::read_to_string(&path).map_err(|cause| cannot_read(text, &cause))?;
-        Ok((path, zeroize::Zeroizing::new(content)))
+        let content = read(&path).map_err(|cause| cannot_read(text, &cause))?;
+        Ok((path, content))
     };
     let certificate = here.need("certificate", file.certificate.as_ref(), "write `certificate = \"PATH\"`", path);
     let key = here.need("key", file.key.as_ref(), "write `key = \"PATH\"`", path);

@@ -8,6 +8,9 @@ use super::super::fault::{Complaint, Fault, Place};
 use super::super::reference::References;
 use super::super::tree::{Node, Step, shown_path};
 
+/// Nobody reads more at once.
+const MOST_FAULTS: usize = 1000;
+
 /// What all readers of one table share.
 pub(super) struct Ground<'a> {
     pub(super) tree: &'a Node,
@@ -53,7 +56,8 @@ impl<'a> Scope<'a> {
 
     /// The item that was read as the `index`th of this list.
     pub(super) fn index(&self, index: usize) -> Self {
-        self.below(Step::Index(self.ground.tree.position(&self.path, index)))
+        let positions = self.ground.tree.positions(&self.path);
+        self.below(Step::Index(positions.get(index).copied().unwrap_or(index)))
     }
 
     fn below(&self, step: Step) -> Self {
@@ -73,7 +77,7 @@ impl<'a> Scope<'a> {
 
     /// Reports a fault of what is here.
     pub(super) fn complain(&self, complaint: Complaint) {
-        if self.ground.tree.is_removed(&self.path) {
+        if self.ground.faults.borrow().len() >= MOST_FAULTS || self.ground.tree.is_removed(&self.path) {
             return;
         }
         self.ground.faults.borrow_mut().push(Fault {
@@ -151,8 +155,11 @@ impl<'a> Scope<'a> {
         mut read: impl FnMut(&Self, &I) -> Option<T>,
     ) -> Option<Vec<T>> {
         let list = self.key(key);
+        // Without a list in the file, the items are defaults.
+        let positions = self.ground.tree.positions(&list.path).into_iter().chain(0..);
         // Every item is read before any is missed, so that each fault is reported.
-        let read: Vec<_> = items.iter().enumerate().map(|(index, item)| read(&list.index(index), item)).collect();
+        let read: Vec<_> =
+            items.iter().zip(positions).map(|(item, at)| read(&list.below(Step::Index(at)), item)).collect();
         read.into_iter().collect()
     }
 }

@@ -2,6 +2,8 @@
 
 use std::collections::HashSet;
 
+use http::HeaderName;
+
 use super::super::fault::{Complaint, shown};
 use super::super::service_file::{
     BaseUrlFile, CorsFile, EndpointFile, ForwardTokenFile, MatchFile, OperationFile, ProtocolFile, ServiceFile,
@@ -11,7 +13,7 @@ use super::super::{
     Cors, Endpoint, Hidden, Operation, Protocol, RequestPattern, ResourceKey, Service, Timeouts, TokenForwarding,
     Unmatched, UpstreamTls, defaults, pem, reserved_name, reserved_service, value,
 };
-use super::inject::inject;
+use super::inject::{inject, spelling};
 use super::scope::Scope;
 
 /// The services of the file.
@@ -47,6 +49,20 @@ pub(super) fn services(root: &Scope<'_>, files: &[ServiceFile]) -> Option<Vec<Se
         place?;
         Some(Service { owner: Some(owner?), ..service? })
     })
+}
+
+/// Reports injections of the header by which a trusted proxy says who calls.
+pub(super) fn spare_header(root: &Scope<'_>, files: &[ServiceFile], header: &HeaderName) {
+    root.each("service", files, |here, file| {
+        let headers = here.key("inject").key("headers");
+        for (name, _) in &file.inject.headers.0 {
+            if value::header_name(name).is_ok_and(|name| spelling(&name) == spelling(header)) {
+                let what = format!("the header {} cannot be injected: by it [auth.header] says who calls", shown(name));
+                headers.key(name).fault(what, "leave it out; the upstream gets X-Carta-User and X-Carta-Email");
+            }
+        }
+        Some(())
+    });
 }
 
 /// A service that came through the API.
