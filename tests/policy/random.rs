@@ -1,0 +1,118 @@
+//! Random policies and questions, from few enough words that they meet.
+
+use std::sync::Arc;
+
+use carta_gateway::policy::{
+    Change, Grant, GroupId, Levels, Member, Pattern, PatternKey, Resource, ResourceId, Subject, UserId,
+};
+use jiff::Timestamp;
+use proptest::prelude::*;
+use uuid::Uuid;
+
+/// The last second at which anything ends.
+pub(crate) const LAST: i64 = 12;
+
+/// The name of a resource that has only an id.
+const ID_KEY: &str = "@4be0643f-1d98-573b-97cd-ca98a65347dd";
+
+#[derive(Clone, Debug)]
+pub(crate) struct Question {
+    pub(crate) user: UserId,
+    pub(crate) keys: Vec<String>,
+    pub(crate) need: Levels,
+    pub(crate) now: i64,
+}
+
+pub(crate) fn changes() -> impl Strategy<Value = Vec<Change>> {
+    (proptest::collection::vec(grant(), 0..24), proptest::collection::vec(patch(), 0..16)).prop_map(
+        |(grants, patches)| {
+            let mut all: Vec<_> = grants.into_iter().map(Change::Grant).collect();
+            all.extend(patches);
+            all
+        },
+    )
+}
+
+pub(crate) fn patch() -> impl Strategy<Value = Change> {
+    prop_oneof![
+        4 => grant().prop_map(Change::Grant),
+        3 => (subject(), pattern()).prop_map(|(subject, pattern)| Change::Ungrant(subject, pattern)),
+        3 => (user(), role(), proptest::collection::vec(group(), 0..3))
+            .prop_map(|(id, role, groups)| Change::Member(Member { id, role, groups })),
+        1 => user().prop_map(Change::MemberGone),
+        3 => (resource(), name(), proptest::option::of(user())).prop_map(|(id, name, owner)| {
+            Change::Resource(Resource { id, name: Pattern::literal(name).unwrap(), owner })
+        }),
+        1 => resource().prop_map(Change::ResourceGone),
+    ]
+}
+
+pub(crate) fn questions() -> impl Strategy<Value = Vec<Question>> {
+    let question =
+        (user(), name(), levels(), 0..=LAST).prop_map(|(user, keys, need, now)| Question { user, keys, need, now });
+    proptest::collection::vec(question, 1..12)
+}
+
+fn grant() -> impl Strategy<Value = Grant> {
+    (subject(), pattern(), levels(), proptest::option::weighted(0.3, 1..=LAST)).prop_map(
+        |(subject, pattern, levels, ends)| Grant {
+            subject,
+            pattern,
+            levels,
+            expires: ends.map(|second| Timestamp::from_second(second).unwrap()),
+        },
+    )
+}
+
+fn subject() -> impl Strategy<Value = Subject> {
+    prop_oneof![
+        6 => user().prop_map(Subject::User),
+        3 => group().prop_map(Subject::Group),
+        3 => role().prop_map(Subject::Role),
+        2 => Just(Subject::Everyone),
+        3 => (single(), resource()).prop_map(|(levels, resource)| Subject::Holders(levels, resource)),
+    ]
+}
+
+fn user() -> impl Strategy<Value = UserId> {
+    (1_u128..3).prop_map(|id| UserId(Uuid::from_u128(id)))
+}
+
+fn group() -> impl Strategy<Value = GroupId> {
+    (1_u128..4).prop_map(|id| GroupId(Uuid::from_u128(id)))
+}
+
+fn resource() -> impl Strategy<Value = ResourceId> {
+    (1_u128..6).prop_map(|id| ResourceId(Uuid::from_u128(id)))
+}
+
+/// The empty role is none.
+fn role() -> impl Strategy<Value = Arc<str>> {
+    prop_oneof![4 => Just("Ops"), 4 => Just("Lab"), 1 => Just("")].prop_map(Arc::from)
+}
+
+fn levels() -> impl Strategy<Value = Levels> {
+    prop_oneof![2 => Just(Levels::NONE), 3 => single(), 2 => (0_u8..128).prop_map(|bits| Levels::from_bits(bits).unwrap())]
+}
+
+fn single() -> impl Strategy<Value = Levels> {
+    prop_oneof![Just(Levels::READ), Just(Levels::EXECUTE), Just(Levels::READ | Levels::EXECUTE)]
+}
+
+fn pattern() -> impl Strategy<Value = Pattern> {
+    let key = prop_oneof![
+        4 => key().prop_map(|key| PatternKey::Key(key.into())),
+        2 => Just(PatternKey::Any),
+    ];
+    proptest::collection::vec(key, 0..5).prop_map(|keys| Pattern::new(keys).unwrap())
+}
+
+fn name() -> impl Strategy<Value = Vec<String>> {
+    proptest::collection::vec(key(), 0..6)
+}
+
+/// `*` as a plain key, and the key of a resource that has only an id, are as good as any other.
+fn key() -> impl Strategy<Value = String> {
+    prop_oneof![6 => Just("a"), 6 => Just("b"), 2 => Just("c"), 1 => Just("*"), 1 => Just(ID_KEY)]
+        .prop_map(str::to_owned)
+}

@@ -1,0 +1,153 @@
+//! The compiled snapshot against a naive evaluator that is written straight from the rules, on random policies.
+//!
+//! `PROPTEST_CASES=100000 cargo nextest run --test policy_reference` tries more of them.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking, in its helpers too")]
+
+#[path = "policy/random.rs"]
+mod random;
+#[path = "policy/reference.rs"]
+mod reference;
+
+use carta_gateway::policy::{Because, Change, Levels, Pattern, Snapshot};
+use jiff::Timestamp;
+use proptest::prelude::*;
+
+use random::{Question, changes, questions};
+use reference::World;
+
+fn config() -> ProptestConfig {
+    let cases = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(600);
+    ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() }
+}
+
+fn second(second: i64) -> Timestamp {
+    Timestamp::from_second(second).unwrap()
+}
+
+proptest! {
+    #![proptest_config(config())]
+
+    #[test]
+    fn the_snapshot_answers_as_the_rules_say(changes in changes(), questions in questions()) {
+        let world = World::of(&changes);
+        let snapshot = Snapshot::empty().patched(changes);
+        for Question { user, keys, now, .. } in &questions {
+            let keys: Vec<&str> = keys.iter().map(|key| &**key).collect();
+            let at = second(*now);
+            prop_assert_eq!(snapshot.levels(*user, &keys, at), world.levels(*user, &keys, false, *now), "{:?}", keys);
+            prop_assert_eq!(snapshot.levels_explicit(*user, &keys, at), world.levels(*user, &keys, true, *now));
+            prop_assert_eq!(snapshot.navigable(*user, &keys, at), world.navigable(*user, &keys, *now), "{:?}", keys);
+            prop_assert_eq!(snapshot.owner(&keys), world.owner(&keys));
+        }
+    }
+
+    #[test]
+    fn patches_lead_to_the_same_policy_as_a_fresh_compile(
+        changes in changes(),
+        more in proptest::collection::vec(random::patch(), 0..20),
+        questions in questions(),
+    ) {
+        let mut world = World::of(&changes);
+        let mut snapshot = Snapshot::empty().patched(changes);
+        let mut versions = vec![(world.clone(), snapshot.clone())];
+        for change in more {
+            world.apply(&change);
+            snapshot = snapshot.patched([change]);
+            versions.push((world.clone(), snapshot.clone()));
+        }
+        // Every version, not only the last: a patch must leave the snapshot that it came from alone.
+        for (world, snapshot) in versions {
+            let fresh = Snapshot::empty().patched(world.changes());
+            prop_assert_eq!(snapshot.size(), fresh.size());
+            let sorted = |snapshot: &Snapshot| {
+                let mut all: Vec<_> = snapshot.grants().collect();
+                all.sort_by(|a, b| (&a.subject, &a.pattern).cmp(&(&b.subject, &b.pattern)));
+                all
+            };
+            let grants = sorted(&fresh);
+            prop_assert_eq!(&sorted(&snapshot), &grants);
+            for grant in &grants {
+                prop_assert_eq!(snapshot.grant_of(&grant.subject, &grant.pattern), Some(grant.clone()));
+                prop_assert!(snapshot.grants_on(&grant.pattern).any(|on| on == *grant));
+                prop_assert!(snapshot.grants_of(&grant.subject).any(|of| of == *grant));
+            }
+            for Question { user, keys, now, .. } in &questions {
+                let keys: Vec<&str> = keys.iter().map(|key| &**key).collect();
+                let at = second(*now);
+                prop_assert_eq!(snapshot.levels(*user, &keys, at), world.levels(*user, &keys, false, *now));
+                prop_assert_eq!(snapshot.navigable(*user, &keys, at), world.navigable(*user, &keys, *now));
+            }
+        }
+    }
+
+    #[test]
+    fn a_verdict_holds_until_its_end(changes in changes(), questions in questions()) {
+        let world = World::of(&changes);
+        let snapshot = Snapshot::empty().patched(changes);
+        for Question { user, keys, now, need } in &questions {
+            let keys: Vec<&str> = keys.iter().map(|key| &**key).collect();
+            let Ok(permit) = snapshot.permit(*user, &keys, *need, second(*now)) else { continue };
+            let ends = permit.ends().map_or(random::LAST + 1, Timestamp::as_second);
+            prop_assert!(ends > *now);
+            for later in *now..ends {
+                prop_assert_eq!(world.levels(*user, &keys, false, later), permit.held());
+            }
+        }
+    }
+
+    #[test]
+    fn an_explanation_agrees_with_the_decision(changes in changes(), questions in questions()) {
+        let snapshot = Snapshot::empty().patched(changes);
+        for Question { user, keys, now, need } in &questions {
+            let keys: Vec<&str> = keys.iter().map(|key| &**key).collect();
+            let at = second(*now);
+            let permit = snapshot.permit(*user, &keys, *need, at);
+            let why = snapshot.explain(*user, &keys, *need, at);
+            prop_assert_eq!(permit.is_ok(), why.allowed);
+            prop_assert_eq!(snapshot.levels(*user, &keys, at), why.held);
+            prop_assert_eq!(snapshot.owner(&keys), why.owner);
+            if let Err(denied) = permit {
+                prop_assert_eq!((denied.held, denied.owner), (why.held, why.owner));
+            }
+            let given = why.deciding.iter().fold(Levels::NONE, |all, grant| all | grant.levels);
+            match why.because {
+                Because::Owner => prop_assert!(why.allowed || need.is_empty()),
+                Because::Granted => prop_assert!(why.allowed && given.has_all(*need)),
+                Because::OwnDeny | Because::Deny => {
+                    prop_assert!(!why.allowed && !why.deciding.is_empty() && given.is_empty());
+                }
+                Because::TooLittle => prop_assert!(!why.allowed && given == why.held && !given.is_empty()),
+                Because::Nothing => {
+                    prop_assert!(!why.allowed && why.held.is_empty() && why.deciding.is_empty());
+                    prop_assert!(why.beaten.is_empty());
+                }
+            }
+            for grant in why.deciding.iter().chain(why.beaten.iter().map(|beaten| &beaten.grant)) {
+                prop_assert!(covers(&grant.pattern, &keys), "{} does not cover {:?}", grant.pattern, keys);
+                prop_assert!(grant.expires.is_none_or(|end| end > at));
+                prop_assert_eq!(snapshot.grant_of(&grant.subject, &grant.pattern), Some(grant.clone()));
+            }
+            for beaten in &why.beaten {
+                prop_assert!(!why.deciding.contains(&beaten.grant));
+            }
+            // The change that it offers does turn the decision around, and takes nothing away that it need not.
+            match why.smallest_change {
+                None => prop_assert!(why.because == Because::Owner || need.is_empty()),
+                Some(change) => {
+                    let levels = change.levels;
+                    let changed = snapshot.patched([Change::Grant(change)]);
+                    prop_assert_eq!(changed.permit(*user, &keys, *need, at).is_ok(), !why.allowed);
+                    if !why.allowed {
+                        prop_assert!(changed.levels(*user, &keys, at).has_all(why.held | *need));
+                        prop_assert!(!levels.is_empty());
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn covers(pattern: &Pattern, keys: &[&str]) -> bool {
+    pattern.keys().len() <= keys.len()
+        && pattern.keys().iter().zip(keys).all(|(of, key)| of.literal().is_none_or(|of| of == *key))
+}
