@@ -81,14 +81,9 @@ impl Snapshot {
         let path = Path::new(&self.names, keys);
         let clock = Clock::at(now.as_second());
         let mut recording = Recording { now: clock.now, answers: Vec::new() };
-        let walk = Walk {
-            snapshot: self,
-            question: Question::new(user, keys, Reading::Covering),
-            path: &path,
-            clock,
-            asked: &mut Asked::new(),
-            trace: &mut recording,
-        };
+        let question = Question::new(user, keys, Reading::Covering);
+        let walk =
+            Walk { snapshot: self, question, path: &path, clock, asked: &mut Asked::new(), trace: &mut recording };
         let verdict = walk.evaluate();
         let allowed = verdict.levels.has_all(need);
         let because = recording.because(&verdict, need, allowed);
@@ -101,7 +96,7 @@ impl Snapshot {
             owner: verdict.owner,
             deciding: recording.deciding(self, &verdict, because, need),
             beaten: recording.beaten(self, &verdict, because),
-            smallest_change: recording.smallest_change(&verdict, allowed, need, user, keys),
+            smallest_change: recording.smallest_change(self, &verdict, &question, need),
         }
     }
 }
@@ -177,24 +172,44 @@ impl Recording {
     /// A grant in person on exactly this name is the nearest there can be, so it decides over everything but ownership.
     fn smallest_change(
         &self,
+        snapshot: &Snapshot,
         verdict: &Verdict,
-        allowed: bool,
+        question: &Question<'_>,
         need: Levels,
-        user: UserId,
-        keys: &[&str],
     ) -> Option<Grant> {
         if verdict.basis == Basis::Owner || need.is_empty() {
             return None;
         }
-        let levels = if allowed {
+        let levels = if verdict.levels.has_all(need) {
             Levels::NONE
         } else {
-            // It replaces what the user's own grants give from above, so it repeats that.
-            let own = self.answers.iter().find(|(answer, _)| answer.own);
-            own.map_or(Levels::NONE, |(answer, _)| answer.found.levels) | need.without(verdict.levels)
+            let levels = self.own() | need.without(self.given_to_many(snapshot));
+            // Only the user's own deny is in the way; the grant in its place must not be one again.
+            if levels.is_empty() { need } else { levels }
         };
-        let pattern = Pattern::literal(keys.iter().copied()).ok()?;
-        Some(Grant { subject: Subject::User(user), pattern, levels, expires: None })
+        let pattern = Pattern::literal(question.keys.iter().copied()).ok()?;
+        Some(Grant { subject: Subject::User(question.user), pattern, levels, expires: None })
+    }
+
+    /// What the user's own grants give from above, which a nearer one replaces and so has to repeat.
+    fn own(&self) -> Levels {
+        let own = self.answers.iter().find(|(answer, _)| answer.own);
+        own.map_or(Levels::NONE, |(answer, _)| answer.found.levels)
+    }
+
+    /// What the user has by role, groups and everyone. Not by what is held on other resources: a nearer grant of the
+    /// user's own may answer there too, instead of a wildcard, and end that.
+    fn given_to_many(&self, snapshot: &Snapshot) -> Levels {
+        let many = || {
+            let is_holders = |answer: &Answer| {
+                let entry = snapshot.subjects.entry(answer.subject);
+                entry.is_some_and(|entry| matches!(entry.subject, Subject::Holders(..)))
+            };
+            self.answers.iter().map(|(answer, _)| answer).filter(move |answer| !answer.own && !is_holders(answer))
+        };
+        let deny = many().filter(|answer| answer.found.levels.is_empty()).map(|answer| answer.found.depth).max();
+        let counting = many().filter(|answer| answer.counts(deny));
+        counting.fold(Levels::NONE, |levels, answer| levels | answer.found.levels)
     }
 }
 
