@@ -1,7 +1,6 @@
 //! The response's body: keeps the time between its pieces, and gives the connection back at its end.
 
 use std::error::Error;
-use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -10,8 +9,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
-use tokio::time::{Instant, Sleep};
+use tokio::time::Instant;
 
+use super::alarm::{Alarm, Alarms};
 use super::error::chain;
 use super::outgoing::Track;
 use super::pool::Lease;
@@ -53,10 +53,8 @@ where
         lease: Option<Lease<B>>,
         request: Option<Rc<Track>>,
         held: bool,
-        idle: Option<Duration>,
-        end: Option<Instant>,
+        time: Time,
     ) -> Self {
-        let time = Time { idle, end, quiet: None, sleep: None };
         let mut body = Self { inner, lease, request, held, time, over: false };
         if body.inner.is_end_stream() {
             body.finish();
@@ -141,38 +139,35 @@ impl<B> std::fmt::Debug for UpstreamBody<B> {
     }
 }
 
-/// The time between pieces, and of the call as a whole. A body whose pieces are there when asked for costs no timer.
-struct Time {
+/// The time between pieces, and of the call as a whole. Only a body that keeps us waiting sets an alarm.
+pub(super) struct Time {
+    alarms: Rc<Alarms>,
     idle: Option<Duration>,
     end: Option<Instant>,
     /// Since when we wait for a piece.
     quiet: Option<Instant>,
-    sleep: Option<Pin<Box<Sleep>>>,
+    alarm: Option<Alarm>,
 }
 
 impl Time {
+    pub(super) fn new(alarms: &Rc<Alarms>, idle: Option<Duration>, end: Option<Instant>) -> Self {
+        Self { alarms: Rc::clone(alarms), idle, end, quiet: None, alarm: None }
+    }
+
     /// Ready when time is up. `request`: what moves there counts too.
-    fn poll_expired(&mut self, request: Option<&Track>, cx: &mut Context<'_>) -> Poll<BodyError> {
+    fn poll_expired(&mut self, request: Option<&Track>, cx: &Context<'_>) -> Poll<BodyError> {
         if self.idle.is_none() && self.end.is_none() {
             return Poll::Pending;
         }
         let quiet = *self.quiet.get_or_insert_with(Instant::now);
-        loop {
-            let moved = request.map_or(quiet, |track| track.moved().max(quiet));
-            let idle = self.idle.map(|idle| moved + idle);
-            let Some(deadline) = idle.into_iter().chain(self.end).min() else { return Poll::Pending };
-            let sleep = self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
-            // One that fires too early is set anew then: cheaper than at every piece.
-            if sleep.deadline() > deadline {
-                sleep.as_mut().reset(deadline);
-            }
-            ready!(sleep.as_mut().poll(cx));
-            if Instant::now() < deadline {
-                sleep.as_mut().reset(deadline);
-                continue;
-            }
-            let total = self.end.is_some_and(|end| end <= deadline);
-            return Poll::Ready(if total { BodyError::TotalTimeout } else { BodyError::IdleTimeout });
+        let moved = request.map_or(quiet, |track| track.moved().max(quiet));
+        let idle = self.idle.map(|idle| moved + idle);
+        let Some(deadline) = idle.into_iter().chain(self.end).min() else { return Poll::Pending };
+        let alarm = self.alarm.get_or_insert_with(|| self.alarms.set(deadline, cx));
+        if !alarm.is_over(deadline, cx) {
+            return Poll::Pending;
         }
+        let total = self.end.is_some_and(|end| end <= deadline);
+        Poll::Ready(if total { BodyError::TotalTimeout } else { BodyError::IdleTimeout })
     }
 }

@@ -4,6 +4,7 @@
 //! connections to all of them. A call is [`Pools::pick`], then [`Pools::send`]; the response's [`UpstreamBody`] gives
 //! the connection back when it has been read to its end, and closes it when it is dropped before.
 
+mod alarm;
 mod balance;
 mod body;
 mod connect;

@@ -13,6 +13,7 @@ use http_body::Body;
 use hyper::client::conn::{http1, http2};
 use tokio::time::Instant;
 
+use super::alarm::Alarms;
 use super::outgoing::{Outgoing, Track};
 use super::{Endpoint, Upstream, balance};
 use crate::telemetry::metrics::PoolMetrics;
@@ -49,6 +50,7 @@ struct Inner<B: 'static> {
     shelves: RefCell<HashMap<u64, Rc<Shelf<B>>, BuildHasherDefault<KeyHasher>>>,
     chance: Cell<u64>,
     metrics: PoolMetrics,
+    alarms: Rc<Alarms>,
     sweeping: Cell<bool>,
     reused: Cell<u32>,
     idle_shown: Cell<usize>,
@@ -67,6 +69,7 @@ where
             // xorshift wants anything but 0.
             chance: Cell::new(rand::random::<u64>() | 1),
             metrics: PoolMetrics::new(),
+            alarms: Rc::default(),
             sweeping: Cell::new(false),
             reused: Cell::new(0),
             idle_shown: Cell::new(0),
@@ -87,6 +90,10 @@ where
 
     pub(super) fn metrics(&self) -> &PoolMetrics {
         &self.0.metrics
+    }
+
+    pub(super) fn alarms(&self) -> &Rc<Alarms> {
+        &self.0.alarms
     }
 
     pub(super) fn count_reuse(&self) {

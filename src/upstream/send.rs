@@ -20,7 +20,8 @@ use hyper::rt::Executor;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::time::Instant;
 
-use super::body::UpstreamBody;
+use super::alarm::Alarms;
+use super::body::{Time, UpstreamBody};
 use super::connect::{Failure, Http, connect};
 use super::error::{SendError, SendErrorKind, chain};
 use super::outgoing::{Gate, Outgoing, Stage, Track};
@@ -72,6 +73,7 @@ where
         let call = Call {
             start,
             timeouts: &upstream.timeouts,
+            alarms: self.alarms(),
             upgrade,
             track: request.body().track(),
             gate: request.body().gate(),
@@ -310,6 +312,7 @@ enum Broken<B> {
 struct Call<'a> {
     start: Instant,
     timeouts: &'a Timeouts,
+    alarms: &'a Rc<Alarms>,
     upgrade: bool,
     track: Option<Rc<Track>>,
     gate: Option<Arc<Gate>>,
@@ -321,7 +324,7 @@ impl Call<'_> {
         F: Future<Output = Result<Response<Incoming>, TrySendError<Request<Outgoing<B>>>>>,
     {
         let mut sending = pin!(sending);
-        let mut sleep = pin!(None);
+        let mut alarm = None;
         poll_fn(|cx| {
             if let Poll::Ready(outcome) = sending.as_mut().poll(cx) {
                 return Poll::Ready(outcome.map_err(|mut error| Broken::Hyper {
@@ -329,28 +332,16 @@ impl Call<'_> {
                     error: error.into_error(),
                 }));
             }
-            loop {
-                let Some((deadline, due)) = self.due() else { return Poll::Pending };
-                if sleep.is_none() {
-                    sleep.set(Some(tokio::time::sleep_until(deadline)));
-                }
-                let Some(mut timer) = sleep.as_mut().as_pin_mut() else { return Poll::Pending };
-                // One that fires too early is set anew then: cheaper than at every piece of the body.
-                if timer.deadline() > deadline {
-                    timer.as_mut().reset(deadline);
-                }
-                if timer.as_mut().poll(cx).is_pending() {
-                    return Poll::Pending;
-                }
-                if Instant::now() < deadline {
-                    timer.as_mut().reset(deadline);
-                    continue;
+            while let Some((deadline, due)) = self.due() {
+                if !alarm.get_or_insert_with(|| self.alarms.set(deadline, cx)).is_over(deadline, cx) {
+                    break;
                 }
                 match due {
                     Due::Fail(kind) => return Poll::Ready(Err(Broken::Late(kind))),
                     Due::Open => self.gate.iter().for_each(|gate| gate.open()),
                 }
             }
+            Poll::Pending
         })
         .await
     }
@@ -395,7 +386,8 @@ impl Call<'_> {
         };
         let end = self.timeouts.total.map(|total| self.start + total);
         let under_way = self.track.clone().filter(|track| track.stage() != Stage::Done);
-        Ok(response.map(|body| UpstreamBody::new(body, lease, under_way, held, self.timeouts.idle, end)))
+        let time = Time::new(self.alarms, self.timeouts.idle, end);
+        Ok(response.map(|body| UpstreamBody::new(body, lease, under_way, held, time)))
     }
 
     fn kind_of(&self, error: &hyper::Error) -> SendErrorKind {
