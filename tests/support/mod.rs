@@ -11,6 +11,7 @@
 )]
 
 pub mod gateway;
+pub mod issuer;
 pub mod message;
 pub mod ports;
 pub mod tls;
@@ -20,6 +21,7 @@ pub mod wire;
 use std::time::{Duration, Instant};
 
 pub use gateway::{Builder, Gateway, Ran};
+pub use issuer::Issuer;
 pub use message::{Head, Headers, Response};
 pub use upstream::{Exchange, Received, Upstream};
 pub use wire::{Ask, Wire};
