@@ -302,7 +302,9 @@ impl Ran {
         if let Some(text) = input {
             child.stdin.take().unwrap().write_all(text.as_bytes()).ok();
         }
+        let watch = Watch::over(child.id());
         let output = child.wait_with_output().unwrap();
+        drop(watch);
         Self {
             arguments: arguments.iter().map(|argument| (*argument).to_owned()).collect(),
             code: output.status.code(),
@@ -323,6 +325,23 @@ impl Ran {
     pub fn code(self, code: i32) -> Self {
         assert_eq!(self.code, Some(code), "{:?}\n{}{}", self.arguments, self.out, self.err);
         self
+    }
+}
+
+/// Ends a command that does not end by itself, so that its test fails instead of hanging.
+struct Watch {
+    _done: std::sync::mpsc::Sender<()>,
+}
+
+impl Watch {
+    fn over(process: u32) -> Self {
+        let (done, wait) = std::sync::mpsc::channel::<()>();
+        std::thread::spawn(move || {
+            if wait.recv_timeout(PATIENCE * 2) == Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
+                Command::new("kill").args(["-9", &process.to_string()]).status().ok();
+            }
+        });
+        Self { _done: done }
     }
 }
 

@@ -1,0 +1,150 @@
+//! The commands as an operator meets them: what they print, where, and with which exit code.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test may stop on the spot")]
+
+mod support;
+
+use support::gateway::OWNER;
+use support::{Gateway, Upstream};
+
+#[test]
+fn help_reads_like_a_manual_page_and_usage_errors_end_with_2() {
+    let gateway = Gateway::builder().prepare();
+    let help = gateway.run(&["--help"]).done();
+    for command in ["serve", "quickstart", "check", "user", "grant", "revoke", "token", "explain", "vault", "bench"] {
+        assert!(help.contains(command), "`{command}` is missing:\n{help}");
+    }
+    for command in ["serve", "quickstart", "check", "user", "grant", "revoke", "token", "explain", "vault", "bench"] {
+        let text = gateway.run(&[command, "--help"]).done();
+        assert!(text.lines().count() > 5, "{text}");
+    }
+    assert!(gateway.run(&["--version"]).done().contains(env!("CARGO_PKG_VERSION")));
+    for wrong in [
+        &["nonsense"][..],
+        &[],
+        &["grant", "alice"],
+        &["user", "add"],
+        &["serve", "--nonsense"],
+        &["token", OWNER, "--ttl", "nonsense"],
+        &["grant", OWNER, "materials", "nonsense"],
+        &["serve", "--config", "missing.toml"],
+    ] {
+        let ran = gateway.run(wrong).code(2);
+        assert!(ran.out.is_empty() && !ran.err.is_empty(), "{wrong:?}: {}{}", ran.out, ran.err);
+    }
+}
+
+#[test]
+fn check_says_every_fault_at_once_with_its_place() {
+    let gateway = Gateway::builder().prepare();
+    gateway.run(&["check"]).done();
+    let config = std::fs::read_to_string(gateway.path("gateway.toml")).unwrap();
+    let faulty = format!(
+        "{config}\n[limits]\nheaders = \"many\"\nnonsense = 1\n[[auth.jwt]]\nissuer = \"https://x\"\n[[service]]\nnamespace \
+         = \"Bad Name\"\nname = \"ok\"\nbase_url = \"ftp://x\"\nowner = \"{OWNER}\"\nlevel = \"fly\"\n"
+    );
+    std::fs::write(gateway.path("gateway.toml"), &faulty).unwrap();
+    let ran = gateway.run(&["check"]).code(1);
+    let said = format!("{}{}", ran.out, ran.err);
+    for (key, sign) in [
+        ("headers", "headers = "),
+        ("nonsense", "nonsense = "),
+        ("audience", ""),
+        ("namespace", "namespace ="),
+        ("base_url", "base_url = \"ftp"),
+        ("level", "level = \"fly"),
+    ] {
+        assert!(said.contains(key), "`{key}` is missing:\n{said}");
+        if !sign.is_empty() {
+            let line = faulty.lines().position(|line| line.contains(sign)).unwrap() + 1;
+            assert!(said.contains(&format!("gateway.toml:{line}:")), "{key} at line {line}:\n{said}");
+        }
+    }
+    gateway.run(&["serve"]).code(2);
+}
+
+#[test]
+fn check_reports_an_owner_who_is_not_there_and_prints_the_schema() {
+    let gateway = Gateway::builder().prepare();
+    let schema: serde_json::Value = serde_json::from_str(&gateway.run(&["check", "--schema"]).done()).unwrap();
+    assert!(schema["properties"]["listen"].is_object(), "{schema}");
+    let mut config = std::fs::read_to_string(gateway.path("gateway.toml")).unwrap();
+    config += "[[service]]\nnamespace = \"a\"\nname = \"b\"\nbase_url = \"http://127.0.0.1:1\"\nowner = \"zoe\"\n";
+    std::fs::write(gateway.path("gateway.toml"), config).unwrap();
+    let ran = gateway.run(&["check"]).code(1);
+    assert!(format!("{}{}", ran.out, ran.err).contains("zoe"), "{}{}", ran.out, ran.err);
+    gateway.run(&["user", "add", "zoe"]).done();
+    gateway.run(&["check"]).done();
+}
+
+#[test]
+fn users_are_added_once_and_what_is_not_there_is_said() {
+    let gateway = Gateway::builder().user("alice", &["--email", "alice@example.org", "--role", "Scientist"]).prepare();
+    let twice = gateway.run(&["user", "add", "alice"]).code(1);
+    assert!(twice.err.contains("`alice`"), "{}", twice.err);
+    for arguments in [
+        &["token", "zoe"][..],
+        &["user", "disable", "zoe"],
+        &["user", "enable", "zoe"],
+        &["grant", "zoe", "materials", "execute"],
+        &["grant", "group:Nobody", "materials", "execute"],
+        &["explain", "--user", "zoe", "GET", "/materials/mp/x"],
+    ] {
+        let ran = gateway.run(arguments);
+        assert!(matches!(ran.code, Some(1 | 2)), "{arguments:?}: {:?}", ran.code);
+        assert!(!ran.err.is_empty() && !ran.err.contains("panicked"), "{arguments:?}: {}", ran.err);
+    }
+    let weak = gateway.run_with(&["user", "passwd", "alice", "--password-stdin"], "\n");
+    assert!(matches!(weak.code, Some(1 | 2)), "an empty password is none: {:?}", weak.code);
+    gateway.run_with(&["user", "add", "bob", "--password-stdin"], "Correct-Horse-7\n").done();
+}
+
+#[test]
+fn token_prints_the_token_and_nothing_else() {
+    let gateway = Gateway::builder().prepare();
+    let ran = gateway.run(&["token", OWNER, "--ttl", "1h"]);
+    assert_eq!(ran.code, Some(0), "{}", ran.err);
+    assert_eq!(ran.out.trim_end().split('.').count(), 3);
+    assert_eq!(ran.out.lines().count(), 1);
+}
+
+#[test]
+fn explain_says_the_decision_the_grant_and_who_could_change_it() {
+    let upstream = Upstream::fixed("ok");
+    let gateway = Gateway::with_service(&upstream.url(), "").start();
+    let allowed = gateway.run(&["explain", "--user", "alice", "GET", "/materials/mp/x"]);
+    assert_eq!(allowed.code, Some(0), "{}{}", allowed.out, allowed.err);
+    assert!(allowed.out.contains("materials.mp") && allowed.out.contains("execute"), "{}", allowed.out);
+    let denied = gateway.run(&["explain", "--user", "bob", "GET", "/materials/mp/x"]);
+    assert_eq!(denied.code, Some(1), "what was asked about is not fine: {}{}", denied.out, denied.err);
+    assert!(denied.out.contains(OWNER), "who could change it: {}", denied.out);
+    assert_eq!(upstream.connections(), 0);
+}
+
+#[test]
+fn quickstart_walks_the_whole_flow_by_itself() {
+    let gateway = Gateway::builder().prepare();
+    let ran = gateway.run(&["quickstart", "--check"]);
+    assert_eq!(ran.code, Some(0), "{}{}", ran.out, ran.err);
+    for status in ["401", "403", "200"] {
+        assert!(ran.out.contains(status), "{}", ran.out);
+    }
+}
+
+#[test]
+fn bench_prints_percentiles() {
+    let gateway = Gateway::builder().prepare();
+    let ran = gateway.run(&["bench"]);
+    assert_eq!(ran.code, Some(0), "{}{}", ran.out, ran.err);
+    for column in ["p50", "p99", "max"] {
+        assert!(ran.out.contains(column), "{}", ran.out);
+    }
+}
+
+#[test]
+fn a_command_does_not_wait_for_a_terminal_or_print_colours_to_a_pipe() {
+    let gateway = Gateway::builder().prepare();
+    for arguments in [&["--help"][..], &["check"], &["user", "add", "alice"]] {
+        let ran = gateway.run(arguments);
+        assert!(!ran.out.contains('\u{1b}') && !ran.err.contains('\u{1b}'), "{arguments:?}: {}{}", ran.out, ran.err);
+    }
+}

@@ -1,0 +1,152 @@
+//! Signs of life, and no secret in any of them.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test may stop on the spot")]
+
+mod support;
+
+use support::gateway::OWNER;
+use support::{Gateway, Issuer, Upstream};
+
+const CANARIES: [&str; 7] = [
+    "canary-secret-value",
+    "canary-environment",
+    "canary-file",
+    "Canary-Password-7",
+    "canary-caller-header",
+    "canary-basic",
+    "canary-upstream-header",
+];
+
+#[test]
+fn canary_secrets_appear_in_no_log_level_no_metric_and_no_error() {
+    for format in ["text", "json"] {
+        let upstream = Upstream::scripted(|exchange| {
+            exchange.read_body()?;
+            match exchange.received.head.target().split('?').next().unwrap() {
+                "/broken" => exchange.send("canary-upstream-header garbage\r\n\r\n").map(|()| false),
+                "/cut" => exchange.send("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n").map(|()| false),
+                _ => exchange.answer("200 OK", &[("X-Theirs", "canary-upstream-header")], "ok"),
+            }
+        });
+        let issuer = Issuer::start();
+        let lines = "[service.inject]\nheaders = { X-API-KEY = \"{secret:mp-api-key}\", X-Env = \"${CANARY}\", X-File = \
+                     \"file:canary.txt\", X-Broken = \"{claim:broken}\" }\nquery = { key = \"{secret:mp-api-key}\" }\nbasic_auth \
+                     = { username = \"{user}\", password = \"{secret:mp-api-key}\" }";
+        let plain = lines.replace(", X-Broken = \"{claim:broken}\"", "");
+        let gateway = Gateway::with_service(&upstream.url(), &plain)
+            .service("materials", "broken", &upstream.url(), lines)
+            .service("materials", "gone", "http://127.0.0.1:9", &plain)
+            .config(&issuer.table(""))
+            .config(&format!("[log]\nfilter = \"trace\"\nformat = \"{format}\""))
+            .environment("CANARY", "canary-environment")
+            .file("canary.txt", "canary-file")
+            .start();
+        let (alice, owner) = (gateway.token("alice"), gateway.token(OWNER));
+        let minted = issuer.token_with("ann", serde_json::json!({ "broken": "a\r\ncanary-caller-header" }));
+        let mut said = Vec::new();
+        said.push(gateway.rest("GET", "/secret?name=mp-api-key").token(&alice).send().text());
+        for (token, value) in [(&alice, "canary-secret-value"), (&owner, "canary-secret-value")] {
+            assert_eq!(gateway.secret(token, "mp-api-key", value).status(), 200);
+        }
+        let long = format!("canary-secret-value{}", "x".repeat(1025));
+        said.push(gateway.secret(&alice, "too-long", &long).text());
+        said.push(gateway.run_with(&["user", "passwd", "bob", "--password-stdin"], "Canary-Password-7\n").done());
+        for path in ["mp/fine", "mp/broken", "mp/cut", "gone/x", "broken/x", "none/x", "mp/../x", "mp/%zz"] {
+            let target = format!("/materials/{path}?api_key=canary-caller-header");
+            for ask in [
+                gateway.call("GET", &target).token(&alice),
+                gateway.call("GET", &target).token(&owner),
+                gateway.call("GET", &target).token("canary-basic"),
+                gateway.call("GET", &target).header("Authorization", "Basic Y2FuYXJ5LWJhc2lj"),
+                gateway.call("GET", &target).header("Authorization", "canary-basic"),
+                gateway.call("GET", &target).token(&minted).header("secret-x", "canary-caller-header"),
+            ] {
+                let response = ask.header("Cookie", "session=canary-caller-header").send();
+                if response.problem().is_some() {
+                    said.push(response.text());
+                    said.push(format!("{:?}", response.head.headers));
+                }
+            }
+        }
+        said.push(gateway.rest("GET", "/-/metrics").expect(200).text());
+        said.push(gateway.rest("GET", "/secret").token(&alice).expect(200).text());
+        said.push(gateway.run(&["check"]).done());
+        gateway.signal("TERM");
+        gateway.wait_for_end();
+        said.push(gateway.log());
+        for text in &said {
+            for canary in CANARIES {
+                assert!(!text.contains(canary), "{format}: `{canary}` in:\n{}", around(text, canary));
+            }
+            for (what, token) in [("alice's token", &alice), ("the owner's token", &owner), ("a minted token", &minted)]
+            {
+                let signature = token.rsplit('.').next().unwrap();
+                assert!(!text.contains(signature), "{format}: {what} in:\n{}", around(text, signature));
+            }
+        }
+        assert!(upstream.received().iter().any(|received| received.text().contains("canary-secret-value")));
+    }
+}
+
+#[test]
+fn one_access_line_a_request_says_who_what_and_how_long() {
+    let upstream = Upstream::fixed("ok");
+    let gateway = Gateway::with_service(&upstream.url(), "").config("[log]\nformat = \"json\"").start();
+    let (alice, bob) = (gateway.token("alice"), gateway.token("bob"));
+    let fine = gateway.call("GET", "/materials/mp/x").token(&alice).expect(200);
+    let refused = gateway.call("GET", "/materials/mp/x").token(&bob).expect(403);
+    let nobody = gateway.call("GET", "/materials/mp/x").expect(401);
+    gateway.signal("TERM");
+    gateway.wait_for_end();
+    let log = gateway.log();
+    let entries: Vec<serde_json::Value> =
+        log.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))).collect();
+    for (response, user) in [(&fine, Some("alice")), (&refused, Some("bob")), (&nobody, None)] {
+        let id = response.header("x-request-id").unwrap();
+        let about: Vec<String> = entries.iter().map(ToString::to_string).filter(|entry| entry.contains(id)).collect();
+        assert_eq!(about.len(), 1, "one line for {id}: {about:#?}");
+        assert!(about[0].contains("materials"), "{}", about[0]);
+        assert!(about[0].contains(&response.status().to_string()), "{}", about[0]);
+        if let Some(user) = user {
+            assert!(about[0].contains(user), "{}", about[0]);
+        }
+    }
+}
+
+#[test]
+fn metrics_count_requests_by_service_and_decision_and_their_labels_are_bounded() {
+    let upstream = Upstream::fixed("ok");
+    let gateway = Gateway::with_service(&upstream.url(), "").start();
+    let (alice, bob) = (gateway.token("alice"), gateway.token("bob"));
+    for number in 0..50 {
+        gateway.call("GET", &format!("/materials/mp/{number}")).token(&alice).expect(200);
+        gateway.call("GET", &format!("/strange-{number}/service-{number}/x")).token(&bob).expect(404);
+        gateway.call(&format!("M{number}"), "/materials/mp/x").token(&bob).expect(403);
+    }
+    let metrics = gateway.rest("GET", "/-/metrics").expect(200);
+    let text = metrics.text();
+    for part in ["materials", "revision", "build_info", "_bucket"] {
+        assert!(text.contains(part), "`{part}` is missing:\n{text}");
+    }
+    for unbounded in ["strange-7", "M7", "alice", "bob"] {
+        assert!(!text.contains(unbounded), "`{unbounded}` is a label:\n{text}");
+    }
+    assert!(text.lines().count() < 3000, "{} lines", text.lines().count());
+}
+
+#[test]
+fn live_and_ready_answer_on_both_listeners_and_metrics_on_one() {
+    let gateway = Gateway::builder().start();
+    for address in [gateway.proxy(), gateway.api()] {
+        for path in ["/-/live", "/-/ready"] {
+            support::Ask::new(address, "GET", path).expect(200);
+        }
+    }
+    assert!(gateway.call("GET", "/-/metrics").send().status() >= 400);
+    let through_a_proxy = gateway.rest("GET", "/-/metrics").header("X-Forwarded-For", "203.0.113.9").send();
+    assert!(matches!(through_a_proxy.status(), 200 | 401 | 403));
+}
+
+fn around(text: &str, needle: &str) -> String {
+    let line = text.lines().find(|line| line.contains(needle)).unwrap_or_default();
+    line.chars().take(600).collect()
+}
