@@ -346,9 +346,7 @@ impl Watch {
 }
 
 fn is_ready(address: SocketAddr) -> bool {
-    let Ok(probe) = std::net::TcpStream::connect(address) else { return false };
-    drop(probe);
-    Ask::new(address, "GET", "/-/ready").open().try_response().is_some_and(|response| response.status() == 200)
+    Ask::new(address, "GET", "/-/ready").attempt().is_some_and(|response| response.status() == 200)
 }
 
 fn restrict(file: &Path) {

@@ -22,11 +22,16 @@ pub struct Wire {
 impl Wire {
     /// Connects; every read and write gives up after [`PATIENCE`].
     pub fn connect(to: SocketAddr) -> Self {
-        let tcp = TcpStream::connect_timeout(&to, PATIENCE).unwrap();
-        tcp.set_read_timeout(Some(PATIENCE)).unwrap();
-        tcp.set_write_timeout(Some(PATIENCE)).unwrap();
-        tcp.set_nodelay(true).unwrap();
-        Self { stream: Box::new(tcp.try_clone().unwrap()), tcp, buffer: Buffered::default() }
+        Self::try_connect(to).unwrap()
+    }
+
+    /// Connects, or says why not.
+    pub fn try_connect(to: SocketAddr) -> io::Result<Self> {
+        let tcp = TcpStream::connect_timeout(&to, PATIENCE)?;
+        tcp.set_read_timeout(Some(PATIENCE))?;
+        tcp.set_write_timeout(Some(PATIENCE))?;
+        tcp.set_nodelay(true)?;
+        Ok(Self { stream: Box::new(tcp.try_clone()?), tcp, buffer: Buffered::default() })
     }
 
     /// The same connection under TLS or whatever else wraps its bytes.
@@ -206,6 +211,13 @@ impl Ask {
     pub fn send(&self) -> Response {
         let mut wire = self.open();
         if self.method == "HEAD" { wire.bodiless_response() } else { wire.response() }
+    }
+
+    /// Sends the request to a gateway that may go away at any moment; `None` when it did.
+    pub fn attempt(&self) -> Option<Response> {
+        let mut wire = Wire::try_connect(self.to).ok()?;
+        wire.try_send(self.bytes()).ok()?;
+        wire.try_response()
     }
 
     /// Sends the request, expects this status and gives the response.
