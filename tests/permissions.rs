@@ -142,26 +142,6 @@ fn groups_roles_and_everyone_are_subjects() {
 }
 
 #[test]
-fn membership_in_a_group_counts_from_the_next_request_on() {
-    let upstream = Upstream::fixed("ok");
-    let gateway = Gateway::with_service(&upstream.url(), "").start();
-    let (owner, bob) = (gateway.token(OWNER), gateway.token("bob"));
-    let id = service_id(&gateway, &owner);
-    gateway.rest("POST", "/user/group/Org:Lab").token(&owner).body("").expect(200);
-    gateway
-        .rest("PUT", &format!("/permissions/{id}/Org:Lab?userType=UserGroup&role=User"))
-        .token(&owner)
-        .body("")
-        .expect(200);
-    let status = || gateway.call("GET", "/materials/mp/x").token(&bob).send().status();
-    assert_eq!(status(), 403);
-    gateway.rest("POST", "/user/group/Org:Lab/bob").token(&owner).body("").expect(200);
-    assert_eq!(status(), 200);
-    gateway.rest("DELETE", "/user/group/Org:Lab/bob").token(&owner).expect(200);
-    assert_eq!(status(), 403);
-}
-
-#[test]
 fn operations_ask_for_their_own_level_and_the_rest_is_refused() {
     let upstream = Upstream::fixed("ok");
     let lines = "[[service.operation]]\nname = \"tag\"\nmatch = \"POST|PUT /tags/{id}\"\nlevel = \"create\"\nresource = \
