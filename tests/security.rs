@@ -9,7 +9,7 @@ use serde_json::json;
 use support::gateway::OWNER;
 use support::issuer::{encode, now};
 use support::tls::Authority;
-use support::{Gateway, Issuer, Upstream, WITHIN_A_SECOND, Wire, eventually};
+use support::{Gateway, Issuer, Upstream, Wire};
 
 const HEADER: &str = "[auth.header]\nname = \"X-Forwarded-Email\"\ntrusted_proxies = [\"127.0.0.1/32\"]\n";
 const INJECT: &str = "[service.inject]\nheaders = { X-API-KEY = \"{secret:key}\" }";
