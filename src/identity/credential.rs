@@ -133,6 +133,7 @@ fn is_listed(rules: &TrustedHeader, peer: IpAddr) -> bool {
 #[cfg(test)]
 mod tests {
     use http::HeaderName;
+    use proptest::prelude::*;
 
     use super::*;
 
@@ -253,6 +254,27 @@ mod tests {
         assert!(matches!(read(&twice, PROXY), Err(AuthError::Malformed(_))));
         assert_eq!(email("ÄRGER@X.org").as_deref(), Some("ärger@x.org"));
         assert!(matches!(email("a@x.org"), Some(Cow::Borrowed(_))));
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_is_sent_gives_one_clean_token_or_address_or_an_error(
+            lines in prop::collection::vec((0..3_usize, prop::collection::vec(any::<u8>(), 0..80)), 0..4),
+        ) {
+            let names = ["authorization", "x-forwarded-email", "x_forwarded_email"];
+            let mut map = HeaderMap::new();
+            for (name, value) in lines {
+                if let Ok(value) = HeaderValue::from_bytes(&value) {
+                    map.append(names[name], value);
+                }
+            }
+            if let Ok(read) = offered(&map, Some(&rules(false)), PROXY.parse().unwrap()) {
+                prop_assert!(read.token.is_none_or(|token| !token.is_empty() && !token.contains([' ', ','])));
+                let address = read.email.as_deref();
+                prop_assert!(address.is_none_or(|a| a.matches('@').count() == 1 && email(a).as_deref() == Some(a)));
+                prop_assert!(read.token.is_some() || address.is_some());
+            }
+        }
     }
 
     #[test]

@@ -95,12 +95,19 @@ impl Directory {
         self.by_id(*self.links.get(issuer)?.get(subject)?)
     }
 
-    /// The one account with this lower-cased address, checked or not; none where two have it.
+    /// The one account with this lower-cased address: of those for whom it was checked, if there are any, else of all
+    /// who have it, so that nobody takes an address from its owner by merely claiming it. None where two have it.
     #[must_use]
     pub fn by_email(&self, email: &str) -> Option<&Arc<Account>> {
-        match **self.emails.get(email)? {
-            [id] => self.by_id(id),
-            _ => None,
+        let holders = || self.emails.get(email).into_iter().flat_map(|ids| ids.iter()).filter_map(|id| self.by_id(*id));
+        let mut checked = holders().filter(|account| account.email_verified);
+        match (checked.next(), checked.next()) {
+            (Some(one), None) => Some(one),
+            (Some(_), Some(_)) => None,
+            (None, _) => {
+                let mut all = holders();
+                all.next().filter(|_| all.next().is_none())
+            }
         }
     }
 
@@ -390,6 +397,10 @@ mod tests {
         ]);
         assert!(directory.by_email("a@x.org").is_none());
         assert!(directory.knows_email("a@x.org"));
+        let mut claims_it = user(2, "bob", Some("a@x.org"));
+        claims_it.email_verified = false;
+        let claimed = directory.patched(&[Item::User(Box::new(claims_it), vec![])]);
+        assert_eq!(claimed.by_email("a@x.org").unwrap().name.as_ref(), "alice", "a claim takes nothing away");
         let directory = directory.patched(&[Item::Gone(Key::User(UserId(Uuid::from_u128(2))))]);
         assert_eq!(directory.by_email("a@x.org").unwrap().name.as_ref(), "alice");
     }

@@ -186,6 +186,7 @@ fn is_ahead(at: Timestamp, now: Timestamp) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
     use serde_json::json;
 
     use super::*;
@@ -321,6 +322,19 @@ mod tests {
         }
         for good in ["JWT", "jwt", "at+jwt", "application/at+jwt"] {
             assert!(Token::parse(&encode(&json!({ "alg": "RS256", "typ": good }), &claims())).is_ok());
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_makes_the_parser_panic_and_what_it_takes_is_judged(head in ".{0,60}", body in ".{0,200}", tail in ".{0,20}") {
+            let part = |text: &str| URL_SAFE_NO_PAD.encode(text);
+            let now = Timestamp::from_second(NOW).unwrap();
+            for text in [format!("{head}.{body}.{tail}"), format!("{}.{}.{tail}", part(&head), part(&body))] {
+                if let Ok(token) = Token::parse(&text) {
+                    prop_assert!(token.accept(&rules(false), now).is_err());
+                }
+            }
         }
     }
 

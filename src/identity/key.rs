@@ -197,6 +197,10 @@ fn bits(number: &[u8]) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use aws_lc_rs::rand::SystemRandom;
+    use aws_lc_rs::signature::{
+        ECDSA_P256_SHA256_FIXED_SIGNING, ECDSA_P384_SHA384_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair,
+    };
     use serde_json::json;
 
     use super::*;
@@ -259,6 +263,51 @@ mod tests {
         ] {
             assert!(Key::from_jwk(&jwk).is_err(), "{jwk}");
         }
+    }
+
+    #[test]
+    fn curves_verify_what_their_keys_signed_and_nothing_else() {
+        let random = SystemRandom::new();
+        let message = "head.claims";
+        let p256 = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).unwrap();
+        let p384 = EcdsaKeyPair::generate(&ECDSA_P384_SHA384_FIXED_SIGNING).unwrap();
+        let ed = Ed25519KeyPair::generate().unwrap();
+        let point = |public: &[u8]| {
+            let (x, y) = public[1..].split_at(public.len() / 2);
+            (URL_SAFE_NO_PAD.encode(x), URL_SAFE_NO_PAD.encode(y))
+        };
+        let ((x2, y2), (x3, y3)) = (point(p256.public_key().as_ref()), point(p384.public_key().as_ref()));
+        let signed = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
+        let cases = [
+            (
+                json!({ "kty": "EC", "crv": "P-256", "x": x2, "y": y2 }),
+                "ES256",
+                signed(p256.sign(&random, message.as_bytes()).unwrap().as_ref()),
+            ),
+            (
+                json!({ "kty": "EC", "crv": "P-384", "x": x3, "y": y3 }),
+                "ES384",
+                signed(p384.sign(&random, message.as_bytes()).unwrap().as_ref()),
+            ),
+            (
+                json!({ "kty": "OKP", "crv": "Ed25519", "x": signed(ed.public_key().as_ref()) }),
+                "EdDSA",
+                signed(ed.sign(message.as_bytes()).as_ref()),
+            ),
+        ];
+        for (jwk, name, signature) in &cases {
+            let set = KeySet::new(vec![Key::from_jwk(jwk).unwrap()], None);
+            let key = set.find(None, name, Timestamp::UNIX_EPOCH).unwrap();
+            assert!(key.verifies(message, signature), "{name}");
+            assert!(!key.verifies("head.claimz", signature), "{name}");
+            assert!(cases.iter().filter(|(_, other, _)| other != name).all(|(_, _, s)| !key.verifies(message, s)));
+            assert!(
+                !key.verifies(message, "") && !key.verifies(message, "!") && !key.verifies(message, &"A".repeat(86))
+            );
+            assert!(Key::from_jwk(&with(jwk.clone(), "alg", "RS256")).is_err());
+        }
+        let okp = &cases[2].0;
+        assert!(Key::from_jwk(&with(okp.clone(), "alg", "Ed25519")).is_ok());
     }
 
     #[test]
