@@ -1,4 +1,4 @@
-//! Configuration: what was written ([`ConfigFile`]) becomes what is true ([`Config`]) once, with every fault reported.
+//! Configuration: what was written (`ConfigFile`) becomes what is true ([`Config`]) once, with every fault reported.
 
 mod decode;
 mod defaults;
