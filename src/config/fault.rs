@@ -136,7 +136,20 @@ impl From<super::PatternFault> for Complaint {
 /// The text in backticks, shortened, with control characters escaped. For values that are never secret.
 pub(super) fn shown(text: &str) -> String {
     const LONGEST: usize = 60;
-    let mut cut: String = text.chars().take(LONGEST).flat_map(char::escape_debug).collect();
+    if text.is_empty() {
+        return "an empty text".to_owned();
+    }
+    let mut cut = String::new();
+    for character in text.chars().take(LONGEST) {
+        // Also what turns the direction of a line, or is not seen: a terminal must show what is there.
+        if character.is_control()
+            || matches!(character, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+        {
+            cut.extend(character.escape_unicode());
+        } else {
+            cut.push(character);
+        }
+    }
     if text.chars().nth(LONGEST).is_some() {
         cut.push('…');
     }

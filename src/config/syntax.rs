@@ -1,5 +1,6 @@
 //! Errors of TOML's syntax in this house's words. The reader goes on after an error, so each is reported.
 
+use std::collections::HashSet;
 use std::path::Path;
 
 use toml::de::{DeTable, Error};
@@ -8,7 +9,7 @@ use super::fault::{Fault, Place};
 use super::tree::Node;
 
 /// After so many the file is not TOML at all.
-const MOST_FAULTS: usize = 1000;
+const MOST_FAULTS: usize = 200;
 /// Each round blanks every line without `=` that the parser saw, so that two are the rule.
 const MOST_ROUNDS: usize = 10;
 
@@ -29,32 +30,41 @@ impl Document {
     /// moves nothing, and the text is read again.
     pub(super) fn read(text: &str, path: &Path) -> Self {
         let mut left = text.to_owned();
-        let (mut faults, mut headers): (Vec<Fault>, Vec<bool>) = Default::default();
-        let mut rounds = 0;
-        loop {
-            rounds += 1;
+        let mut found = Self { tree: Node::nothing(), faults: Vec::new(), headers: Vec::new() };
+        for _ in 0..MOST_ROUNDS {
             let (document, mut errors) = DeTable::parse_recoverable(&left);
             errors.sort_by_key(|error| start(error, text));
-            let mut lines = Vec::new();
-            for error in errors.iter().take(MOST_FAULTS) {
-                let (place, line) = (Place::at(path, text, start(error, text)), line_around(text, start(error, text)));
-                if is_end(error) {
-                    lines.push(line.clone());
-                }
-                if faults.iter().any(|fault| fault.place.as_ref().is_some_and(|earlier| earlier.line == place.line)) {
-                    continue;
-                }
-                let (what, instead) = words(error.message(), text.get(start(error, text)..).unwrap_or_default());
-                faults.push(Fault { place: Some(place), key: String::new(), what, instead });
-                headers.push(text.get(line).is_some_and(|line| line.trim_start().starts_with('[')));
+            found.tree = Node::from_toml(document.get_ref(), document.span());
+            found.report(&errors, text, path);
+            let ends: Vec<_> =
+                errors.iter().filter(|error| is_end(error)).map(|error| line_at(text, start(error, text))).collect();
+            if ends.is_empty() {
+                break;
             }
-            if lines.is_empty() || rounds >= MOST_ROUNDS {
-                let tree = Node::from_toml(document.get_ref(), document.span());
-                return Self { tree, faults, headers };
-            }
-            for line in lines {
+            for line in ends {
                 left.replace_range(line.clone(), &" ".repeat(line.len()));
             }
+        }
+        found
+    }
+
+    fn report(&mut self, errors: &[Error], text: &str, path: &Path) {
+        // A list that does not end takes all that follows for its items.
+        let place = |error: &Error| Place::at(path, text, start(error, text));
+        let in_list: HashSet<usize> =
+            errors.iter().take(MOST_FAULTS).filter(|error| is_in_list(error)).map(|error| place(error).line).collect();
+        for error in errors.iter().take(MOST_FAULTS) {
+            let at = start(error, text);
+            let place = place(error);
+            if in_list.contains(&place.line) && in_list.contains(&(place.line - 1)) {
+                continue;
+            }
+            if self.faults.iter().any(|fault| fault.place.as_ref().is_some_and(|earlier| earlier.line == place.line)) {
+                continue;
+            }
+            let (what, instead) = words(error.message(), text.get(at..).unwrap_or_default());
+            self.faults.push(Fault { place: Some(place), key: String::new(), what, instead });
+            self.headers.push(text.get(line_at(text, at)).is_some_and(|line| line.trim_start().starts_with('[')));
         }
     }
 
@@ -78,8 +88,13 @@ fn is_end(error: &Error) -> bool {
     error.message().starts_with("key with no value")
 }
 
+/// Whether the parser is within a list.
+fn is_in_list(error: &Error) -> bool {
+    error.message().starts_with("missing comma between array elements")
+}
+
 /// The line that the offset is in, without its end.
-fn line_around(text: &str, offset: usize) -> std::ops::Range<usize> {
+fn line_at(text: &str, offset: usize) -> std::ops::Range<usize> {
     let (before, after) = text.split_at_checked(offset).unwrap_or((text, ""));
     let start = before.rfind('\n').map_or(0, |newline| newline + 1);
     let end = after.find('\n').map_or(text.len(), |newline| before.len() + newline);
@@ -109,6 +124,9 @@ fn words(message: &str, rest: &str) -> (String, String) {
         ),
         "missing escaped value" => {
             ("a backslash that escapes nothing", "write `\\\\` for a backslash, or the text in single quotes")
+        }
+        "missing comma between array elements" => {
+            ("the list goes on without a comma", "write `,` between the items and `]` after the last")
         }
         "unexpected leading zero" => {
             ("a number with a zero before it", "write the number without it, or text in quotes")
@@ -183,11 +201,10 @@ mod tests {
 
     #[test]
     fn a_line_with_several_errors_has_one_fault_and_each_line_its_own() {
-        let lines = |text: &str| shown(text).iter().map(|line| line[..3].to_owned()).collect::<Vec<_>>();
-        assert_eq!(
-            lines("a: b c\nb = x\nü\nc = 'y\nd = 1\ne f = 2\ng = /"),
-            ["1:2", "3:1", "4:7", "6:2", "2:5", "7:5"]
-        );
-        assert_eq!(lines(&"x\n".repeat(300)).len(), 300);
+        let mut faults = shown("a: b c\nb = x\nü\nc = 'y\nd = 1\ne f = 2\ng = /");
+        faults.sort();
+        let places: Vec<_> = faults.iter().map(|line| &line[..3]).collect();
+        assert_eq!(places, ["1:2", "2:5", "3:2", "4:7", "6:3", "7:5"]);
+        assert_eq!(shown(&"x\n".repeat(300)).len(), 200);
     }
 }

@@ -40,6 +40,10 @@ pub(super) enum Step {
 }
 
 impl Node {
+    pub(super) fn nothing() -> Self {
+        Self { value: Value::Nothing, span: 0..0 }
+    }
+
     pub(super) fn from_toml(table: &DeTable<'_>, span: Range<usize>) -> Self {
         let entries = table.iter().map(|(key, value)| Entry {
             key: key.get_ref().to_string(),

@@ -143,9 +143,10 @@ pub(super) fn network(text: &str) -> Read<IpNet> {
 }
 
 /// An `http` or `https` URL with a host and nothing but a path after it, without the path's trailing slash. Its text
-/// is shown only where it cannot hold a password.
+/// is shown only as far as it can hold no password or key.
 pub(super) fn web_url(text: &str) -> Read<Url> {
-    let shown = if text.contains('@') { "this".to_owned() } else { shown(text) };
+    let plain = text.split(['?', '#']).next().unwrap_or_default();
+    let shown = if text.contains('@') { "this".to_owned() } else { shown(plain) };
     let example = "write it as `https://api.example.org/v2`";
     if text.chars().any(|found| found.is_whitespace() || found.is_control() || found == '\\') {
         return wrong(format!("{shown} has a blank, a control character or a backslash"), example);

@@ -112,8 +112,12 @@ fn header(here: &Scope<'_>, file: &HeaderFile) -> Option<TrustedHeader> {
             _ if credential => {
                 Err(Complaint::new(format!("{} has credentials of its own", shown(text)), "name another header"))
             }
-            HeaderUse::Framing | HeaderUse::Gateway => {
+            HeaderUse::Framing => {
                 Err(Complaint::new(format!("{} is needed for the connection", shown(text)), "name another header"))
+            }
+            HeaderUse::Gateway => {
+                let what = format!("the gateway sets or reads {} itself", shown(text));
+                Err(Complaint::new(what, "name another header"))
             }
             HeaderUse::Identity | HeaderUse::Forwarding | HeaderUse::Free => Ok(name),
         }

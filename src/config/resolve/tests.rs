@@ -3,6 +3,9 @@
 use std::path::Path;
 use std::time::Duration;
 
+use proptest::prelude::*;
+use serde_json::{Value as Json, json};
+
 use super::*;
 use crate::config::{Protocol, TemplatePart, TokenForwarding, Unmatched, Variable};
 use crate::policy::Levels;
@@ -81,27 +84,208 @@ fn everything_in_the_contract_is_accepted_as_written_there() {
     assert!(service.trusted);
 }
 
+/// `faults.txt` holds blocks of a title, a file, `---` and exactly what is said about it. To take over changed texts
+/// (and read the difference), run the test with `CARTA_BLESS=1`.
 #[test]
 fn every_fault_is_reported_at_once_with_its_place() {
-    let text = r#"
-[listen]
-proxi = "127.0.0.1:1"
-workers = "4"
-api = 5
-[store]
-url = "postgres://u:canary@h/db"
-max_staleness = "5 fortnights"
-"#;
-    let expected = "\
-gateway.toml:3:1: listen.proxi: unknown key
-  did you mean `proxy`? known here: `proxy`, `api`, `public_url`, `tls`, `workers`, `drain`
-gateway.toml:4:11: listen.workers: expected a whole number, found text
-  write it without quotes
-gateway.toml:5:7: listen.api: expected text, found a number
-  put it in quotes
-gateway.toml:7:7: store.url: a PostgreSQL store is not built into this version
-  write `sqlite://carta.db`; the path starts at the directory of gateway.toml
-gateway.toml:8:17: store.max_staleness: `5 fortnights` is no span of time
-  write a number with its unit, such as `500ms`, `30s`, `5m`, `8h` or `1h 30m`";
-    assert_eq!(faults(text), expected);
+    let table = include_str!("faults.txt");
+    let mut said = String::new();
+    for block in table.split("=== ").skip(1) {
+        let (input, _) = block.split_once("\n---\n").unwrap();
+        let (title, text) = input.split_once('\n').unwrap();
+        let faults = faults(text);
+        assert!(!faults.contains("canary"), "{title}:\n{faults}");
+        said.push_str(&format!("=== {title}\n{text}\n---\n{faults}\n"));
+    }
+    if std::env::var_os("CARTA_BLESS").is_some() {
+        std::fs::write(concat!(env!("CARGO_MANIFEST_DIR"), "/src/config/resolve/faults.txt"), said).unwrap();
+    } else {
+        assert!(said == table, "the faults are now:\n{said}");
+    }
+}
+
+fn registered(table: Json) -> Result<Service, String> {
+    parse_service("a", "b", &table).map_err(|faults| {
+        let text = faults.to_string();
+        assert!(!text.contains("canary"), "{text}");
+        text
+    })
+}
+
+#[test]
+fn a_registered_service_has_the_same_table_as_json() {
+    let service = registered(json!({
+        "namespace": "a",
+        "name": "b",
+        "base_url": [{ "url": "https://api.example.org", "weight": 3 }, "https://b.example.org/"],
+        "level": "read",
+        "owner": null,
+        "forward_token": true,
+        "timeouts": { "total": "1m", "connect": null },
+        "inject": { "headers": { "X-Key": "{secret:key}" } },
+        "operation": [{ "name": "tag", "match": "PUT /tags/{id}", "resource": "a.b.tag.{id}" }],
+    }))
+    .unwrap();
+    assert_eq!((service.namespace.as_str(), service.name.as_str(), service.owner), ("a", "b", None));
+    assert_eq!(service.endpoints.iter().map(|endpoint| endpoint.weight).collect::<Vec<_>>(), [3, 1]);
+    assert_eq!(service.forward_token, TokenForwarding::Minted);
+    assert_eq!(service.timeouts.total, Some(Duration::from_secs(60)));
+    assert_eq!(service.timeouts.connect, Some(Duration::from_secs(2)));
+    assert!(!service.trusted);
+}
+
+#[test]
+fn a_registered_service_has_the_same_faults_by_key() {
+    for (table, said) in [
+        (json!(["canary"]), "a service is a JSON object\n  send an object such as {\"base_url\": \"…\"}"),
+        (json!({}), "base_url: is missing\n  write `base_url = \"https://…\"`"),
+        (
+            json!({ "base_url": "http://x", "name": "c", "owner": "o" }),
+            "name: the service is `a/b`\n  leave it out; renaming is a call\nowner: the owner of a registered service \
+             is not part of its table\n  leave it out",
+        ),
+        (
+            json!({ "base_url": "http://x", "inject": { "headers": { "A": "canary${TOKEN}", "B": "file:/etc/passwd" } } }),
+            "inject.headers.A: `${…}` is for gateway.toml only\n  write the value itself, or `{secret:NAME}` for a \
+             secret of the caller\ninject.headers.B: `file:` is for gateway.toml only\n  write the value itself, or \
+             `{secret:NAME}` for a secret of the caller",
+        ),
+        (
+            json!({ "base_url": "http://x", "forward_token": "full" }),
+            "forward_token: `full` passes on the caller's own token and is for gateway.toml only\n  write true: a token \
+             minted for this service",
+        ),
+        (
+            json!({ "base_url": "http://x", "tls": { "key": "canary", "ca": "file:ca.pem" } }),
+            "tls.ca: `file:` is for gateway.toml only\n  write the value itself, or `{secret:NAME}` for a secret of the \
+             caller\ntls.key: a private key cannot be registered: it would be stored unsealed\n  declare the service in \
+             gateway.toml, where the key can be named as `file:PATH`",
+        ),
+        (
+            json!({ "base_url": "http://x", "operation": [{ "name": "o", "match": "GET /{id}", "resource": "c.{id}" }] }),
+            "operation[0].resource: the resource of a registered service's operation is not below the service\n  begin \
+             it with `{namespace}.{service}`",
+        ),
+        (
+            json!({ "base_url": 7, "injekt": {}, "inject": { "query": { "a": true } } }),
+            "base_url: expected a URL or a list of URLs, found a number\n  write a URL or a list of URLs\ninjekt: unknown \
+             key\n  did you mean `inject`? known here: `namespace`, `name`, `base_url`, `owner`, `level`, `unmatched`, \
+             `public`, `forward_token`, `timeouts`, `tls`, `inject`, `operation`, `cors`\ninject.query.a: expected text, \
+             found true or false\n  put it in quotes",
+        ),
+    ] {
+        assert_eq!(registered(table).unwrap_err(), said);
+    }
+}
+
+#[test]
+fn references_reach_the_upstream_and_nothing_that_is_shown() {
+    let config = read_in(
+        directory().path(),
+        r#"
+[[service]]
+namespace = "a"
+name = "b"
+owner = "o"
+base_url = "https://x"
+tls = { certificate = "file:cert.pem", key = "file:key.pem" }
+inject.headers = { Authorization = "Bearer ${TOKEN}", X-File = "file:token", X-Plain = "canary-plain {user}" }
+inject.basic_auth = { username = "", password = "canary" }
+"#,
+    );
+    let faults = config.map(|_| ()).unwrap_err().to_string();
+    assert!(faults.contains("`basic_auth` sets this header too"), "{faults}");
+    let config = read_in(
+        directory().path(),
+        r#"
+[[service]]
+namespace = "a"
+name = "b"
+owner = "o"
+base_url = "https://x"
+tls = { certificate = "file:cert.pem", key = "file:key.pem" }
+inject.headers = { X-Env = "Bearer ${TOKEN}", X-File = "file:token", X-Plain = "canary-plain {user}" }
+inject.basic_auth = { username = "", password = "canary" }
+"#,
+    )
+    .unwrap();
+    let injected = &config.services[0].inject;
+    let texts: Vec<_> = injected.headers.iter().map(|(_, template)| template.literals().collect::<String>()).collect();
+    assert_eq!(texts, ["Bearer canary-env", "canary-token", "canary-plain "]);
+    assert_eq!(&*injected.headers[0].1.written, "Bearer ${TOKEN}");
+    assert!(config.services[0].tls.identity.is_some());
+    let shown = format!("{config:?} {config:#?}");
+    for hidden in ["canary", "PRIVATE KEY", &format!("{:?}", config.vault.key.0)] {
+        assert!(!shown.contains(hidden), "{hidden}");
+    }
+}
+
+#[test]
+fn a_file_that_is_not_there_or_not_utf_8_says_so() {
+    let directory = directory();
+    let path = directory.path().join("gateway.toml");
+    let said = |path: &Path| {
+        let faults = load(path, &env).map(|_| ()).unwrap_err().to_string();
+        faults.replace(&format!("{}/", directory.path().display()), "")
+    };
+    assert!(said(&path).starts_with("gateway.toml: cannot read the configuration: no such file or directory\n"));
+    std::fs::write(&path, b"[log]\n# \xc3\xa4 \xff").unwrap();
+    assert_eq!(said(&path), "gateway.toml:2:5: the file is not UTF-8 here\n  save it as UTF-8");
+    std::fs::write(&path, b"").unwrap();
+    assert!(load(&path, &env).is_ok());
+}
+
+proptest! {
+    #[test]
+    fn reading_never_panics(text in "\\PC{0,80}") {
+        let _ = parse(&text, Path::new("gateway.toml"), &env);
+    }
+
+    /// The contract's example with a piece cut out and another put in.
+    #[test]
+    fn a_damaged_file_never_panics_and_every_fault_has_its_place(
+        from in 0usize..1600, length in 0usize..40, piece in "[\\[\\]{}=\"'\n.#a-z0-9äß$]{0,12}"
+    ) {
+        let text = include_str!("contract.toml");
+        let from = text.floor_char_boundary(from);
+        let to = text.floor_char_boundary(from + length);
+        let text = format!("{}{piece}{}", &text[..from], &text[to..]);
+        if let Err(faults) = parse(&text, Path::new("gateway.toml"), &env) {
+            for fault in faults.iter() {
+                let place = fault.place.as_ref().unwrap();
+                prop_assert!(place.line <= text.lines().count() + 1, "{}", fault);
+                prop_assert!(!fault.what.is_empty() && !fault.instead.is_empty());
+            }
+        }
+    }
+
+    #[test]
+    fn a_table_with_any_values_never_panics(
+        key in prop::sample::select(vec![
+            "base_url", "level", "public", "forward_token", "timeouts", "tls", "inject", "operation", "cors", "x",
+        ]),
+        value in any_json(),
+    ) {
+        let _ = parse_service("a", "b", &json!({ "base_url": "http://x", key: value }));
+    }
+}
+
+fn any_json() -> impl Strategy<Value = Json> {
+    let words =
+        ["headers", "query", "match", "name", "url", "weight", "origins", "basic_auth", "username", "x", "GET /{a}"];
+    let leaf = prop_oneof![
+        Just(Json::Null),
+        any::<bool>().prop_map(Json::from),
+        any::<i64>().prop_map(Json::from),
+        any::<f64>().prop_map(Json::from),
+        prop::sample::select(words.to_vec()).prop_map(Json::from),
+        "\\PC{0,12}".prop_map(Json::from),
+    ];
+    leaf.prop_recursive(4, 24, 4, move |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..4).prop_map(Json::from),
+            prop::collection::vec((prop::sample::select(words.to_vec()), inner), 0..4)
+                .prop_map(|pairs| pairs.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()),
+        ]
+    })
 }
