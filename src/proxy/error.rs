@@ -10,6 +10,8 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE, X
 use http::{HeaderName, HeaderValue, Response, StatusCode};
 use serde_json::{Map, Value};
 
+use crate::identity::AuthError;
+
 /// Marks an answer as the gateway's own; its value is the problem's slug.
 pub const CARTA_GATEWAY: HeaderName = HeaderName::from_static("carta-gateway");
 
@@ -240,6 +242,32 @@ impl Problem {
             body.entry(member.clone()).or_insert_with(|| value.clone());
         }
         Value::Object(body).to_string().into()
+    }
+}
+
+impl From<AuthError> for Problem {
+    fn from(error: AuthError) -> Self {
+        let kind = match &error {
+            // The phrase of the API for whoever is not signed in.
+            AuthError::Missing => {
+                let detail = "no credential was sent\nsend `Authorization: Bearer <token>`";
+                return Self::new(&Kind::NOT_AUTHENTICATED, detail).phrase("not authenticated");
+            }
+            AuthError::Invalid(_) => &Kind::INVALID_CREDENTIAL,
+            AuthError::HeaderRequired(_) => &Kind::HEADER_REQUIRED,
+            AuthError::Malformed(_) => &Kind::MALFORMED_CREDENTIAL,
+            AuthError::Conflicting => &Kind::CONFLICTING_CREDENTIALS,
+            AuthError::IdentityConflict(_) => &Kind::IDENTITY_CONFLICT,
+            AuthError::ForeignOrigin => &Kind::ORIGIN_REFUSED,
+            AuthError::NotInvited => &Kind::NOT_INVITED,
+            AuthError::Unavailable(_) => &Kind::IDENTITY_UNAVAILABLE,
+        };
+        let problem = Self::new(kind, error.to_string());
+        match error {
+            AuthError::Invalid(_) => problem.phrase("not authenticated"),
+            AuthError::Unavailable(_) => problem.retry_after(1),
+            _ => problem,
+        }
     }
 }
 

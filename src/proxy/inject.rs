@@ -172,6 +172,18 @@ impl Program {
         applied.map_err(|fault| problem(fault, named))
     }
 
+    /// For a call that nothing is injected into: the caller's parameters and cookies of the names that the injection sets
+    /// go all the same, and so do the gateway's own cookies. Returns the query to send where it is another.
+    #[must_use]
+    pub fn only_strip(&self, headers: &mut HeaderMap, query: Option<&str>) -> Option<Buffer> {
+        strip_cookies(headers, &self.set_cookies);
+        self.without_ours(query?).map(|kept| {
+            let mut whole = Buffer::default();
+            whole.push(&kept);
+            whole
+        })
+    }
+
     fn set(
         &self,
         headers: &mut HeaderMap,
@@ -240,11 +252,10 @@ impl Program {
         if self.query.is_empty() {
             return Ok(None);
         }
-        let caller = query.unwrap_or_default().as_bytes();
-        let is_ours = |name: &[u8]| self.set_query.iter().any(|ours| **ours == *name);
-        let kept = without_parameters(caller, b"&;", is_ours);
+        let caller = query.unwrap_or_default();
+        let kept = self.without_ours(caller);
         let mut whole = Buffer::default();
-        whole.push(kept.as_deref().unwrap_or(caller));
+        whole.push(kept.as_deref().unwrap_or(caller.as_bytes()));
         for (name, template) in &self.query {
             if !whole.bytes().is_empty() {
                 whole.push(b"&");
@@ -254,6 +265,11 @@ impl Program {
             fill(template, values, Place::Query, &mut whole, scratch)?;
         }
         Ok(Some(whole))
+    }
+
+    fn without_ours(&self, query: &str) -> Option<Vec<u8>> {
+        let is_ours = |name: &[u8]| self.set_query.iter().any(|ours| **ours == *name);
+        if self.set_query.is_empty() { None } else { without_parameters(query.as_bytes(), b"&;", is_ours) }
     }
 }
 

@@ -1,13 +1,205 @@
 //! The walk of a request, and every step of it.
+//!
+//! [`walk`] is the whole of it: no layer elsewhere changes a request or an answer. It runs on one thread, takes no lock,
+//! and reads one immutable [`State`].
 
 pub mod alias;
 pub mod answer;
 pub mod authorize;
+pub mod body;
 pub mod cors;
 pub mod error;
+pub mod exchange;
+pub mod forward;
+pub mod gateway;
 pub mod headers;
 pub mod inject;
+pub mod limit;
 pub mod names;
 pub mod route;
+pub mod streams;
 pub mod target;
 pub mod template;
+pub mod token;
+mod tunnel;
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use http::header::EXPECT;
+use http::request::Parts;
+use http::{Request, Response, Version};
+use http_body::Body as _;
+use hyper::body::Incoming;
+use hyper::upgrade::OnUpgrade;
+use jiff::Timestamp;
+
+use crate::identity::{Identity, check_origin};
+use authorize::{Call, Permitted};
+use body::ProxyBody;
+use error::{Kind, Problem};
+use exchange::{Exchange, Ticket};
+use forward::Outbound;
+use names::Rules;
+use streams::Standing;
+use template::Values;
+
+pub use gateway::{Gateway, Peer, Settings, Shared, State, Worker};
+pub use inject::{FirstConsent, FirstUse, SecretUse};
+pub use route::{Route, Routes};
+pub use target::{Door, Target};
+
+/// Takes a request to its answer. Never fails: a problem becomes the answer that tells of it.
+pub async fn walk(
+    gateway: &Arc<Gateway>,
+    worker: &Rc<Worker>,
+    request: Request<Incoming>,
+    peer: Peer,
+    door: Door,
+) -> Response<ProxyBody> {
+    let mut ticket = Some(Exchange::begin(gateway, &request, peer, door));
+    let outcome = steps(worker, request, &mut ticket).await;
+    match (outcome, ticket) {
+        (Ok(answer), Some(ticket)) => answer.map(|body| body.with_ticket(ticket)),
+        (Ok(answer), None) => answer,
+        (Err(problem), Some(ticket)) => ticket.refuse(problem),
+        (Err(problem), None) => problem.into_response(""),
+    }
+}
+
+async fn steps(
+    worker: &Rc<Worker>,
+    request: Request<Incoming>,
+    ticket: &mut Option<Ticket>,
+) -> Result<Response<ProxyBody>, Problem> {
+    let exchange = ticket.as_ref().map(Ticket::share).ok_or_else(answered)?;
+    let gateway = &exchange.gateway;
+    let (mut head, body) = request.into_parts();
+
+    let mut state = gateway.state_for(&head.headers, exchange.start).await?;
+    let target = Target::parse(&head.uri, exchange.door)?;
+    let early = state.route(&target).cloned();
+    if let Some(route) = &early {
+        exchange.reach(route);
+        if let Some(answer) = route.cors().and_then(|cors| cors.preflight(&head.method, &head.headers)) {
+            return Ok(exchange.own(answer));
+        }
+    }
+    let now = Timestamp::now();
+    let public =
+        early.as_ref().and_then(|route| authorize::public(&Call { route, target: &target, method: &head.method }));
+    let (who, route, permit, operation) = if let (Some(permit), Some(route)) = (public, early) {
+        (None, route, permit, None)
+    } else {
+        let who = identify(worker, &exchange, &mut state, &head, now).await?;
+        let route = state.route(&target).cloned().ok_or_else(|| unknown(&target))?;
+        guard_origin(&exchange, &route, &who, &head)?;
+        let call = Call { route: &route, target: &target, method: &head.method };
+        let Permitted { permit, operation } = authorize::check((&state.policy, &state.directory), &who, &call, now)?;
+        let operation = operation.map(|operation| operation.name.clone());
+        (Some(who), route, permit, operation)
+    };
+    limit::check(&head.headers, gateway.settings().body_bytes)?;
+
+    let own_token = token::own(&head.headers, &route);
+    let mut removed = headers::strip_request(&mut head.headers, &head.uri, &rules(&exchange, &route))?;
+    if body.is_end_stream() {
+        head.headers.remove(EXPECT);
+    }
+    let upgrade = upgrade(&mut head, &mut removed);
+    let trace = headers::add_to_request(&mut head.headers, &mut removed, &added(&exchange, who.as_ref()));
+    let query = inject(worker, &exchange, &state, &route, (&mut head, &target), who.as_ref(), own_token, now).await?;
+
+    exchange.permit(operation.as_ref(), trace);
+    let standing = Standing { gateway: gateway.clone(), who, route, target, method: head.method, permit };
+    let outbound = Outbound { standing, headers: head.headers, query, body, named: removed.named, upgrade };
+    forward::send(worker, outbound, ticket).await
+}
+
+/// Who calls; `state` becomes one that knows them.
+async fn identify(
+    worker: &Worker,
+    exchange: &Exchange,
+    state: &mut Arc<State>,
+    head: &Parts,
+    now: Timestamp,
+) -> Result<Identity, Problem> {
+    let shared = exchange.gateway.shared();
+    let directory = || shared.state.load().directory.clone();
+    let who = shared.authenticator.authenticate(&worker.tokens, directory, &head.headers, exchange.ip(), now).await?;
+    exchange.identify(&who);
+    if state.directory.by_id(who.account.id).is_none() {
+        *state = exchange.gateway.state(std::time::Instant::now())?;
+    }
+    Ok(who)
+}
+
+/// A page of another origin calls only where the service's rules let it, with the credentials that a browser adds.
+fn guard_origin(exchange: &Exchange, route: &Route, who: &Identity, head: &Parts) -> Result<(), Problem> {
+    let own = [exchange.gateway.settings().own_origin(exchange.door)];
+    let admits = |origin: &str| route.cors().is_some_and(|cors| cors.admits_credentials(origin));
+    Ok(check_origin(who, &head.method, &head.headers, &own, admits)?)
+}
+
+/// Adds the injection and the forwarded token; the query to send, where it is another than the caller's.
+#[expect(clippy::too_many_arguments, reason = "the step needs what the steps before it found")]
+async fn inject(
+    worker: &Worker,
+    exchange: &Exchange,
+    state: &State,
+    route: &Route,
+    (head, target): (&mut Parts, &Target),
+    who: Option<&Identity>,
+    own_token: Option<http::HeaderValue>,
+    now: Timestamp,
+) -> Result<Option<template::Buffer>, Problem> {
+    let gateway = &exchange.gateway;
+    let program = route.injection();
+    let Some(who) = who else { return Ok(program.only_strip(&mut head.headers, target.query())) };
+    let values = Values { identity: who, secrets: &state.secrets, now };
+    let named = inject::Named { service: route.label(), api: gateway.settings().api() };
+    program.consent(&values, (route.id(), route.is_trusted()), &named, &*gateway.shared().first_use).await?;
+    if let Some((name, value)) = token::forwarded(gateway, &worker.minted, who, route, own_token, now)? {
+        head.headers.insert(name, value);
+    }
+    program.apply(&mut head.headers, target.query(), &values, &named, &mut worker.buffers.borrow_mut())
+}
+
+fn rules<'a>(exchange: &'a Exchange, route: &'a Route) -> Rules<'a> {
+    let settings = exchange.gateway.settings();
+    Rules {
+        injected: route.injection().set_headers(),
+        identity_header: settings.identity_header.as_deref(),
+        trusted_peer: settings.trusts(exchange.ip()),
+        judges_method: !route.operations().is_empty(),
+    }
+}
+
+fn added<'a>(exchange: &'a Exchange, who: Option<&'a Identity>) -> headers::Added<'a> {
+    headers::Added {
+        user: who.map(|who| &*who.account.name),
+        email: who.and_then(|who| who.account.email.as_deref()),
+        request_id: &exchange.id,
+        peer: exchange.ip(),
+        tls: exchange.peer.tls,
+    }
+}
+
+/// The upgrade that the caller asks for, and the connection that it is for. HTTP/1.1 only.
+fn upgrade(head: &mut Parts, removed: &mut headers::Removed) -> Option<(http::HeaderValue, OnUpgrade)> {
+    let caller = head.extensions.remove::<OnUpgrade>().filter(|_| head.version == Version::HTTP_11);
+    if caller.is_none() {
+        removed.upgrade = None;
+    }
+    removed.upgrade.clone().zip(caller)
+}
+
+/// 404, told only to callers who are identified.
+fn unknown(target: &Target) -> Problem {
+    let name: String = format!("{}/{}", target.namespace(), target.service()).chars().take(130).collect();
+    Problem::new(&Kind::UNKNOWN_SERVICE, format!("there is no service `{name}`\ncall `/<namespace>/<service>/…`"))
+}
+
+fn answered() -> Problem {
+    Problem::new(&Kind::INTERNAL, "the request was answered already")
+}

@@ -1,0 +1,265 @@
+//! Bodies on their way through: streamed, counted, bounded, their trailers filtered.
+
+use std::cell::Cell;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+
+use super::answer;
+use super::error::Kind;
+use super::exchange::{Exchange, Ticket};
+use super::headers::{self, Named};
+use super::names::Rules;
+use super::route::Route;
+use super::streams::Watch;
+use super::target::Door;
+use crate::upstream::{BodyError, UpstreamBody};
+
+/// The caller's body on its way to the upstream.
+#[derive(Debug)]
+pub struct RequestBody {
+    inner: Incoming,
+    passage: Rc<Passage>,
+}
+
+/// What a request's body is judged by, and what became of it.
+#[derive(Debug)]
+pub struct Passage {
+    /// Counts.
+    pub exchange: Rc<Exchange>,
+    /// Where it goes.
+    pub route: std::sync::Arc<Route>,
+    /// What `Connection` listed.
+    pub named: Named,
+    /// Whether it was longer than it may be.
+    pub too_large: Cell<bool>,
+}
+
+/// Why a caller's body broke off.
+#[derive(Debug, thiserror::Error)]
+pub enum RequestBodyError {
+    /// The caller's connection ended, or what came is not HTTP.
+    #[error("the caller's body broke off: {0}")]
+    Broken(#[from] hyper::Error),
+    /// Longer than the limit.
+    #[error("the caller's body is too large")]
+    TooLarge,
+}
+
+impl RequestBody {
+    /// The body, bounded and counted.
+    #[must_use]
+    pub fn new(inner: Incoming, passage: Rc<Passage>) -> Self {
+        Self { inner, passage }
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = RequestBodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, RequestBodyError>>> {
+        let this = &mut *self;
+        Pin::new(&mut this.inner).poll_frame(cx).map(|polled| polled.map(|frame| this.passage.pass(frame?)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+impl Passage {
+    fn pass(&self, mut frame: Frame<Bytes>) -> Result<Frame<Bytes>, RequestBodyError> {
+        if let Some(data) = frame.data_ref() {
+            let sum = self.exchange.count_in(data.len());
+            if self.exchange.gateway.settings().body_bytes.is_some_and(|most| sum > most) {
+                self.too_large.set(true);
+                return Err(RequestBodyError::TooLarge);
+            }
+        } else if let Some(trailers) = frame.trailers_mut() {
+            // A trusted proxy's word goes in the head; in trailers nobody's is believed.
+            let rules = Rules {
+                injected: self.route.injection().set_headers(),
+                identity_header: self.exchange.gateway.settings().identity_header.as_deref(),
+                trusted_peer: false,
+                judges_method: true,
+            };
+            headers::strip_request_trailers(trailers, &rules, &self.named);
+        }
+        Ok(frame)
+    }
+}
+
+/// The answer's body: an upstream's, or our own words.
+#[derive(Debug)]
+pub struct ProxyBody {
+    inner: Inner,
+    /// Tells what became of the request when this is dropped.
+    ticket: Option<Ticket>,
+}
+
+#[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "the large one is the usual one; a box would be an allocation a call")]
+enum Inner {
+    Own(Option<Bytes>),
+    Upstream(Passed),
+}
+
+/// An upstream's body on its way to the caller.
+#[derive(Debug)]
+pub struct Passed {
+    /// What comes.
+    pub body: UpstreamBody<RequestBody>,
+    /// Where to.
+    pub door: Door,
+    /// What `Connection` listed.
+    pub named: Named,
+    /// Ends a body of unknown length when the permit does.
+    pub watch: Option<Watch>,
+}
+
+/// Why an answer's body broke off.
+#[derive(Debug, thiserror::Error)]
+pub enum ProxyBodyError {
+    /// The upstream's doing.
+    #[error(transparent)]
+    Upstream(#[from] BodyError),
+    /// The permit that opened the stream no longer holds.
+    #[error("the permit that opened the stream no longer holds")]
+    PermitEnded,
+}
+
+impl ProxyBody {
+    /// The upstream's body.
+    #[must_use]
+    pub fn passed(passed: Passed) -> Self {
+        Self { inner: Inner::Upstream(passed), ticket: None }
+    }
+
+    /// Nothing.
+    #[must_use]
+    pub fn empty() -> Self {
+        Self { inner: Inner::Own(None), ticket: None }
+    }
+
+    /// The body that tells, when it is over, what became of the request.
+    #[must_use]
+    pub fn with_ticket(mut self, ticket: Ticket) -> Self {
+        self.ticket = Some(ticket);
+        self
+    }
+
+    fn count(&self, bytes: usize) {
+        if let Some(ticket) = &self.ticket {
+            ticket.count_out(bytes);
+        }
+    }
+
+    fn break_off(&self, error: ProxyBodyError) -> ProxyBodyError {
+        if let Some(ticket) = &self.ticket {
+            ticket.break_off(match &error {
+                ProxyBodyError::PermitEnded => &Kind::PERMISSION_DENIED,
+                ProxyBodyError::Upstream(BodyError::IdleTimeout) => &Kind::UPSTREAM_IDLE,
+                ProxyBodyError::Upstream(BodyError::TotalTimeout) => &Kind::UPSTREAM_TOTAL,
+                ProxyBodyError::Upstream(BodyError::Broken(_)) => &Kind::UPSTREAM_CLOSED,
+            });
+            tracing::debug!(request_id = %ticket.id, %error, "an answer broke off");
+        }
+        error
+    }
+}
+
+impl Default for ProxyBody {
+    fn default() -> Self {
+        Self::empty()
+    }
+}
+
+impl From<Bytes> for ProxyBody {
+    fn from(text: Bytes) -> Self {
+        Self { inner: Inner::Own(Some(text).filter(|text| !text.is_empty())), ticket: None }
+    }
+}
+
+impl Body for ProxyBody {
+    type Data = Bytes;
+    type Error = ProxyBodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, ProxyBodyError>>> {
+        let this = &mut *self;
+        let polled = match &mut this.inner {
+            Inner::Own(text) => Poll::Ready(text.take().map(|text| Ok(Frame::data(text)))),
+            Inner::Upstream(passed) => passed.poll(cx),
+        };
+        match polled {
+            Poll::Ready(Some(Ok(frame))) => {
+                this.count(frame.data_ref().map_or(0, Bytes::len));
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(this.break_off(error)))),
+            Poll::Ready(None) => {
+                if let Some(ticket) = &this.ticket {
+                    ticket.complete();
+                }
+                Poll::Ready(None)
+            }
+            Poll::Pending => Poll::Pending,
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.inner {
+            Inner::Own(text) => text.is_none(),
+            Inner::Upstream(passed) => passed.body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.inner {
+            Inner::Own(text) => SizeHint::with_exact(text.as_ref().map_or(0, |text| text.len() as u64)),
+            Inner::Upstream(passed) => passed.body.size_hint(),
+        }
+    }
+}
+
+impl Drop for ProxyBody {
+    fn drop(&mut self) {
+        // hyper asks for nothing after the last byte that was promised, nor for what HEAD leaves out.
+        if let Some(ticket) = &self.ticket
+            && (self.is_end_stream() || matches!(self.inner, Inner::Own(_)))
+        {
+            ticket.complete();
+        }
+    }
+}
+
+impl Passed {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, ProxyBodyError>>> {
+        if self.watch.as_mut().is_some_and(|watch| watch.poll(cx).is_ready()) {
+            return Poll::Ready(Some(Err(ProxyBodyError::PermitEnded)));
+        }
+        Pin::new(&mut self.body).poll_frame(cx).map(|polled| {
+            polled.map(|frame| {
+                let mut frame = frame?;
+                if let Some(trailers) = frame.trailers_mut() {
+                    answer::strip_trailers(trailers, self.door, &self.named);
+                }
+                Ok(frame)
+            })
+        })
+    }
+}

@@ -1,0 +1,236 @@
+//! One request and what became of it: counted while it goes on, told to metrics and the access line when it is over.
+
+use std::cell::{Cell, RefCell};
+use std::net::IpAddr;
+use std::ops::Deref;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use http::header::ORIGIN;
+use http::uri::PathAndQuery;
+use http::{HeaderValue, Method, Request, Response, StatusCode};
+
+use super::body::ProxyBody;
+use super::error::{Kind, Problem, X_REQUEST_ID};
+use super::gateway::{Gateway, Peer};
+use super::route::Route;
+use super::target::Door;
+use crate::identity::Identity;
+use crate::telemetry::metrics::Decision;
+use crate::telemetry::{RequestId, TraceParent, access};
+
+/// One request, from its head to the end of its answer.
+pub struct Exchange {
+    /// The process's part.
+    pub gateway: Arc<Gateway>,
+    /// The id that caller, operator and upstream share.
+    pub id: RequestId,
+    /// Who is at the other end of the connection.
+    pub peer: Peer,
+    /// Which listener it came in by.
+    pub door: Door,
+    /// When its head was there.
+    pub start: Instant,
+    method: Method,
+    path: Option<PathAndQuery>,
+    origin: Option<HeaderValue>,
+    bytes_in: Cell<u64>,
+    bytes_out: Cell<u64>,
+    complete: Cell<bool>,
+    facts: RefCell<Facts>,
+}
+
+/// What is learned on the way.
+#[derive(Debug, Default)]
+struct Facts {
+    route: Option<Arc<Route>>,
+    user: Option<Arc<str>>,
+    operation: Option<Arc<str>>,
+    trace: Option<TraceParent>,
+    forwarded: bool,
+    problem: Option<&'static Kind>,
+    status: Option<StatusCode>,
+    upstream: Option<Duration>,
+}
+
+/// Tells what became of the request when it is dropped, which is when the answer is over.
+pub struct Ticket(Rc<Exchange>);
+
+impl Exchange {
+    /// Begins with a request's head.
+    pub fn begin<B>(gateway: &Arc<Gateway>, request: &Request<B>, peer: Peer, door: Door) -> Ticket {
+        Ticket(Rc::new(Self {
+            gateway: gateway.clone(),
+            id: RequestId::mint(),
+            peer,
+            door,
+            start: Instant::now(),
+            method: request.method().clone(),
+            path: request.uri().path_and_query().cloned(),
+            origin: request.headers().get(ORIGIN).cloned(),
+            bytes_in: Cell::new(0),
+            bytes_out: Cell::new(0),
+            complete: Cell::new(false),
+            facts: RefCell::default(),
+        }))
+    }
+
+    /// The address of the peer.
+    pub fn ip(&self) -> IpAddr {
+        self.peer.addr
+    }
+
+    /// It is for this service.
+    pub fn reach(&self, route: &Arc<Route>) {
+        self.facts.borrow_mut().route = Some(route.clone());
+    }
+
+    /// It comes from this user.
+    pub fn identify(&self, who: &Identity) {
+        self.facts.borrow_mut().user = Some(who.account.name.clone());
+    }
+
+    /// It was permitted, as this operation, and is about to be forwarded.
+    pub fn permit(&self, operation: Option<&Arc<str>>, trace: TraceParent) {
+        let mut facts = self.facts.borrow_mut();
+        facts.operation = operation.cloned();
+        facts.trace = Some(trace);
+        facts.forwarded = true;
+    }
+
+    /// The upstream's head came, or failed to, after this long.
+    pub fn upstream(&self, took: Duration) {
+        self.facts.borrow_mut().upstream = Some(took);
+    }
+
+    /// It is answered with this status, and with this problem where the answer is ours.
+    pub fn answer(&self, status: StatusCode, problem: Option<&'static Kind>) {
+        let mut facts = self.facts.borrow_mut();
+        facts.status = Some(status);
+        facts.problem = problem;
+    }
+
+    /// The answer breaks off for this reason.
+    pub fn break_off(&self, why: &'static Kind) {
+        self.facts.borrow_mut().problem = Some(why);
+    }
+
+    /// Counts bytes of the request's body; the sum.
+    pub fn count_in(&self, bytes: usize) -> u64 {
+        let sum = self.bytes_in.get().saturating_add(bytes as u64);
+        self.bytes_in.set(sum);
+        sum
+    }
+
+    /// Counts bytes of the answer's body.
+    pub fn count_out(&self, bytes: usize) {
+        self.bytes_out.set(self.bytes_out.get().saturating_add(bytes as u64));
+    }
+
+    /// The answer ended as it should.
+    pub fn complete(&self) {
+        self.complete.set(true);
+    }
+
+    /// Lets pages of other origins read the answer where the service's rules say so.
+    pub fn admit_origin<B>(&self, response: &mut Response<B>) {
+        if let Some(cors) = self.facts.borrow().route.as_ref().and_then(|route| route.cors()) {
+            cors.admit(self.origin.as_ref(), response.headers_mut());
+        }
+    }
+
+    /// An answer of ours that is no problem: with the request's id.
+    pub fn own<B>(&self, mut response: Response<B>) -> Response<B> {
+        self.answer(response.status(), None);
+        response.headers_mut().insert(X_REQUEST_ID, self.id.header());
+        response
+    }
+
+    fn finish(&self) {
+        let facts = self.facts.borrow();
+        let total = self.start.elapsed();
+        let decision = facts.decision();
+        // Nothing was answered: the caller left before.
+        let status = facts.status.map_or(499, |status| status.as_u16());
+        let metrics = facts.route.as_ref().map_or(self.gateway.unrouted(), |route| route.metrics());
+        metrics.answered(decision, status, total, facts.upstream);
+        metrics.bytes(self.bytes_in.get(), self.bytes_out.get());
+        if !self.gateway.settings().access || !access::wanted() {
+            return;
+        }
+        access::write(&access::Line {
+            request_id: &self.id,
+            user: facts.user.as_deref(),
+            service: facts.route.as_ref().map(|route| route.label()),
+            operation: facts.operation.as_deref(),
+            decision: decision.label(),
+            problem: facts.problem.map(|kind| kind.slug),
+            method: self.method.as_str(),
+            path: self.path.as_ref().map_or("", PathAndQuery::path),
+            status,
+            upstream: facts.upstream,
+            total,
+            bytes_in: self.bytes_in.get(),
+            bytes_out: self.bytes_out.get(),
+            peer: self.ip(),
+            trace_id: facts.trace.as_ref().map(TraceParent::trace_id),
+            complete: self.complete.get(),
+        });
+    }
+}
+
+impl Ticket {
+    /// The answer to a request that goes no further.
+    pub fn refuse(self, problem: Problem) -> Response<ProxyBody> {
+        self.answer(problem.status(), Some(problem.kind()));
+        let mut response = problem.into_response::<ProxyBody>(self.id.as_str());
+        self.admit_origin(&mut response);
+        response.map(|body| body.with_ticket(self))
+    }
+
+    /// A handle for those who count.
+    pub fn share(&self) -> Rc<Exchange> {
+        self.0.clone()
+    }
+}
+
+impl Deref for Ticket {
+    type Target = Exchange;
+
+    fn deref(&self) -> &Exchange {
+        &self.0
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        self.0.finish();
+    }
+}
+
+impl std::fmt::Debug for Ticket {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Ticket({})", self.id)
+    }
+}
+
+impl std::fmt::Debug for Exchange {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Exchange({})", self.id)
+    }
+}
+
+impl Facts {
+    fn decision(&self) -> Decision {
+        if self.forwarded {
+            return Decision::Allow;
+        }
+        match self.status.map(|status| status.as_u16()) {
+            Some(401) => Decision::Unauthenticated,
+            Some(403 | 404) => Decision::Deny,
+            Some(500..) => Decision::Error,
+            _ => Decision::Refuse,
+        }
+    }
+}

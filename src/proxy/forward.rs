@@ -1,0 +1,215 @@
+//! To the upstream and back: the request as it goes out, the answer as it comes in, and what it means when none comes.
+
+use std::rc::Rc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use http::header::LOCATION;
+use http::uri::{PathAndQuery, Uri};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
+use hyper::body::Incoming;
+use hyper::upgrade::OnUpgrade;
+use url::Url;
+
+use super::answer::{self, Places};
+use super::body::{Passage, Passed, ProxyBody, RequestBody};
+use super::error::{Kind, Problem};
+use super::exchange::{Exchange, Ticket};
+use super::gateway::Worker;
+use super::headers::Named;
+use super::limit;
+use super::streams::{Standing, Watch};
+use super::target::Target;
+use super::template::Buffer;
+use super::tunnel;
+use crate::upstream::{Endpoint, SendErrorKind, UpstreamBody};
+
+/// How many endpoints are tried for a call of which nothing reached any.
+const ATTEMPTS: usize = 3;
+
+/// A call that was permitted, ready to go. The permit is in `standing`: nothing is forwarded without one.
+#[derive(Debug)]
+pub struct Outbound {
+    /// Who may do this, and by what permit.
+    pub standing: Standing,
+    /// As they go to the upstream.
+    pub headers: HeaderMap,
+    /// The query to send instead of the caller's, where the injection made one.
+    pub query: Option<Buffer>,
+    /// The caller's.
+    pub body: Incoming,
+    /// What `Connection` listed.
+    pub named: Named,
+    /// The protocols that the caller asks to change to, and the caller's connection.
+    pub upgrade: Option<(HeaderValue, OnUpgrade)>,
+}
+
+/// Sends the call and returns the upstream's answer as the caller gets it.
+///
+/// # Errors
+/// 502, 503 or 504, each cause its own problem; 408, 413 or 400 where it was the caller's body.
+pub async fn send(
+    worker: &Rc<Worker>,
+    outbound: Outbound,
+    ticket: &mut Option<Ticket>,
+) -> Result<Response<ProxyBody>, Problem> {
+    let Outbound { standing, headers, query, body, named, upgrade } = outbound;
+    let exchange = match ticket {
+        Some(ticket) => ticket.share(),
+        None => return Err(Problem::new(&Kind::INTERNAL, "the request was answered already")),
+    };
+    let route = standing.route.clone();
+    let upstream = route.upstream().map_err(|fault| {
+        tracing::error!(service = route.label(), fault, "the service cannot be called as its table stands");
+        Problem::new(
+            &Kind::SERVICE_MISCONFIGURED,
+            format!("`{}` cannot be called as it is configured\ntell its owner", route.label()),
+        )
+    })?;
+    let passage = Rc::new(Passage { exchange: exchange.clone(), route: route.clone(), named, too_large: false.into() });
+    let mut request = Request::new(RequestBody::new(body, passage.clone()));
+    *request.method_mut() = standing.method.clone();
+    *request.headers_mut() = headers;
+    let lengthy = !http_body::Body::is_end_stream(request.body());
+
+    let start = Instant::now();
+    let attempts = upstream.endpoints().len().min(ATTEMPTS);
+    for attempt in 1.. {
+        let endpoint = worker
+            .pools
+            .pick(upstream)
+            .ok_or_else(|| Problem::new(&Kind::UPSTREAM_UNREACHABLE, "the service has no endpoint"))?;
+        *request.uri_mut() = address(endpoint, &standing.target, query.as_ref())?;
+        let sending = worker.pools.send(upstream, endpoint, request);
+        let outcome = if lengthy { while_permitted(&standing, sending).await? } else { sending.await };
+        exchange.upstream(start.elapsed());
+        match outcome {
+            Ok(response) => return receive(worker, response, endpoint, passage, standing, upgrade, ticket),
+            Err(error) => {
+                let kind = error.kind();
+                let again = attempt < attempts && error.is_unsent();
+                let caused = if kind.is_callers() { "the caller" } else { "the service" };
+                tracing::info!(request_id = %exchange.id, service = route.label(), %error, again, caused, "no answer");
+                match error.into_unsent() {
+                    Some(unsent) if again => request = unsent,
+                    _ => return Err(problem(kind, &passage)),
+                }
+            }
+        }
+    }
+    Err(Problem::new(&Kind::INTERNAL, "no endpoint was tried"))
+}
+
+/// An upload of any length ends when its permit does, as an answer of any length.
+async fn while_permitted<T>(standing: &Standing, sending: impl Future<Output = T>) -> Result<T, Problem> {
+    tokio::select! {
+        biased;
+        outcome = sending => Ok(outcome),
+        () = standing.ends() => Err(Problem::new(&Kind::PERMISSION_DENIED, "the permission was withdrawn while the call went on")),
+    }
+}
+
+/// The upstream's answer, as the caller gets it.
+fn receive(
+    worker: &Rc<Worker>,
+    response: Response<UpstreamBody<RequestBody>>,
+    endpoint: &Endpoint,
+    passage: Rc<Passage>,
+    standing: Standing,
+    upgrade: Option<(HeaderValue, OnUpgrade)>,
+    ticket: &mut Option<Ticket>,
+) -> Result<Response<ProxyBody>, Problem> {
+    let exchange = &passage.exchange;
+    let switches = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+    if switches {
+        let asked = upgrade.ok_or_else(|| {
+            Problem::new(&Kind::UPSTREAM_PROTOCOL, "the service switches protocols though nobody asked")
+        })?;
+        let taken = ticket.take().ok_or_else(|| Problem::new(&Kind::INTERNAL, "the request was answered already"))?;
+        return tunnel::open(worker, response, asked, standing, taken).map_err(|(taken, problem)| {
+            *ticket = Some(taken);
+            problem
+        });
+    }
+    let (mut head, body) = response.into_parts();
+    let named = pass(&mut head.headers, exchange, endpoint, &standing);
+    // What else hyper attaches to a response is about its connection.
+    let reason = head.extensions.remove::<hyper::ext::ReasonPhrase>();
+    let passed_on = {
+        let known = http_body::Body::size_hint(&body).exact().is_some();
+        let watch = if known { None } else { Some(Watch::new(standing)) };
+        ProxyBody::passed(Passed { body, door: exchange.door, named, watch })
+    };
+    let mut answer = Response::new(passed_on);
+    *answer.status_mut() = head.status;
+    *answer.headers_mut() = head.headers;
+    if let Some(reason) = reason {
+        answer.extensions_mut().insert(reason);
+    }
+    exchange.answer(head.status, None);
+    exchange.admit_origin(&mut answer);
+    Ok(answer)
+}
+
+/// The headers of an answer, as the caller gets them.
+fn pass(headers: &mut HeaderMap, exchange: &Exchange, endpoint: &Endpoint, standing: &Standing) -> Named {
+    let named = answer::pass_headers(headers, exchange.door, &exchange.id);
+    if headers.contains_key(LOCATION)
+        && let Ok(asked) = Url::parse(&format!(
+            "{}://{}{}{}",
+            endpoint.scheme(),
+            endpoint.authority(),
+            endpoint.path(),
+            standing.target.remainder()
+        ))
+    {
+        let outer = exchange.gateway.settings().public_path(exchange.door);
+        let prefix = [outer, standing.target.prefix()].concat();
+        let places = Places { asked: &asked, bases: standing.route.bases(), prefix: &prefix };
+        answer::rewrite_location(headers, &places);
+    }
+    named
+}
+
+/// The path of the base URL, what follows the service's name byte for byte, and the query.
+fn address(endpoint: &Endpoint, target: &Target, query: Option<&Buffer>) -> Result<Uri, Problem> {
+    let mut whole = Buffer::default();
+    whole.push(endpoint.path().as_bytes());
+    whole.push(target.remainder().as_bytes());
+    if whole.bytes().is_empty() {
+        whole.push(b"/");
+    }
+    let caller = target.query().map(str::as_bytes);
+    if let Some(query) = query.map(Buffer::bytes).or(caller) {
+        whole.push(b"?");
+        whole.push(query);
+    }
+    let path = PathAndQuery::from_maybe_shared(Bytes::copy_from_slice(whole.bytes()));
+    let long = |_| Problem::new(&Kind::URI_TOO_LONG, "the request target is too long for the service");
+    let mut parts = http::uri::Parts::default();
+    parts.path_and_query = Some(path.map_err(long)?);
+    Uri::from_parts(parts).map_err(|_| Problem::new(&Kind::INTERNAL, "the service's address cannot be written"))
+}
+
+/// Whose fault it is that there is no answer, and which.
+fn problem(kind: SendErrorKind, passage: &Passage) -> Problem {
+    let told =
+        |problem: &'static Kind| Problem::new(problem, format!("{}: `{}`", kind.for_caller(), passage.route.label()));
+    match kind {
+        SendErrorKind::Refused(_) => told(&Kind::TARGET_REFUSED),
+        SendErrorKind::Resolve => told(&Kind::UPSTREAM_UNRESOLVED),
+        SendErrorKind::Connect => told(&Kind::UPSTREAM_UNREACHABLE),
+        SendErrorKind::ConnectTimeout => told(&Kind::UPSTREAM_CONNECT_TIMEOUT),
+        SendErrorKind::Tls => told(&Kind::UPSTREAM_TLS),
+        SendErrorKind::Closed => told(&Kind::UPSTREAM_CLOSED),
+        SendErrorKind::Protocol | SendErrorKind::NoUpgrade => told(&Kind::UPSTREAM_PROTOCOL),
+        SendErrorKind::FirstByteTimeout => told(&Kind::UPSTREAM_TIMEOUT),
+        SendErrorKind::IdleTimeout => told(&Kind::UPSTREAM_IDLE),
+        SendErrorKind::TotalTimeout => told(&Kind::UPSTREAM_TOTAL),
+        SendErrorKind::CallerIdle => told(&Kind::REQUEST_TIMEOUT),
+        SendErrorKind::RequestBody if passage.too_large.get() => {
+            limit::too_large(passage.exchange.gateway.settings().body_bytes.unwrap_or_default())
+        }
+        SendErrorKind::RequestBody => told(&Kind::MALFORMED_REQUEST),
+    }
+}

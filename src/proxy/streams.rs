@@ -1,0 +1,136 @@
+//! Streams that outlive the moment in which they were permitted: they end when the permit no longer holds.
+//!
+//! At each new revision, and when a grant or the proof of the identity runs out, the same question is asked again of the
+//! state as it is then.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use http::Method;
+use jiff::Timestamp;
+
+use super::authorize::{self, Call};
+use super::gateway::Gateway;
+use super::route::Route;
+use super::target::Target;
+use crate::identity::Identity;
+use crate::policy::Permit;
+
+/// A timer further away than this is set anew when it fires: tokio's have a horizon.
+const HORIZON: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// What was permitted: all that is needed to ask again.
+#[derive(Debug)]
+pub struct Standing {
+    /// Whom to ask.
+    pub gateway: Arc<Gateway>,
+    /// Whose call it is; none for a public endpoint.
+    pub who: Option<Identity>,
+    /// The service.
+    pub route: Arc<Route>,
+    /// The path.
+    pub target: Target,
+    /// The method.
+    pub method: Method,
+    /// The proof, used up by the stream.
+    pub permit: Permit,
+}
+
+/// Ready when the permit no longer holds.
+pub struct Watch(Stage);
+
+enum Stage {
+    /// Most answers are over before anything needs to be watched.
+    Asleep(Box<Standing>),
+    Awake(Pin<Box<dyn Future<Output = ()>>>),
+    Over,
+}
+
+impl Watch {
+    /// Watches over what was permitted.
+    #[must_use]
+    pub fn new(standing: Standing) -> Self {
+        Self(Stage::Asleep(Box::new(standing)))
+    }
+
+    /// Ready when the stream must end.
+    pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if let Stage::Asleep(_) = self.0
+            && let Stage::Asleep(standing) = std::mem::replace(&mut self.0, Stage::Over)
+        {
+            self.0 = Stage::Awake(Box::pin(async move { standing.ends().await }));
+        }
+        match &mut self.0 {
+            Stage::Awake(future) => {
+                let polled = future.as_mut().poll(cx);
+                if polled.is_ready() {
+                    self.0 = Stage::Over;
+                }
+                polled
+            }
+            Stage::Over | Stage::Asleep(_) => Poll::Ready(()),
+        }
+    }
+}
+
+impl Future for Watch {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        Self::poll(&mut self, cx)
+    }
+}
+
+impl std::fmt::Debug for Watch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Watch")
+    }
+}
+
+impl Standing {
+    /// Returns when the permit no longer holds.
+    pub async fn ends(&self) {
+        // This receiver has seen nothing yet, so that no change since the permit was made is missed.
+        let mut revisions = self.gateway.shared().revisions.clone();
+        let mut ends = self.permit.ends();
+        loop {
+            let pause = self.pause(ends);
+            let changed = tokio::time::timeout(pause, revisions.changed()).await;
+            if matches!(changed, Ok(Err(_))) {
+                // Nobody will tell of changes any more: the process is ending.
+                return;
+            }
+            match self.ask_again() {
+                Some(permit) => ends = permit.ends(),
+                None => return,
+            }
+        }
+    }
+
+    /// How long the last answer is good for, if no revision comes.
+    fn pause(&self, ends: Option<Timestamp>) -> Duration {
+        let now = Timestamp::now();
+        let identity = self.who.as_ref().and_then(|who| who.expires);
+        let until = |end: Timestamp| Duration::try_from(end.duration_since(now)).unwrap_or(Duration::ZERO);
+        let settings = self.gateway.settings();
+        let loaded = self.gateway.shared().state.load().loaded;
+        // A moment longer, so that the state is too old when it is looked at.
+        let stale = settings.max_staleness.saturating_sub(loaded.elapsed()).saturating_add(Duration::from_millis(10));
+        [ends, identity].into_iter().flatten().map(until).chain([stale, HORIZON]).min().unwrap_or(HORIZON)
+    }
+
+    fn ask_again(&self) -> Option<Permit> {
+        let state = self.gateway.state(Instant::now()).ok()?;
+        let now = Timestamp::now();
+        let route = state.routes.by_id(self.route.id())?;
+        let call = Call { route, target: &self.target, method: &self.method };
+        let Some(who) = &self.who else { return authorize::public(&call) };
+        if !self.gateway.shared().authenticator.still_holds(who, &state.directory, now) {
+            return None;
+        }
+        authorize::check((&state.policy, &state.directory), who, &call, now).ok().map(|permitted| permitted.permit)
+    }
+}
