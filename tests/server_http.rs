@@ -314,6 +314,19 @@ fn a_request_that_outlasts_the_drain_is_dropped() {
 }
 
 #[test]
+fn an_answer_arrives_though_the_body_was_not_read() {
+    let server = Server::start(limits(), LONG);
+    for _ in 0..10 {
+        let mut stream = server.connect();
+        let size = 4 << 20;
+        stream.write_all(format!("POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: {size}\r\n\r\n").as_bytes()).unwrap();
+        stream.write_all(&vec![b'a'; size]).unwrap();
+        let answer = until(&mut stream, "/a 127.0.0.1 false");
+        assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+    }
+}
+
+#[test]
 fn an_upgraded_connection_is_a_plain_stream_of_bytes() {
     let server = Server::start(limits(), LONG);
     let mut stream = server.connect();
@@ -348,4 +361,14 @@ fn a_caller_that_takes_no_bytes_is_let_go() {
     server.stop.cancel();
     // With the drain time as long as it is, the server ends only by letting go.
     server.thread.unwrap().join().unwrap();
+}
+
+#[test]
+fn an_upgraded_connection_keeps_its_place() {
+    let server = Server::start(Limits { connections: 1, ..limits() }, LONG);
+    let mut first = server.connect();
+    first.write_all(b"GET /switch HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\nx.").unwrap();
+    until(&mut first, "x.");
+    let answer = server.exchange(b"GET /a HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
 }

@@ -19,6 +19,7 @@ use hyper::server::conn::{http1, http2};
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, Sleep};
 
 use super::guard::{Activity, Answer, check};
@@ -38,7 +39,8 @@ const BUFFER: usize = 64 * 1024;
 
 /// Serves the connection to its end. `http` is what TLS agreed on; without it the first bytes tell.
 pub(super) async fn serve<S, H, F, B>(
-    stream: S,
+    mut stream: S,
+    place: OwnedSemaphorePermit,
     http: Option<Http>,
     peer: Peer,
     limits: &Rc<Limits>,
@@ -51,7 +53,6 @@ pub(super) async fn serve<S, H, F, B>(
     B: Body<Data = Bytes> + 'static,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
-    let mut stream = stream;
     let (http, front) = match http {
         Some(http) => (http, Bytes::new()),
         None => {
@@ -67,12 +68,12 @@ pub(super) async fn serve<S, H, F, B>(
     };
     let meter = Arc::new(Meter::default());
     let activity = Rc::new(Activity::default());
-    let io = TokioIo::new(Wire::new(stream, front, Arc::clone(&meter)));
+    let io = TokioIo::new(Wire::new(stream, front, Arc::clone(&meter), place));
     let watch = Watch::new(http, limits, &activity, &meter);
     let service = {
         let (limits, handler, activity) = (Rc::clone(limits), Rc::clone(handler), Rc::clone(&activity));
         service_fn(move |request: Request<Incoming>| {
-            let open = activity.begin();
+            let open = activity.begin(!request.body().is_end_stream());
             let verdict = check(&request, &limits).map(|()| handler(request, peer));
             async move {
                 Ok::<_, Infallible>(match verdict {
@@ -109,13 +110,23 @@ async fn serve_one<S, V, B>(
         // Up to 100 fit on hyper's stack; fewer are counted by `check`.
         builder.max_headers(limits.headers);
     }
+    let activity = Rc::clone(&watch.activity);
     let mut connection = builder.serve_connection(io, service).with_upgrades();
     match watch.over(&mut connection, |connection| Pin::new(connection).graceful_shutdown(), member).await {
-        End::Done(Ok(())) => {}
-        End::Done(Err(error)) => tracing::debug!(peer = %peer.addr, %error, "connection ended early"),
+        End::Done(outcome) => {
+            if let Err(error) = outcome {
+                tracing::debug!(peer = %peer.addr, %error, "connection ended early");
+            }
+            if activity.had_body()
+                && let Some(parts) = connection.into_parts()
+            {
+                farewell(&mut parts.io.into_inner(), &[]).await;
+            }
+        }
         End::HeadTooSlow => {
             tracing::debug!(peer = %peer.addr, "the head of a request did not arrive in time");
-            if let Some(parts) = connection.into_parts() {
+            // With nothing in the buffer it is not a head that came, but the rest of a body that nobody read.
+            if let Some(parts) = connection.into_parts().filter(|parts| !parts.read_buf.is_empty()) {
                 say_timeout(&mut parts.io.into_inner()).await;
             }
         }
@@ -143,7 +154,8 @@ async fn serve_two<S, V, B>(
         .max_concurrent_streams(limits.h2_streams)
         .max_header_list_size(u32::try_from(limits.header_bytes).unwrap_or(u32::MAX))
         .keep_alive_interval(limits.keep_alive)
-        .keep_alive_timeout(Duration::from_secs(20));
+        .keep_alive_timeout(Duration::from_secs(20))
+        .max_send_buf_size(2 * BUFFER);
     let mut connection = builder.serve_connection(io, service);
     match watch.over(&mut connection, |connection| Pin::new(connection).graceful_shutdown(), member).await {
         End::Done(Ok(())) => {}
@@ -343,13 +355,13 @@ async fn say_timeout<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S) {
     farewell(stream, b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n").await;
 }
 
-/// Writes last words and waits for the peer to read them: closing a socket with unread input would reset it, and the
-/// words with it.
+/// Writes last words and waits for the peer to read them: closing a socket with unread input would reset it, and what
+/// was written last with it (RFC 9112 §9.6).
 pub(super) async fn farewell<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S, words: &[u8]) {
     let goodbye = async {
         stream.write_all(words).await?;
         stream.shutdown().await?;
-        let mut rest = [0; 1024];
+        let mut rest = [0; 4096];
         while stream.read(&mut rest).await? > 0 {}
         Ok::<_, io::Error>(())
     };

@@ -19,6 +19,7 @@ use crate::telemetry::RequestId;
 pub(super) struct Activity {
     open: Cell<u32>,
     calls: Cell<u64>,
+    had_body: Cell<bool>,
 }
 
 impl Activity {
@@ -32,8 +33,14 @@ impl Activity {
         self.calls.get()
     }
 
+    /// Whether the last call came with a body, of which some may not have been read.
+    pub(super) fn had_body(&self) -> bool {
+        self.had_body.get()
+    }
+
     /// Counts a call until the guard is dropped.
-    pub(super) fn begin(self: &Rc<Self>) -> Open {
+    pub(super) fn begin(self: &Rc<Self>, has_body: bool) -> Open {
+        self.had_body.set(has_body);
         self.open.set(self.open.get().saturating_add(1));
         self.calls.set(self.calls.get().wrapping_add(1));
         Open(Rc::clone(self))
@@ -251,7 +258,7 @@ mod tests {
     #[test]
     fn a_call_is_open_until_its_answer_is_dropped() {
         let activity = Rc::new(Activity::default());
-        let answer = Answer::handler(Response::new(Empty::<Bytes>::new()), activity.begin());
+        let answer = Answer::handler(Response::new(Empty::<Bytes>::new()), activity.begin(false));
         assert_eq!((activity.open(), activity.calls()), (1, 1));
         drop(answer);
         assert_eq!((activity.open(), activity.calls()), (0, 1));

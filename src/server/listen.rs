@@ -12,7 +12,7 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body;
 use hyper::body::Incoming;
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
@@ -21,6 +21,9 @@ use super::roster::{Member, Roster, Stage};
 use super::tls::TlsReload;
 use super::{Http, Peer, connection};
 use crate::config::Limits;
+
+/// How long a connection may be quiet before its peer is probed.
+const QUIET: Duration = Duration::from_secs(60);
 
 /// How many connections the kernel holds for us while we are busy.
 const BACKLOG: i32 = 4096;
@@ -40,6 +43,8 @@ pub fn bind(addr: SocketAddr) -> io::Result<std::net::TcpListener> {
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(true)?;
     socket.set_nonblocking(true)?;
+    // Accepted connections inherit it: a peer that vanished is noticed though its connection is quiet by intent.
+    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(QUIET).with_interval(QUIET / 4))?;
     socket.bind(&addr.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
@@ -120,8 +125,8 @@ where
         let (tls, limits, handler, roster) = (tls.clone(), Rc::clone(&limits), Rc::clone(&handler), Rc::clone(&roster));
         tokio::task::spawn_local(async move {
             let member = roster.enter().await;
-            converse(stream, tls, peer, &limits, &handler, &member).await;
-            drop((member, place));
+            converse(stream, place, tls, peer, &limits, &handler, &member).await;
+            drop(member);
         });
     }
     drop(listener);
@@ -136,6 +141,7 @@ where
 
 async fn converse<H, F, B>(
     mut stream: TcpStream,
+    place: OwnedSemaphorePermit,
     tls: Option<Arc<TlsReload>>,
     peer: Peer,
     limits: &Rc<Limits>,
@@ -152,7 +158,7 @@ async fn converse<H, F, B>(
         return;
     }
     let Some(tls) = tls else {
-        return connection::serve(stream, None, peer, limits, handler, member).await;
+        return connection::serve(stream, place, None, peer, limits, handler, member).await;
     };
     let handshake = async {
         // A handshake begins with 22 (RFC 8446 §5.1); a letter is a caller who took us for plain HTTP.
@@ -166,7 +172,7 @@ async fn converse<H, F, B>(
     match tokio::time::timeout(limits.handshake_timeout, handshake).await {
         Ok(Ok(stream)) => {
             let http = if stream.get_ref().1.alpn_protocol() == Some(b"h2") { Http::Two } else { Http::One };
-            connection::serve(stream, Some(http), peer, limits, handler, member).await;
+            connection::serve(stream, place, Some(http), peer, limits, handler, member).await;
         }
         Ok(Err(error)) => tracing::debug!(peer = %peer.addr, %error, "TLS handshake failed"),
         Err(_elapsed) => tracing::debug!(peer = %peer.addr, "TLS handshake took too long"),

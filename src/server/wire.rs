@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::OwnedSemaphorePermit;
 
 /// What went over the wire. Shared between hyper, which owns the wire, and the watch over the connection, both on one
 /// thread: atomics only because hyper's upgrades want the wire to be `Send`.
@@ -47,18 +48,19 @@ fn add(counter: &AtomicU64, count: usize) {
     counter.store(counter.load(Ordering::Relaxed).wrapping_add(count as u64), Ordering::Relaxed);
 }
 
-/// A stream with a few bytes put back in front.
+/// A stream with a few bytes put back in front. Has its place on the listener as long as it lives, upgraded or not.
 #[derive(Debug)]
 pub(super) struct Wire<S> {
     stream: S,
     front: Bytes,
     meter: Arc<Meter>,
+    _place: OwnedSemaphorePermit,
 }
 
 impl<S> Wire<S> {
     /// `front` is read before anything of `stream`.
-    pub(super) fn new(stream: S, front: Bytes, meter: Arc<Meter>) -> Self {
-        Self { stream, front, meter }
+    pub(super) fn new(stream: S, front: Bytes, meter: Arc<Meter>, place: OwnedSemaphorePermit) -> Self {
+        Self { stream, front, meter, _place: place }
     }
 }
 

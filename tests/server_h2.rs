@@ -1,0 +1,231 @@
+//! HTTP/2 on the listener, with hyper's client and prior knowledge.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
+
+use std::cell::Cell;
+use std::future::{Future, pending};
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use carta_gateway::config::Limits;
+use carta_gateway::server::{Admission, Serving, bind, serve};
+use http::{HeaderMap, Request, Response, StatusCode};
+use http_body::Frame;
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Empty, Full, StreamBody};
+use hyper::body::Incoming;
+use hyper::client::conn::http2::{SendRequest, handshake};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::net::TcpStream;
+use tokio::runtime::{Builder, LocalOptions};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+const LONG: Duration = Duration::from_secs(30);
+
+type Body = UnsyncBoxBody<Bytes, hyper::Error>;
+
+fn limits() -> Limits {
+    Limits {
+        header_bytes: 16384,
+        headers: 64,
+        uri_bytes: 1024,
+        body_bytes: None,
+        api_body_bytes: 1024,
+        connections: 100,
+        h2_streams: 10,
+        handshake_timeout: LONG,
+        header_timeout: LONG,
+        keep_alive: LONG,
+    }
+}
+
+fn on_a_worker<F: Future>(future: F) -> F::Output {
+    let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default()).unwrap();
+    runtime.block_on(async { tokio::time::timeout(LONG, future).await.expect("done in time") })
+}
+
+#[derive(Default)]
+struct Seen {
+    open: Cell<usize>,
+    dropped: Cell<usize>,
+}
+
+struct OnDrop(Rc<Seen>);
+
+impl Drop for OnDrop {
+    fn drop(&mut self) {
+        self.0.dropped.set(self.0.dropped.get() + 1);
+    }
+}
+
+struct Server {
+    addr: SocketAddr,
+    stop: CancellationToken,
+    seen: Rc<Seen>,
+    end: JoinHandle<std::io::Result<()>>,
+}
+
+fn start(limits: Limits) -> Server {
+    let listener = bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let addr = listener.local_addr().unwrap();
+    let stop = CancellationToken::new();
+    let serving = Serving { tls: None, limits, admission: Admission::new(100), drain: LONG, stop: stop.clone() };
+    let seen = Rc::new(Seen::default());
+    let shared = Rc::clone(&seen);
+    let end = tokio::task::spawn_local(serve(listener, serving, move |request, _| answer(request, Rc::clone(&shared))));
+    Server { addr, stop, seen, end }
+}
+
+async fn answer(request: Request<Incoming>, seen: Rc<Seen>) -> Response<Body> {
+    seen.open.set(seen.open.get() + 1);
+    match request.uri().path() {
+        "/hang" => {
+            let _told = OnDrop(seen);
+            pending().await
+        }
+        // The request's body comes back piece by piece, trailers and all.
+        "/echo" => Response::new(request.into_body().boxed_unsync()),
+        _ => Response::new(Full::from("hello").map_err(|never| match never {}).boxed_unsync()),
+    }
+}
+
+async fn connect(addr: SocketAddr) -> (SendRequest<Body>, JoinHandle<hyper::Result<()>>) {
+    let stream = TcpStream::connect(addr).await.unwrap();
+    let (sender, connection) = handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+    (sender, tokio::spawn(connection))
+}
+
+fn get(path: &str) -> Request<Body> {
+    let body = Empty::new().map_err(|never| match never {}).boxed_unsync();
+    Request::get(format!("http://gateway.test{path}")).body(body).unwrap()
+}
+
+async fn until(condition: impl Fn() -> bool) {
+    while !condition() {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[test]
+fn streams_run_side_by_side_and_a_reset_one_drops_its_request() {
+    on_a_worker(async {
+        let server = start(limits());
+        let (mut sender, _connection) = connect(server.addr).await;
+        let hanging = tokio::spawn(sender.send_request(get("/hang")));
+        until(|| server.seen.open.get() == 1).await;
+        let body = sender.send_request(get("/")).await.unwrap().collect().await.unwrap().to_bytes();
+        assert_eq!(body, "hello");
+        hanging.abort();
+        until(|| server.seen.dropped.get() == 1).await;
+    });
+}
+
+#[test]
+fn a_caller_that_leaves_cancels_all_its_requests() {
+    on_a_worker(async {
+        let server = start(limits());
+        let socket = std::net::TcpStream::connect(server.addr).unwrap();
+        socket.set_nonblocking(true).unwrap();
+        let stream = TcpStream::from_std(socket.try_clone().unwrap()).unwrap();
+        let (mut sender, connection) = handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+        tokio::spawn(connection);
+        let _calls: Vec<_> = (0..3).map(|_| tokio::spawn(sender.send_request(get("/hang")))).collect();
+        until(|| server.seen.open.get() == 3).await;
+        socket.shutdown(std::net::Shutdown::Both).unwrap();
+        until(|| server.seen.dropped.get() == 3).await;
+    });
+}
+
+#[test]
+fn bodies_and_trailers_stream_in_both_directions_at_once() {
+    on_a_worker(async {
+        let server = start(limits());
+        let (mut sender, _connection) = connect(server.addr).await;
+        let (give, mut take) = tokio::sync::mpsc::unbounded_channel();
+        let body = StreamBody::new(futures_util::stream::poll_fn(move |cx| take.poll_recv(cx))).boxed_unsync();
+        let request = Request::post("http://gateway.test/echo").header("te", "trailers").body(body).unwrap();
+        let mut response = sender.send_request(request).await.unwrap();
+        for text in ["one", "two"] {
+            give.send(Ok(Frame::data(Bytes::from(text)))).unwrap();
+            assert_eq!(response.frame().await.unwrap().unwrap().into_data().unwrap(), text);
+        }
+        let mut trailers = HeaderMap::new();
+        trailers.insert("grpc-status", "0".parse().unwrap());
+        give.send(Ok(Frame::trailers(trailers.clone()))).unwrap();
+        drop(give);
+        assert_eq!(response.frame().await.unwrap().unwrap().into_trailers().unwrap(), trailers);
+        assert!(response.frame().await.is_none());
+    });
+}
+
+#[test]
+fn limits_hold_for_streams_too() {
+    on_a_worker(async {
+        let server = start(limits());
+        let (mut sender, _connection) = connect(server.addr).await;
+        let mut many = get("/");
+        for place in 0..70 {
+            let name: http::HeaderName = format!("x-{place}").parse().unwrap();
+            many.headers_mut().insert(name, "y".parse().unwrap());
+        }
+        for (request, status) in [
+            (get(&format!("/{}", "a".repeat(2000))), StatusCode::URI_TOO_LONG),
+            (many, StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE),
+        ] {
+            assert_eq!(sender.send_request(request).await.unwrap().status(), status);
+        }
+        let mut large = get("/");
+        large.headers_mut().insert("x", "a".repeat(20_000).parse().unwrap());
+        let outcome = sender.send_request(large).await;
+        assert!(outcome.is_err() || outcome.is_ok_and(|answer| answer.status() == 431));
+        let (mut sender, _connection) = connect(server.addr).await;
+        assert_eq!(sender.send_request(get("/")).await.unwrap().status(), 200);
+    });
+}
+
+#[test]
+fn draining_says_goaway_and_waits_for_the_streams() {
+    on_a_worker(async {
+        let server = start(limits());
+        let (mut sender, connection) = connect(server.addr).await;
+        let (give, mut take) = tokio::sync::mpsc::unbounded_channel();
+        let body = StreamBody::new(futures_util::stream::poll_fn(move |cx| take.poll_recv(cx))).boxed_unsync();
+        let request = Request::post("http://gateway.test/echo").body(body).unwrap();
+        let response = sender.send_request(request).await.unwrap();
+        server.stop.cancel();
+        until(|| sender.is_closed() || TcpIsClosed(server.addr).now()).await;
+        give.send(Ok(Frame::data(Bytes::from_static(b"late")))).unwrap();
+        drop(give);
+        assert_eq!(response.collect().await.unwrap().to_bytes(), "late");
+        connection.await.unwrap().unwrap();
+        server.end.await.unwrap().unwrap();
+    });
+}
+
+/// Whether nobody listens there any more.
+struct TcpIsClosed(SocketAddr);
+
+impl TcpIsClosed {
+    fn now(&self) -> bool {
+        std::net::TcpStream::connect(self.0).is_err()
+    }
+}
+
+#[test]
+fn an_idle_connection_is_closed_in_time() {
+    on_a_worker(async {
+        let server = start(Limits { keep_alive: Duration::from_millis(100), ..limits() });
+        let (mut sender, connection) = connect(server.addr).await;
+        sender.send_request(get("/")).await.unwrap().collect().await.unwrap();
+        connection.await.unwrap().unwrap();
+    });
+}
