@@ -149,6 +149,8 @@ async fn a_file_that_is_opened_again_has_everything() {
     made(&store, "ann").await;
     let before = store.load().await.unwrap();
     drop(store);
+    let files: Vec<_> = std::fs::read_dir(directory.path()).unwrap().map(|file| file.unwrap().file_name()).collect();
+    assert_eq!(files, ["carta.db"], "the log is folded into the file");
     let store = sqlite(&directory);
     assert_eq!(*store.revisions().borrow(), before.revision);
     assert_eq!(store.load().await.unwrap().items, before.items);
@@ -186,4 +188,22 @@ async fn the_audit_cannot_be_rewritten() {
     let connection = Connection::open(path(&directory)).unwrap();
     assert!(connection.execute("UPDATE audit SET what = 'nothing'", []).is_err());
     assert_eq!(store.audit(0, 10).await.unwrap()[0].what, "user.create");
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_file_that_was_replaced_takes_no_change_and_says_so() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = sqlite(&directory);
+    made(&store, "ann").await;
+    std::fs::rename(path(&directory), directory.path().join("old.db")).unwrap();
+    let unavailable =
+        |result: &dyn std::fmt::Debug| assert!(format!("{result:?}").contains("Unavailable"), "{result:?}");
+    unavailable(&commit(&store, new(&user("bob"))).await);
+    std::fs::write(path(&directory), b"").unwrap();
+    unavailable(&commit(&store, new(&user("bob"))).await);
+    unavailable(&store.changes(Revision(0)).await);
+    unavailable(&store.load().await.map(|_| ()));
+    std::fs::rename(directory.path().join("old.db"), path(&directory)).unwrap();
+    made(&store, "bob").await;
 }

@@ -9,11 +9,13 @@ mod changes;
 mod code;
 mod connection;
 mod failure;
+mod file;
 mod read;
 mod row;
 mod writer;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::sync::Arc;
 use std::sync::mpsc::{self, SyncSender, TrySendError};
 use std::thread::JoinHandle;
 
@@ -21,6 +23,7 @@ use async_trait::async_trait;
 use rusqlite::Connection;
 use tokio::sync::{oneshot, watch};
 
+use self::file::OpenFile;
 use super::{
     Actor, Audit, Changes, Committed, Contents, Feed, Group, Item, Key, Mutation, Namespace, Password, Reader,
     Revision, Service, StoreError, User, Writer,
@@ -32,13 +35,14 @@ const WAITING: usize = 4096;
 
 /// A store in one file.
 pub struct SqliteStore {
-    path: PathBuf,
+    file: Arc<OpenFile>,
     revisions: watch::Receiver<Revision>,
-    writer: Lane<writer::Command>,
     /// Short questions.
     reader: Lane<Question>,
     /// Loading everything, which must not hold up the short questions.
     loader: Lane<Question>,
+    /// The last to be dropped: closing the last connection folds the log into the file, which readers may not.
+    writer: Lane<writer::Command>,
 }
 
 impl SqliteStore {
@@ -49,11 +53,12 @@ impl SqliteStore {
     /// such a file is left byte for byte as it is. [`StoreError::Unavailable`] where it cannot be opened or made.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         let connection = connection::open_writer(path)?;
+        let file = Arc::new(OpenFile::at(path));
         let (publish, revisions) = watch::channel(read::revision(&connection)?);
         let (sender, commands) = mpsc::sync_channel(WAITING);
-        let work = writer::Writer { connection, path: path.to_owned(), commands, revisions: publish };
+        let work = writer::Writer { connection, file: Arc::clone(&file), commands, revisions: publish };
         Ok(Self {
-            path: path.to_owned(),
+            file,
             revisions,
             reader: Lane::of_questions("store-read", path)?,
             loader: Lane::of_questions("store-load", path)?,
@@ -77,17 +82,19 @@ impl SqliteStore {
 
 impl std::fmt::Debug for SqliteStore {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("SqliteStore").field("path", &self.path).finish_non_exhaustive()
+        f.debug_struct("SqliteStore").field("path", &self.file.path()).finish_non_exhaustive()
     }
 }
 
 #[async_trait]
 impl Feed for SqliteStore {
     async fn load(&self) -> Result<Contents, StoreError> {
+        self.file.still_there()?;
         self.ask(&self.loader, read::load).await
     }
 
     async fn changes(&self, since: Revision) -> Result<Changes, StoreError> {
+        self.file.still_there()?;
         self.ask(&self.reader, move |connection| changes::since(connection, since)).await
     }
 

@@ -1,6 +1,6 @@
 //! The one thread that writes: it gathers what waits, makes each change behind a savepoint, and commits them together.
 
-use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
@@ -9,6 +9,7 @@ use rusqlite::{Connection, Savepoint, TransactionBehavior};
 use tokio::sync::{oneshot, watch};
 
 use super::failure::failure;
+use super::file::OpenFile;
 use super::{apply, audit, changes, read};
 use crate::store::{Actor, Committed, Mutation, Revision, StoreError};
 
@@ -28,7 +29,7 @@ pub(super) struct Command {
 /// What the thread works with.
 pub(super) struct Writer {
     pub(super) connection: Connection,
-    pub(super) path: PathBuf,
+    pub(super) file: Arc<OpenFile>,
     pub(super) commands: Receiver<Command>,
     pub(super) revisions: watch::Sender<Revision>,
 }
@@ -52,7 +53,9 @@ impl Writer {
                 seen = version;
                 match read::revision(&self.connection) {
                     Ok(revision) => self.publish(revision),
-                    Err(error) => tracing::error!(path = %self.path.display(), %error, "the store cannot be read"),
+                    Err(error) => {
+                        tracing::error!(path = %self.file.path().display(), %error, "the store cannot be read")
+                    }
                 }
             }
         }
@@ -62,7 +65,7 @@ impl Writer {
     fn work(&mut self, batch: Vec<Command>) {
         let (asked, answers): (Vec<_>, Vec<_>) =
             batch.into_iter().map(|command| ((command.actor, command.mutation), command.answer)).unzip();
-        match commit_all(&mut self.connection, asked) {
+        match self.file.still_there().and_then(|()| commit_all(&mut self.connection, asked)) {
             Ok((revision, results)) => {
                 self.publish(revision);
                 for (answer, result) in answers.into_iter().zip(results) {
@@ -71,7 +74,7 @@ impl Writer {
                 }
             }
             Err(error) => {
-                tracing::error!(path = %self.path.display(), %error, "the store made no change");
+                tracing::error!(path = %self.file.path().display(), %error, "the store made no change");
                 for answer in answers {
                     let _ = answer.send(Err(error.clone()));
                 }
