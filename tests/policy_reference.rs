@@ -8,7 +8,7 @@ mod random;
 #[path = "policy/reference.rs"]
 mod reference;
 
-use carta_gateway::policy::{Because, Change, Levels, Pattern, Snapshot};
+use carta_gateway::policy::{Because, Change, Levels, Pattern, Permit, Recent, Snapshot};
 use jiff::Timestamp;
 use proptest::prelude::*;
 
@@ -77,6 +77,26 @@ proptest! {
                 prop_assert_eq!(snapshot.levels(*user, &keys, at), world.levels(*user, &keys, false, *now));
                 prop_assert_eq!(snapshot.navigable(*user, &keys, at), world.navigable(*user, &keys, *now));
             }
+        }
+    }
+
+    #[test]
+    fn what_is_remembered_is_what_would_be_decided(
+        changes in changes(),
+        more in proptest::collection::vec(random::patch(), 0..6),
+        questions in questions(),
+    ) {
+        let mut snapshot = Snapshot::empty().patched(changes);
+        // Few places, so that questions meet in one.
+        let mut recent = Recent::new(4);
+        for change in more {
+            for Question { user, keys, now, need } in questions.iter().chain(&questions) {
+                let keys: Vec<&str> = keys.iter().map(|key| &**key).collect();
+                let outcome = |permit: Result<Permit, _>| permit.map(|it| (it.user(), it.need(), it.held()));
+                let remembered = outcome(recent.permit(&snapshot, *user, &keys, *need, second(*now)));
+                prop_assert_eq!(remembered, outcome(snapshot.permit(*user, &keys, *need, second(*now))));
+            }
+            snapshot = snapshot.patched([change]);
         }
     }
 

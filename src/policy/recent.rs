@@ -1,0 +1,136 @@
+//! What one thread decided lately, so that the same question again costs one look.
+//!
+//! A memo, not a second engine: an entry is the verdict of the walk on this very snapshot, compared by the whole
+//! question, and is gone with the snapshot or with the first grant on which it rests.
+
+use std::hash::{BuildHasher, Hasher};
+use std::sync::Arc;
+
+use ahash::RandomState;
+use jiff::Timestamp;
+
+use super::decide::judge;
+use super::evaluate::{Basis, Reading, Verdict};
+use super::rows::NEVER;
+use super::snapshot::Snapshot;
+use super::{Denied, Levels, Permit, UserId};
+
+/// The longest name that is remembered, in bytes: callers choose the last keys of some names, and must not choose how
+/// much memory that takes.
+const MAX_NAME: usize = 192;
+
+/// Stands after each key of a remembered name; no text has this byte.
+const END: u8 = 0xFF;
+
+/// The decisions of one thread that are likely to be asked for again. Bounded; a newer one takes an older one's place.
+pub struct Recent {
+    /// What the entries are true of.
+    snapshot: Option<Arc<()>>,
+    /// Raised with every new snapshot: entries of another age are void.
+    age: u64,
+    /// As many as a power of two.
+    slots: Box<[Slot]>,
+    seed: RandomState,
+    hits: u64,
+    misses: u64,
+}
+
+#[derive(Clone)]
+struct Slot {
+    age: u64,
+    user: UserId,
+    name: Vec<u8>,
+    /// The second of the walk; the verdict holds from here to its end.
+    from: i64,
+    verdict: Verdict,
+}
+
+impl Recent {
+    /// Room for about this many decisions, of some 150 bytes each.
+    #[must_use]
+    pub fn new(capacity: usize) -> Self {
+        let verdict = Verdict { levels: Levels::NONE, basis: Basis::Answers(None), owner: None, ends: NEVER };
+        let empty = Slot { age: 0, user: UserId(uuid::Uuid::nil()), name: Vec::new(), from: 0, verdict };
+        Self {
+            snapshot: None,
+            age: 0,
+            slots: vec![empty; capacity.max(1).next_power_of_two()].into(),
+            seed: RandomState::new(),
+            hits: 0,
+            misses: 0,
+        }
+    }
+
+    /// As [`Snapshot::permit`], and the same answer.
+    ///
+    /// # Errors
+    /// [`Denied`] as there.
+    pub fn permit(
+        &mut self,
+        snapshot: &Snapshot,
+        user: UserId,
+        keys: &[&str],
+        need: Levels,
+        now: Timestamp,
+    ) -> Result<Permit, Denied> {
+        if !self.snapshot.as_ref().is_some_and(|known| Arc::ptr_eq(known, &snapshot.identity)) {
+            // Kept, so that no later snapshot can have the same address.
+            self.snapshot = Some(Arc::clone(&snapshot.identity));
+            self.age += 1;
+        }
+        let second = now.as_second();
+        let position = self.position(user, keys);
+        let Some(slot) = self.slots.get_mut(position) else { return snapshot.permit(user, keys, need, now) };
+        if slot.age == self.age && slot.user == user && slot.holds_at(second) && slot.is_named(keys) {
+            self.hits += 1;
+            return judge(&slot.verdict, user, need);
+        }
+        self.misses += 1;
+        let verdict = snapshot.verdict(user, keys, Reading::Covering, now);
+        if keys.iter().map(|key| key.len() + 1).sum::<usize>() <= MAX_NAME {
+            slot.name.clear();
+            for key in keys {
+                slot.name.extend_from_slice(key.as_bytes());
+                slot.name.push(END);
+            }
+            (slot.age, slot.user, slot.from, slot.verdict) = (self.age, user, second, verdict);
+        }
+        judge(&verdict, user, need)
+    }
+
+    /// How many questions were answered from memory, and how many by the walk.
+    #[must_use]
+    pub const fn hits_and_misses(&self) -> (u64, u64) {
+        (self.hits, self.misses)
+    }
+
+    fn position(&self, user: UserId, keys: &[&str]) -> usize {
+        let mut hasher = self.seed.build_hasher();
+        hasher.write_u128(user.0.as_u128());
+        for key in keys {
+            hasher.write(key.as_bytes());
+        }
+        usize::try_from(hasher.finish() & (self.slots.len() as u64 - 1)).unwrap_or(0)
+    }
+}
+
+impl Slot {
+    /// Rows only ever end, so the verdict is the same from the walk's second to the first end on which it rests.
+    const fn holds_at(&self, second: i64) -> bool {
+        self.from <= second && second < self.verdict.ends
+    }
+
+    fn is_named(&self, keys: &[&str]) -> bool {
+        let rest = keys.iter().try_fold(self.name.as_slice(), |rest, key| {
+            let (end, rest) = rest.strip_prefix(key.as_bytes())?.split_first()?;
+            (*end == END).then_some(rest)
+        });
+        rest.is_some_and(<[u8]>::is_empty)
+    }
+}
+
+impl std::fmt::Debug for Recent {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Recent").field("hits", &self.hits).field("misses", &self.misses).finish_non_exhaustive()
+    }
+}
