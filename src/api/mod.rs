@@ -1,1 +1,133 @@
-//! The Carta REST API: commands over the store, each of which takes a permit.
+//! Carta's REST API: handlers over commands that each take a [`Permit`](crate::policy::Permit).
+//!
+//! A request comes in by [`Front::answer`]. A call of a service takes the proxy's walk at once; everything else is
+//! authenticated here and goes to the router, which has every URL.
+
+mod answer;
+mod command;
+mod error;
+mod extract;
+mod front;
+mod permissions;
+mod role;
+mod router;
+mod secrets;
+mod services;
+mod signs;
+mod table;
+mod users;
+mod view;
+mod well_known;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use http::Response;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::Config;
+use crate::identity::Issuer;
+use crate::proxy::error::{Kind, Problem};
+use crate::store::{Actor, Mutation, Revision, Store};
+use crate::telemetry::RequestId;
+use crate::vault::Vault;
+use error::Refusal;
+
+pub use front::Front;
+pub use view::{Catalog, View};
+
+/// How long a request waits for the local snapshot to show a revision.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What the handlers work with, for the whole process.
+pub struct Api {
+    /// The configuration.
+    pub config: Arc<Config>,
+    /// Where changes go.
+    pub store: Arc<dyn Store>,
+    /// Seals secrets.
+    pub vault: Arc<Vault>,
+    /// The built-in issuer, where it is enabled.
+    pub issuer: Option<Arc<Issuer>>,
+    /// What is answered from.
+    pub current: Arc<ArcSwap<View>>,
+    /// The revision that `current` shows.
+    pub shown: watch::Receiver<Revision>,
+    /// Whether calls are decided here.
+    pub readiness: Readiness,
+}
+
+impl Api {
+    /// What is there now.
+    fn view(&self) -> Arc<View> {
+        self.current.load_full()
+    }
+
+    /// Makes the change, and returns once the local snapshot shows it.
+    async fn commit(&self, by: Actor, mutation: Mutation) -> Result<Revision, Refusal> {
+        let committed = self.store.commit(by, mutation).await?;
+        if wait_for(&self.shown, committed.revision, PATIENCE).await {
+            return Ok(committed.revision);
+        }
+        let detail = format!(
+            "the change was made as revision {}, and this gateway does not show it yet\ndo not repeat it: look again later",
+            committed.revision.0
+        );
+        Err(Problem::new(&Kind::REVISION_PENDING, detail).retry_after(1).into())
+    }
+}
+
+/// Waits until `shown` is at least `revision`; false where that takes longer than `patience`.
+pub async fn wait_for(shown: &watch::Receiver<Revision>, revision: Revision, patience: Duration) -> bool {
+    let mut shown = shown.clone();
+    matches!(tokio::time::timeout(patience, shown.wait_for(|shown| *shown >= revision)).await, Ok(Ok(_)))
+}
+
+/// Whether calls are decided here: asked by probes, and by the API before it decides anything itself.
+#[derive(Clone)]
+pub struct Readiness {
+    /// What is answered from.
+    pub current: Arc<ArcSwap<View>>,
+    /// How old that may be.
+    pub max_staleness: Duration,
+    /// Cancelled when the process is about to end.
+    pub draining: CancellationToken,
+}
+
+impl Readiness {
+    /// Why not, if so.
+    #[must_use]
+    pub fn refusal(&self) -> Option<Problem> {
+        if self.draining.is_cancelled() {
+            return Some(Problem::new(&Kind::STALE_SNAPSHOT, "the gateway is about to end\nask another one"));
+        }
+        self.staleness()
+    }
+
+    /// The answer to a probe, where the path is one.
+    #[must_use]
+    pub fn probe(&self, path: &str) -> Option<Response<Bytes>> {
+        let problem = match path {
+            "/-/live" => None,
+            "/-/ready" => self.refusal(),
+            _ => return None,
+        };
+        Some(match problem {
+            Some(problem) => problem.into_response(RequestId::mint().as_str()),
+            None => Response::new(Bytes::from_static(b"ok\n")),
+        })
+    }
+
+    /// The problem of state that is too old to decide on.
+    #[must_use]
+    pub fn staleness(&self) -> Option<Problem> {
+        let age = self.current.load().state.loaded.elapsed();
+        (age > self.max_staleness).then(|| {
+            let detail = format!("the store has been away for {} s\ntry again", age.as_secs());
+            Problem::new(&Kind::STALE_SNAPSHOT, detail).retry_after(5)
+        })
+    }
+}

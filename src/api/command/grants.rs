@@ -1,0 +1,79 @@
+//! Give and take levels, move ownership.
+
+use jiff::Timestamp;
+
+use crate::api::Api;
+use crate::api::error::Refusal;
+use crate::api::role;
+use crate::api::view::{Node, View};
+use crate::policy::{Grant, Levels, Permit, Subject, UserId};
+use crate::store::{Actor, Mutation, Namespace, Revision};
+
+/// Gives the subject exactly these levels on the resource; the empty set is a refusal.
+pub(in crate::api) async fn give(
+    api: &Api,
+    permit: Permit,
+    by: Actor,
+    resource: &Node,
+    subject: Subject,
+    levels: Levels,
+) -> Result<Revision, Refusal> {
+    let grant = Grant { subject, pattern: resource.pattern(), levels, expires: None };
+    api.commit(by, Mutation::PutGrant { grant, by: permit.user(), at: Timestamp::now() }).await
+}
+
+/// Takes away what the subject has on exactly the resource.
+pub(in crate::api) async fn take(
+    api: &Api,
+    permit: Permit,
+    by: Actor,
+    resource: &Node,
+    subject: Subject,
+) -> Result<Revision, Refusal> {
+    let Permit { .. } = permit;
+    api.commit(by, Mutation::RemoveGrant(subject, resource.pattern())).await
+}
+
+/// Lets whoever holds one of these levels on the namespace hold it on the resource as well, and no other level by that
+/// way. Each level is a row of its own; what is too much goes first, so that a failure on the way leaves less than was
+/// asked for and never more.
+pub(in crate::api) async fn share(
+    api: &Api,
+    permit: Permit,
+    by: Actor,
+    view: &View,
+    resource: &Node,
+    with: &Namespace,
+    levels: Levels,
+) -> Result<Revision, Refusal> {
+    let pattern = resource.pattern();
+    let mut revision = Revision(view.state.revision);
+    for level in role::single(Levels::ALL.without(levels)) {
+        let subject = Subject::Holders(level, with.id);
+        if view.state.policy.grant_of(&subject, &pattern).is_some() {
+            revision = api.commit(by.clone(), Mutation::RemoveGrant(subject, pattern.clone())).await?;
+        }
+    }
+    for level in role::single(levels) {
+        let subject = Subject::Holders(level, with.id);
+        let grant = Grant { subject, pattern: pattern.clone(), levels: level, expires: None };
+        let put = Mutation::PutGrant { grant, by: permit.user(), at: Timestamp::now() };
+        revision = api.commit(by.clone(), put).await?;
+    }
+    Ok(revision)
+}
+
+/// Makes somebody else the owner; the former owner keeps every level.
+pub(in crate::api) async fn transfer(
+    api: &Api,
+    permit: Permit,
+    by: Actor,
+    resource: &Node,
+    from: UserId,
+    to: UserId,
+) -> Result<Revision, Refusal> {
+    let Permit { .. } = permit;
+    let keep = Grant { subject: Subject::User(from), pattern: resource.pattern(), levels: Levels::ALL, expires: None };
+    let at = Timestamp::now();
+    api.commit(by, Mutation::TransferOwner { resource: resource.id(), to, keep: Some(keep), at }).await
+}

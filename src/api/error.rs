@@ -1,0 +1,101 @@
+//! Causes become problems: the one place of the API that chooses status, type and phrase.
+
+use axum::response::{IntoResponse, Response};
+
+use super::View;
+use crate::config::Faults;
+use crate::identity::AuthError;
+use crate::policy::Denied;
+use crate::proxy::error::{Kind, Problem};
+use crate::store::StoreError;
+
+/// A refusal on its way out of a handler. It travels as an extension of an empty response, because only the door
+/// knows the request's id that goes into the body.
+#[derive(Debug)]
+pub(super) struct Refusal(pub(super) Problem);
+
+impl Refusal {
+    /// 400: input that cannot be taken.
+    pub(super) fn input(detail: impl Into<std::borrow::Cow<'static, str>>) -> Self {
+        Self(Problem::new(&Kind::INVALID_INPUT, detail))
+    }
+
+    /// 404: nothing is there.
+    pub(super) fn unknown(what: &str, name: &str) -> Self {
+        Self(Problem::new(&Kind::NOT_FOUND, format!("unknown {what} `{name}`")))
+    }
+
+    /// 400 with the phrase that `exists_ok` looks for.
+    pub(super) fn duplicate(what: &str, name: &str) -> Self {
+        let detail = format!("duplicate record: the {what} `{name}` exists already\nchoose another name");
+        Self(Problem::new(&Kind::DUPLICATE, detail).phrase("duplicate record"))
+    }
+
+    /// 403: the caller lacks something other than levels.
+    pub(super) fn forbidden(detail: impl Into<std::borrow::Cow<'static, str>>) -> Self {
+        Self(Problem::new(&Kind::PERMISSION_DENIED, detail))
+    }
+
+    /// 403: says the level, the resource, and who could give it.
+    pub(super) fn denied(view: &View, keys: &[&str], denied: &Denied) -> Self {
+        let resource = keys.join(".");
+        let owner = denied.owner.and_then(|owner| view.user_name(owner));
+        let ask = owner.map_or_else(
+            || "nobody owns it: ask whoever runs this gateway".to_owned(),
+            |owner| format!("its owner is `{owner}`: ask there"),
+        );
+        let detail = format!("this needs {} on `{resource}`, and you have {}\n{ask}", denied.need, denied.held);
+        let mut problem = Problem::new(&Kind::PERMISSION_DENIED, detail)
+            .with("level", denied.need.to_string())
+            .with("resource", resource);
+        if let Some(owner) = owner {
+            problem = problem.with("owner", owner);
+        }
+        Self(problem)
+    }
+}
+
+impl From<Problem> for Refusal {
+    fn from(problem: Problem) -> Self {
+        Self(problem)
+    }
+}
+
+impl From<AuthError> for Refusal {
+    fn from(error: AuthError) -> Self {
+        Self(Problem::from(error))
+    }
+}
+
+impl From<Faults> for Refusal {
+    fn from(faults: Faults) -> Self {
+        Self::input(faults.to_string())
+    }
+}
+
+impl From<StoreError> for Refusal {
+    /// What a handler did not expect and check before: two writers at once, or a store in trouble.
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Exists { what, name } => Self::duplicate(what, &name),
+            StoreError::Missing { what, name } => Self::unknown(what, &name),
+            StoreError::Refused(why) => Self(Problem::new(&Kind::CONFLICT, why)),
+            StoreError::Unavailable(why) => {
+                tracing::warn!(%why, "the store is not available");
+                Self(Problem::new(&Kind::STORE_UNAVAILABLE, "the store cannot be reached\ntry again").retry_after(1))
+            }
+            StoreError::Damaged(why) => {
+                tracing::error!(%why, "the store's data cannot be used");
+                Self(Problem::new(&Kind::INTERNAL, "the store's data cannot be used"))
+            }
+        }
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let mut response = self.0.status().into_response();
+        response.extensions_mut().insert(self.0);
+        response
+    }
+}

@@ -1,0 +1,207 @@
+//! The way in: calls of services go to the proxy's walk, the rest to the router, once it is known who asks.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::Router;
+use axum::body::Body;
+use http::header::CACHE_CONTROL;
+use http::{HeaderValue, Request, Response, StatusCode};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use jiff::Timestamp;
+use tower::ServiceExt;
+
+use super::answer::CARTA_MIN_REVISION;
+use super::error::Refusal;
+use super::extract::Asker;
+use super::{Api, PATIENCE, router, wait_for};
+use crate::identity::{AuthError, Identity, check_origin};
+use crate::proxy::body::ProxyBody;
+use crate::proxy::error::{Kind, Problem, X_REQUEST_ID};
+use crate::proxy::target::Door;
+use crate::proxy::{self, Gateway, Peer, Worker};
+use crate::store::Revision;
+use crate::telemetry::metrics::Decision;
+use crate::telemetry::{RequestId, access};
+
+/// The API listener's way in: one a thread.
+#[derive(Clone)]
+pub struct Front {
+    api: Arc<Api>,
+    gateway: Arc<Gateway>,
+    worker: Rc<Worker>,
+    router: Router,
+    /// The origins of this gateway's own pages.
+    own_origins: Rc<[String]>,
+}
+
+impl Front {
+    /// The way in of one thread.
+    #[must_use]
+    pub fn new(api: Arc<Api>, gateway: Arc<Gateway>, worker: Rc<Worker>) -> Self {
+        let own_origins = [&api.config.listen.public_api].map(|url| url.origin().ascii_serialization()).into();
+        Self { router: router::router(api.clone()), api, gateway, worker, own_origins }
+    }
+
+    /// Answers the request: never fails, and always says by which id.
+    pub async fn answer(&self, request: Request<Incoming>, peer: Peer) -> Response<ProxyBody> {
+        if router::is_call(request.uri().path()) {
+            return proxy::walk(&self.gateway, &self.worker, request, peer, Door::Api).await;
+        }
+        let started = Instant::now();
+        let id = RequestId::mint();
+        let asked = Asked::of(&request);
+        let mut user = None;
+        let response = match self.reach(request.headers().get(CARTA_MIN_REVISION)).await {
+            Ok(()) => {
+                let identity = self.identify(&request, peer).await;
+                user = identity.as_ref().ok().map(|identity| identity.account.name.clone());
+                match self.admit(&request, &identity) {
+                    Ok(()) => self.route(request, identity, peer, &id).await,
+                    Err(problem) => Whole::of_problem(problem, &id),
+                }
+            }
+            Err(problem) => Whole::of_problem(problem, &id),
+        };
+        asked.log(&response, &id, user.as_deref(), peer, started);
+        response.into_response(&id)
+    }
+
+    async fn identify(&self, request: &Request<Incoming>, peer: Peer) -> Result<Identity, AuthError> {
+        if router::is_public(request.uri().path()) {
+            return Err(AuthError::Missing);
+        }
+        let shared = self.gateway.shared();
+        let directory = || shared.state.load().directory.clone();
+        let (tokens, headers) = (&self.worker.tokens, request.headers());
+        shared.authenticator.authenticate(tokens, directory, headers, peer.addr, Timestamp::now()).await
+    }
+
+    /// What holds for every URL, before a handler is asked.
+    fn admit(&self, request: &Request<Incoming>, identity: &Result<Identity, AuthError>) -> Result<(), Problem> {
+        let path = request.uri().path();
+        let Ok(identity) = identity else { return Ok(()) };
+        let own: Vec<&str> = self.own_origins.iter().map(String::as_str).collect();
+        check_origin(identity, request.method(), request.headers(), &own, |_| false)
+            .map_err(|error| Refusal::from(error).0)?;
+        if identity.audience.is_some() && !router::is_for_services(request.method(), path) {
+            let detail = "this token was made for a service to look up its caller\nuse a token of your own";
+            return Err(Problem::new(&Kind::TOKEN_SCOPE, detail));
+        }
+        if path.starts_with("/-/") {
+            return Ok(());
+        }
+        self.api.readiness.staleness().map_or(Ok(()), Err)
+    }
+
+    /// Waits, bounded, until the local snapshot shows the revision.
+    async fn reach(&self, wanted: Option<&HeaderValue>) -> Result<(), Problem> {
+        let Some(wanted) = wanted else { return Ok(()) };
+        let number = wanted.to_str().ok().and_then(|text| text.trim().parse().ok());
+        let revision = Revision(number.ok_or_else(|| {
+            Problem::new(&Kind::INVALID_INPUT, "`Carta-Min-Revision` is no number\nsend what `Carta-Revision` said")
+        })?);
+        if wait_for(&self.api.shown, revision, PATIENCE).await {
+            return Ok(());
+        }
+        let shown = self.api.shown.borrow().0;
+        let detail = format!("this gateway shows revision {shown}, and {} was asked for\ntry again", revision.0);
+        Err(Problem::new(&Kind::REVISION_PENDING, detail).retry_after(1))
+    }
+
+    async fn route(
+        &self,
+        request: Request<Incoming>,
+        identity: Result<Identity, AuthError>,
+        peer: Peer,
+        id: &RequestId,
+    ) -> Whole {
+        let mut request = request.map(Body::new);
+        request.extensions_mut().insert(Asker { identity, peer: peer.addr, request_id: id.as_str().into() });
+        let response = match self.router.clone().oneshot(request).await {
+            Ok(response) => response,
+            Err(never) => match never {},
+        };
+        let (mut parts, body) = response.into_parts();
+        if let Some(problem) = parts.extensions.remove::<Problem>() {
+            return Whole::of_problem(problem, id);
+        }
+        match body.collect().await {
+            Ok(body) => Whole { problem: None, response: Response::from_parts(parts, body.to_bytes()) },
+            Err(error) => {
+                tracing::error!(request_id = id.as_str(), %error, "an answer could not be made");
+                Whole::of_problem(Problem::new(&Kind::INTERNAL, "the gateway failed"), id)
+            }
+        }
+    }
+}
+
+/// An answer of the API: always whole, because none is large.
+struct Whole {
+    problem: Option<&'static str>,
+    response: Response<bytes::Bytes>,
+}
+
+impl Whole {
+    fn of_problem(problem: Problem, id: &RequestId) -> Self {
+        Self { problem: Some(problem.kind().slug), response: problem.into_response(id.as_str()) }
+    }
+
+    fn into_response(mut self, id: &RequestId) -> Response<ProxyBody> {
+        let headers = self.response.headers_mut();
+        headers.insert(X_REQUEST_ID, id.header());
+        headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+        self.response.map(ProxyBody::from)
+    }
+}
+
+/// What the access line says of a request, kept while the request itself is used up.
+struct Asked {
+    method: http::Method,
+    path: String,
+    bytes: u64,
+}
+
+impl Asked {
+    fn of(request: &Request<Incoming>) -> Self {
+        let bytes = http_body::Body::size_hint(request.body()).exact().unwrap_or(0);
+        Self { method: request.method().clone(), path: request.uri().path().to_owned(), bytes }
+    }
+
+    /// Probes leave no line: they come every second and say nothing.
+    fn log(&self, answer: &Whole, id: &RequestId, user: Option<&str>, peer: Peer, started: Instant) {
+        if self.path.starts_with("/-/") || !access::wanted() {
+            return;
+        }
+        access::write(&access::Line {
+            request_id: id,
+            user,
+            service: None,
+            operation: None,
+            decision: decision(answer.response.status()).label(),
+            problem: answer.problem,
+            method: self.method.as_str(),
+            path: &self.path,
+            status: answer.response.status().as_u16(),
+            upstream: None,
+            total: started.elapsed(),
+            bytes_in: self.bytes,
+            bytes_out: answer.response.body().len() as u64,
+            peer: peer.addr,
+            trace_id: None,
+            complete: true,
+        });
+    }
+}
+
+fn decision(status: StatusCode) -> Decision {
+    match status.as_u16() {
+        401 => Decision::Unauthenticated,
+        403 => Decision::Deny,
+        500.. => Decision::Error,
+        400.. => Decision::Refuse,
+        _ => Decision::Allow,
+    }
+}

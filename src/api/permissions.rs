@@ -1,0 +1,255 @@
+//! `/permissions`: Carta's permissions of version 1 (`CARTA_API.md` §6).
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use axum::response::Response;
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::command::grants;
+use super::error::Refusal;
+use super::extract::{Asked, Caller, Named};
+use super::role::{self, Role, SubjectKind};
+use super::view::{Holder, Node, View, pattern};
+use super::{Api, answer};
+use crate::policy::{Levels, Permit, Snapshot, Subject, UserId};
+use crate::store::Revision;
+
+/// `GET /permissions/{id}/{subject}?userType=`: the resolved permission, as text.
+pub(super) async fn get_permission(
+    State(api): State<Arc<Api>>,
+    caller: Caller,
+    Named((id, subject)): Named<(String, String)>,
+    asked: Asked,
+) -> Result<Response, Refusal> {
+    let view = api.view();
+    let now = Timestamp::now();
+    let resource = find_resource(&view, &id)?;
+    let kind = kind(&asked);
+    let holder = kind.as_ref().ok().map(|kind| find_holder(&view, *kind, &subject)).transpose()?;
+    let own = matches!(&holder, Some(Holder::User(account)) if account.id == caller.id());
+    let permit =
+        if own { Snapshot::permit_self(caller.id()) } else { may_administer(&view, caller.id(), &resource, now)? };
+    let (_, Some(holder)) = (kind?, holder) else { return Err(Refusal::unknown("subject", &subject)) };
+    let levels = resolved(&permit, &view, &holder, &resource, now);
+    Ok(answer::text(role::text(levels)))
+}
+
+/// `PUT /permissions/{id}/{subject}?userType=&role=`: replaces the direct permission of the subject.
+pub(super) async fn set_permission(
+    State(api): State<Arc<Api>>,
+    caller: Caller,
+    Named((id, subject)): Named<(String, String)>,
+    asked: Asked,
+) -> Result<Response, Refusal> {
+    let view = api.view();
+    let (resource, holder, permit) = ask_to_change(&view, &caller, &id, &subject, &asked)?;
+    let role = asked.value("role").ok_or_else(|| Refusal::input("must provide role through query"))?;
+    let role = Role::parse(role)
+        .ok_or_else(|| Refusal::input(format!("unknown role `{role}`\nwrite None, Guest, User, Editor or Owner")))?;
+    let by = caller.actor();
+    let owner = view.state.policy.owner(&resource.keys());
+    let revision = match (&holder, role) {
+        (Holder::User(account), Role::Owner) => {
+            transfer(&api, &caller, permit, &resource, (owner, account.id), &view).await?
+        }
+        (_, Role::Owner) => return Err(Refusal::input("only a user can own a resource")),
+        (Holder::User(account), role) => {
+            spare_owner(&caller, owner, account.id)?;
+            grants::give(&api, permit, by, &resource, Subject::User(account.id), role.levels()).await?
+        }
+        (Holder::Group(group), role) => {
+            grants::give(&api, permit, by, &resource, Subject::Group(group.id), role.levels()).await?
+        }
+        (Holder::Namespace(with), role) => {
+            grants::share(&api, permit, by, &view, &resource, with, role.levels()).await?
+        }
+    };
+    Ok(answer::written(revision, Json(entity(&holder, role.levels()))))
+}
+
+/// `DELETE /permissions/{id}/{subject}?userType=`: takes the direct permission away; what was inherited is back.
+pub(super) async fn delete_permission(
+    State(api): State<Arc<Api>>,
+    caller: Caller,
+    Named((id, subject)): Named<(String, String)>,
+    asked: Asked,
+) -> Result<Response, Refusal> {
+    let view = api.view();
+    let (resource, holder, permit) = ask_to_change(&view, &caller, &id, &subject, &asked)?;
+    let by = caller.actor();
+    let revision = match &holder {
+        Holder::User(account) => {
+            spare_owner(&caller, view.state.policy.owner(&resource.keys()), account.id)?;
+            grants::take(&api, permit, by, &resource, Subject::User(account.id)).await?
+        }
+        Holder::Group(group) => grants::take(&api, permit, by, &resource, Subject::Group(group.id)).await?,
+        Holder::Namespace(with) => grants::share(&api, permit, by, &view, &resource, with, Levels::NONE).await?,
+    };
+    Ok(answer::written(revision, Json(entity(&holder, Levels::NONE))))
+}
+
+/// `GET /permissions/{id}/users?userType=`: the direct permissions of that kind, the owner's among those of users.
+pub(super) async fn list_permissions(
+    State(api): State<Arc<Api>>,
+    caller: Caller,
+    Named(id): Named<String>,
+    asked: Asked,
+) -> Result<Json<Value>, Refusal> {
+    let view = api.view();
+    let now = Timestamp::now();
+    let resource = find_resource(&view, &id)?;
+    let permit = may_administer(&view, caller.id(), &resource, now)?;
+    let held = direct(&permit, &view, &resource, kind(&asked)?, now);
+    Ok(Json(held.iter().map(|(holder, levels)| entity(holder, *levels)).collect()))
+}
+
+/// What every change asks first, in the order of the contract: 404 for resource and subject, 403, then 400.
+fn ask_to_change(
+    view: &View,
+    caller: &Caller,
+    id: &str,
+    subject: &str,
+    asked: &Asked,
+) -> Result<(Node, Holder, Permit), Refusal> {
+    let resource = find_resource(view, id)?;
+    let kind = kind(asked);
+    let holder = kind.as_ref().ok().map(|kind| find_holder(view, *kind, subject)).transpose()?;
+    let permit = may_administer(view, caller.id(), &resource, Timestamp::now())?;
+    match (kind?, holder) {
+        (_, Some(holder)) => Ok((resource, holder, permit)),
+        (_, None) => Err(Refusal::unknown("subject", subject)),
+    }
+}
+
+fn find_resource(view: &View, id: &str) -> Result<Node, Refusal> {
+    view.node(id).ok_or_else(|| Refusal::unknown("resource", id))
+}
+
+/// The kind that the query names; without one, a user.
+fn kind(asked: &Asked) -> Result<SubjectKind, Refusal> {
+    let Some(text) = asked.value("userType") else { return Ok(SubjectKind::User) };
+    SubjectKind::parse(text).ok_or_else(|| {
+        Refusal::input(format!(
+            "unknown userType `{text}`\nwrite User, UserGroup, NamespaceItem, ProjectItem, WorkflowItem or WorkspaceItem"
+        ))
+    })
+}
+
+/// The subject by id or name; an id wins.
+fn find_holder(view: &View, kind: SubjectKind, text: &str) -> Result<Holder, Refusal> {
+    let found = match kind {
+        SubjectKind::User => view.user(text).map(Holder::User),
+        SubjectKind::UserGroup => view.group(text).map(Holder::Group),
+        SubjectKind::Namespace => view.namespace(text).map(Holder::Namespace),
+        SubjectKind::Other(_) => None,
+    };
+    found.ok_or_else(|| Refusal::unknown("subject", text))
+}
+
+fn may_administer(view: &View, user: UserId, resource: &Node, now: Timestamp) -> Result<Permit, Refusal> {
+    let keys = resource.keys();
+    view.state.policy.may_administer(user, &keys, now).map_err(|denied| Refusal::denied(view, &keys, &denied))
+}
+
+/// Moves the ownership: by the owner only, who keeps the other flags.
+async fn transfer(
+    api: &Api,
+    caller: &Caller,
+    permit: Permit,
+    resource: &Node,
+    (owner, to): (Option<UserId>, UserId),
+    view: &View,
+) -> Result<Revision, Refusal> {
+    if owner == Some(to) {
+        return Ok(Revision(view.state.revision));
+    }
+    if owner != Some(caller.id()) {
+        return Err(Refusal::forbidden("only the owner can make somebody else the owner"));
+    }
+    grants::transfer(api, permit, caller.actor(), resource, caller.id(), to).await
+}
+
+/// The owner's entry is the ownership: an administrator of the resource may not touch it, and the owner must not.
+fn spare_owner(caller: &Caller, owner: Option<UserId>, subject: UserId) -> Result<(), Refusal> {
+    if owner != Some(subject) {
+        return Ok(());
+    }
+    if caller.id() == subject {
+        return Err(Refusal::input("a resource needs exactly one owner\nmake somebody else the owner first"));
+    }
+    Err(Refusal::forbidden("the owner's permission cannot be changed by anybody else"))
+}
+
+/// The entries of that kind on exactly the resource, the owner's first.
+fn direct(_: &Permit, view: &View, resource: &Node, kind: SubjectKind, now: Timestamp) -> Vec<(Holder, Levels)> {
+    let owner = view.state.policy.owner(&resource.keys()).filter(|_| kind == SubjectKind::User);
+    let mut held: Vec<(Holder, Levels)> = Vec::new();
+    if let Some(account) = owner.and_then(|owner| view.state.directory.by_id(owner)) {
+        held.push((Holder::User(account.clone()), Levels::ALL));
+    }
+    for grant in view.state.policy.grants_on(&resource.pattern()) {
+        if grant.expires.is_some_and(|end| end <= now) {
+            continue;
+        }
+        let holder = match (&grant.subject, kind) {
+            (Subject::User(id), SubjectKind::User) if owner != Some(*id) => {
+                view.state.directory.by_id(*id).cloned().map(Holder::User)
+            }
+            (Subject::Group(id), SubjectKind::UserGroup) => view.state.directory.group(*id).cloned().map(Holder::Group),
+            (Subject::Holders(_, id), SubjectKind::Namespace) => {
+                view.catalog.namespace_of(*id).cloned().map(Holder::Namespace)
+            }
+            _ => None,
+        };
+        let Some(holder) = holder else { continue };
+        // A share is a row for each level.
+        match held.iter_mut().find(|(known, _)| id_of(known) == id_of(&holder)) {
+            Some((_, levels)) => *levels |= grant.levels,
+            None => held.push((holder, grant.levels)),
+        }
+    }
+    held
+}
+
+/// What the subject holds on the resource: a user with all that reaches the user, others by their nearest entry.
+fn resolved(_: &Permit, view: &View, holder: &Holder, resource: &Node, now: Timestamp) -> Levels {
+    let keys = resource.keys();
+    match holder {
+        Holder::User(account) => view.state.policy.levels(account.id, &keys, now),
+        Holder::Group(group) => nearest(view, &Subject::Group(group.id), &keys, now),
+        Holder::Namespace(with) => role::single(Levels::ALL)
+            .map(|level| nearest(view, &Subject::Holders(level, with.id), &keys, now))
+            .fold(Levels::NONE, |all, levels| all | levels),
+    }
+}
+
+/// What the subject was given on the resource or, where that is nothing, on what is above it.
+fn nearest(view: &View, subject: &Subject, keys: &[&str], now: Timestamp) -> Levels {
+    (1..=keys.len())
+        .rev()
+        .filter_map(|length| keys.get(..length))
+        .filter_map(|keys| view.state.policy.grant_of(subject, &pattern(keys)))
+        .find(|grant| grant.expires.is_none_or(|end| end > now))
+        .map_or(Levels::NONE, |grant| grant.levels)
+}
+
+fn id_of(holder: &Holder) -> uuid::Uuid {
+    match holder {
+        Holder::User(account) => account.id.0,
+        Holder::Group(group) => group.id.0,
+        Holder::Namespace(namespace) => namespace.id.0,
+    }
+}
+
+/// Carta's PermissionEntity. `userId` is the name, so that it can be passed back.
+fn entity(holder: &Holder, levels: Levels) -> Value {
+    let (name, kind) = match holder {
+        Holder::User(account) => (&*account.name, SubjectKind::User),
+        Holder::Group(group) => (group.name.as_str(), SubjectKind::UserGroup),
+        Holder::Namespace(namespace) => (namespace.name.as_str(), SubjectKind::Namespace),
+    };
+    json!({"id": id_of(holder), "userId": name, "userType": kind.word(), "permission": role::text(levels)})
+}

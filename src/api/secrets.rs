@@ -1,0 +1,253 @@
+//! `/secret` and `/secrets`: one's own secrets (`CARTA_API.md` §10). No value is ever listed, logged or shown to
+//! anybody but its owner.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use http::HeaderMap;
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use zeroize::Zeroizing;
+
+use super::command::secrets::{self, Plain};
+use super::error::Refusal;
+use super::extract::{Asked, Caller, Named};
+use super::view::View;
+use super::{Api, answer};
+use crate::policy::Snapshot;
+use crate::proxy::error::{Kind, Problem};
+use crate::store::{Consent, Service};
+use crate::vault::SecretFault;
+
+/// The most characters of a value; as many are allowed.
+const MAX_CHARACTERS: usize = 1024;
+
+/// The most characters of a name.
+const MAX_NAME: usize = 128;
+
+/// `PUT /secret` with headers `secret-{Name}: {value}`, and `?ttl=8h`: stores all, or none.
+pub(super) async fn put_secrets(
+    State(api): State<Arc<Api>>,
+    caller: Caller,
+    asked: Asked,
+    headers: HeaderMap,
+) -> Result<Response, Refusal> {
+    let expires = asked.value("ttl").map(|text| end_of(text, Timestamp::now())).transpose()?;
+    let plain = read_headers(&headers)?;
+    let permit = Snapshot::permit_self(caller.id());
+    let revision = secrets::put(&api, permit, caller.actor(), &plain, expires).await?;
+    Ok(answer::done(revision))
+}
+
+/// `GET /secret?name=`: the value, as text. Without a name: what is there, without any value.
+pub(super) async fn show_secrets(
+    State(api): State<Arc<Api>>,
+    caller: Caller,
+    asked: Asked,
+) -> Result<Response, Refusal> {
+    let view = api.view();
+    let Some(name) = asked.value("name") else { return Ok(list(&view, &caller).into_response()) };
+    let mut value = Zeroizing::new(Vec::new());
+    let found = view.state.secrets.open(caller.id(), &name.to_lowercase(), Timestamp::now(), &mut value);
+    match found {
+        Ok(()) => Ok(answer::text(String::from_utf8_lossy(&value).into_owned())),
+        Err(SecretFault::Missing | SecretFault::Expired) => Err(Refusal::unknown("secret", name)),
+        Err(SecretFault::Unreadable) => {
+            Err(Problem::new(&Kind::UNREADABLE_SECRET, format!("the secret `{name}` cannot be opened\nstore it again"))
+                .into())
+        }
+    }
+}
+
+/// `DELETE /secret?name=`: deletes it with its consents.
+pub(super) async fn delete_secret(
+    State(api): State<Arc<Api>>,
+    caller: Caller,
+    asked: Asked,
+) -> Result<Response, Refusal> {
+    let name = asked.value("name").ok_or_else(|| Refusal::input("must provide name through query"))?;
+    let permit = Snapshot::permit_self(caller.id());
+    let revision = secrets::delete(&api, permit, caller.actor(), &name.to_lowercase()).await?;
+    Ok(answer::done(revision))
+}
+
+/// `POST /secret/{name}/consent?service=ns/svc`: lets the secret go to the service as the service is now.
+pub(super) async fn give_consent(
+    State(api): State<Arc<Api>>,
+    caller: Caller,
+    Named(name): Named<String>,
+    asked: Asked,
+) -> Result<Response, Refusal> {
+    let view = api.view();
+    let secret = name.to_lowercase();
+    let service = service_of(&view, &asked)?;
+    if view.state.secrets.held(caller.id(), &secret, Timestamp::now()).is_none() {
+        return Err(Refusal::unknown("secret", &name));
+    }
+    let at = Timestamp::now();
+    let route = view.state.routes.by_id(service.id);
+    let consents: Vec<Consent> = route
+        .iter()
+        .flat_map(|route| route.injection().uses())
+        .filter(|of| *of.secret == *secret)
+        .map(|of| Consent {
+            user: caller.id(),
+            secret: secret.clone(),
+            service: service.id,
+            fingerprint: of.fingerprint.to_string(),
+            origins: of.origins.to_string(),
+            at,
+        })
+        .collect();
+    if consents.is_empty() {
+        return Err(Refusal::input(format!(
+            "the service `{}/{}` does not use the secret `{secret}`",
+            service.namespace, service.name
+        )));
+    }
+    let permit = Snapshot::permit_self(caller.id());
+    let revision = secrets::consent(&api, permit, caller.actor(), consents).await?;
+    Ok(answer::done(revision))
+}
+
+/// `DELETE /secret/{name}/consent?service=ns/svc`: withdraws every consent for the two.
+pub(super) async fn withdraw_consent(
+    State(api): State<Arc<Api>>,
+    caller: Caller,
+    Named(name): Named<String>,
+    asked: Asked,
+) -> Result<Response, Refusal> {
+    let view = api.view();
+    let service = service_of(&view, &asked)?;
+    let permit = Snapshot::permit_self(caller.id());
+    let secret = name.to_lowercase();
+    let revision = secrets::withdraw(&api, permit, caller.actor(), &secret, service.id).await?;
+    Ok(answer::done(revision))
+}
+
+fn list(view: &View, caller: &Caller) -> Json<Value> {
+    let now = Timestamp::now();
+    let consents: Vec<_> = view.state.secrets.consents_of(caller.id()).collect();
+    let listed = view.state.secrets.of(caller.id()).map(|secret| {
+        let to: Vec<Value> = consents
+            .iter()
+            .filter(|consent| consent.secret == *secret.name)
+            .map(|consent| {
+                let service = view.catalog.service_of(consent.service);
+                let name = service.map(|service| format!("{}/{}", service.namespace, service.name));
+                json!({"service": name, "origins": consent.origins, "at": consent.at})
+            })
+            .collect();
+        let age = now.duration_since(secret.created).as_secs().max(0);
+        let mut object = json!({"name": &*secret.name, "created": secret.created, "age": age, "consents": to});
+        if let (Some(expires), Some(object)) = (secret.expires, object.as_object_mut()) {
+            object.insert("expires".to_owned(), json!(expires));
+            object.insert("expired".to_owned(), json!(expires <= now));
+        }
+        object
+    });
+    Json(listed.collect())
+}
+
+fn service_of<'v>(view: &'v View, asked: &Asked) -> Result<&'v Arc<Service>, Refusal> {
+    let text = asked.value("service").ok_or_else(|| Refusal::input("must provide service=ns/svc through query"))?;
+    let found = text.split_once('/').and_then(|(namespace, name)| view.catalog.service(namespace, name));
+    found.ok_or_else(|| Refusal::unknown("service", text))
+}
+
+/// Every `secret-…` header, by lower-case name. One that is not right refuses all.
+fn read_headers(headers: &HeaderMap) -> Result<Vec<Plain>, Refusal> {
+    let mut plain: Vec<Plain> = Vec::new();
+    for (header, value) in headers {
+        let Some(name) = header.as_str().strip_prefix("secret-") else { continue };
+        if name.is_empty() || name.len() > MAX_NAME {
+            return Err(Refusal::input(format!("a secret's name has 1 to {MAX_NAME} characters")));
+        }
+        if plain.iter().any(|known| known.name == name) {
+            return Err(Refusal::input(format!("the secret `{name}` is given twice")));
+        }
+        plain.push(Plain { name: name.to_owned(), value: read_value(name, value.as_bytes())? });
+    }
+    if plain.is_empty() {
+        return Err(Refusal::input("no secret was sent\nsend each as a header `secret-{name}: {value}`"));
+    }
+    Ok(plain)
+}
+
+/// UTF-8 where the bytes are that, else Latin-1. The value never appears in what is said about it.
+fn read_value(name: &str, bytes: &[u8]) -> Result<Zeroizing<String>, Refusal> {
+    let text = match std::str::from_utf8(bytes) {
+        Ok(text) => text.to_owned(),
+        Err(_) => bytes.iter().copied().map(char::from).collect(),
+    };
+    let text = Zeroizing::new(text);
+    if text.chars().count() > MAX_CHARACTERS {
+        return Err(Refusal::input(format!("the secret `{name}` is longer than {MAX_CHARACTERS} characters")));
+    }
+    if text.chars().any(char::is_control) {
+        return Err(Refusal::input(format!("the secret `{name}` holds control characters, which break a header")));
+    }
+    Ok(text)
+}
+
+fn end_of(text: &str, now: Timestamp) -> Result<Timestamp, Refusal> {
+    let wrong = || Refusal::input(format!("`{text}` is no time to live\nwrite a duration such as 90s, 8h or 30d"));
+    let ttl = humantime::parse_duration(text).map_err(|_| wrong())?;
+    if ttl.is_zero() {
+        return Err(wrong());
+    }
+    now.checked_add(ttl).map_err(|_| wrong())
+}
+
+#[cfg(test)]
+mod tests {
+    use http::{HeaderName, HeaderValue};
+
+    use super::*;
+
+    fn headers(pairs: &[(&str, &[u8])]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in pairs {
+            let name: HeaderName = name.parse().unwrap();
+            headers.append(name, HeaderValue::from_bytes(value).unwrap());
+        }
+        headers
+    }
+
+    fn read(pairs: &[(&str, &[u8])]) -> Result<Vec<(String, String)>, String> {
+        read_headers(&headers(pairs))
+            .map(|plain| plain.into_iter().map(|plain| (plain.name, plain.value.to_string())).collect())
+            .map_err(|refusal| refusal.0.detail().to_owned())
+    }
+
+    #[test]
+    fn names_have_no_case_and_values_are_utf_8_or_latin_1() {
+        let read = read(&[("Secret-Db-User", b"ann"), ("secret-x", "é€".as_bytes()), ("secret-y", b"\xe9")]).unwrap();
+        let pairs: Vec<_> = read.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        assert_eq!(pairs, [("db-user", "ann"), ("x", "é€"), ("y", "é")]);
+    }
+
+    #[test]
+    fn a_value_of_1024_characters_is_stored_and_one_more_refuses_all() {
+        let long = "ä".repeat(1024);
+        assert!(read(&[("secret-a", long.as_bytes())]).is_ok());
+        let longer = format!("{long}b");
+        assert!(read(&[("secret-b", b"fine"), ("secret-a", longer.as_bytes())]).is_err());
+    }
+
+    #[test]
+    fn no_secret_twice_the_same_and_no_name_are_refused_and_no_value_is_repeated() {
+        assert!(read(&[("x-secret-a", b"1")]).is_err());
+        assert!(read(&[("secret-", b"1")]).is_err());
+        let twice = read(&[("secret-a", b"canary-1"), ("Secret-A", b"canary-2")]).unwrap_err();
+        let control = read(&[("secret-a", b"canary\t3")]).unwrap_err();
+        assert!(!twice.contains("canary") && !control.contains("canary"));
+    }
+
+    #[test]
+    fn an_empty_value_is_a_value() {
+        assert_eq!(read(&[("secret-a", b"")]).unwrap(), [("a".to_owned(), String::new())]);
+    }
+}

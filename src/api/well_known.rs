@@ -1,0 +1,26 @@
+//! What the built-in issuer publishes, so that services can verify its tokens themselves.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use jiff::Timestamp;
+use serde_json::Value;
+
+use super::Api;
+use super::error::Refusal;
+use crate::proxy::error::{Kind, Problem};
+
+/// `GET /.well-known/jwks.json`.
+pub(super) async fn jwks(State(api): State<Arc<Api>>) -> Result<Json<Value>, Refusal> {
+    api.issuer.as_ref().map(|issuer| Json(issuer.jwks(Timestamp::now()))).ok_or_else(off)
+}
+
+/// `GET /.well-known/openid-configuration`.
+pub(super) async fn discovery(State(api): State<Arc<Api>>) -> Result<Json<Value>, Refusal> {
+    api.issuer.as_ref().map(|issuer| Json(issuer.discovery())).ok_or_else(off)
+}
+
+fn off() -> Refusal {
+    Problem::new(&Kind::NOT_FOUND, "this gateway issues no tokens").into()
+}

@@ -1,0 +1,136 @@
+//! The listeners' threads: each with a socket, a current-thread runtime, and whatever is worker-local.
+
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use tokio::task::LocalSet;
+use tokio_util::sync::CancellationToken;
+
+use super::StartError;
+use crate::api::{Api, Front};
+use crate::config::Config;
+use crate::proxy::body::ProxyBody;
+use crate::proxy::target::Door;
+use crate::proxy::{self, Gateway, Peer, Worker};
+use crate::server::{self, Admission, Serving, TlsReload};
+
+/// What all threads share.
+pub(super) struct Shared {
+    pub(super) config: Arc<Config>,
+    pub(super) gateway: Arc<Gateway>,
+    pub(super) api: Arc<Api>,
+}
+
+/// The sockets, bound before anything slow happens: a port that is taken is told at once.
+pub(super) struct Bound {
+    /// Where calls are taken.
+    pub(super) proxy: SocketAddr,
+    /// Where the REST API is.
+    pub(super) api: SocketAddr,
+    workers: Vec<TcpListener>,
+    front: TcpListener,
+}
+
+impl Bound {
+    /// Binds a socket for each worker, and one for the API.
+    pub(super) fn bind(config: &Config) -> Result<Self, StartError> {
+        let listen = &config.listen;
+        let first = bind("proxy", listen.proxy)?;
+        let proxy = first.local_addr().map_err(|error| internal(&error))?;
+        let mut workers = vec![first];
+        for _ in 1..listen.workers.max(1) {
+            workers.push(server::bind(proxy).map_err(|error| taken("proxy", proxy, &error))?);
+        }
+        let front = bind("api", listen.api)?;
+        let api = front.local_addr().map_err(|error| internal(&error))?;
+        Ok(Self { proxy, api, workers, front })
+    }
+
+    /// Serves, each socket on a thread of its own, until `stop`.
+    pub(super) fn serve(
+        self,
+        shared: &Shared,
+        tls: Option<Arc<TlsReload>>,
+        stop: &CancellationToken,
+    ) -> Result<Vec<JoinHandle<()>>, StartError> {
+        let config = &shared.config;
+        let serving = || Serving {
+            tls: tls.clone(),
+            limits: config.limits.clone(),
+            admission: Admission::new(config.limits.connections),
+            drain: config.listen.drain,
+            stop: stop.clone(),
+        };
+        let mut threads = Vec::with_capacity(self.workers.len() + 1);
+        let calls = serving();
+        for (number, listener) in self.workers.into_iter().enumerate() {
+            let (serving, gateway, readiness) = (calls.clone(), shared.gateway.clone(), shared.api.readiness.clone());
+            threads.push(spawn(format!("proxy-{number}"), async move || {
+                let worker = Worker::new();
+                let handler = move |request: http::Request<hyper::body::Incoming>, peer: server::Peer| {
+                    let (gateway, worker, readiness) = (gateway.clone(), worker.clone(), readiness.clone());
+                    async move {
+                        match readiness.probe(request.uri().path()) {
+                            Some(answer) => answer.map(ProxyBody::from),
+                            None => proxy::walk(&gateway, &worker, request, caller(peer), Door::Proxy).await,
+                        }
+                    }
+                };
+                server::serve(listener, serving, handler).await
+            })?);
+        }
+        let (serving, gateway, api) = (serving(), shared.gateway.clone(), shared.api.clone());
+        let listener = self.front;
+        threads.push(spawn("api".to_owned(), async move || {
+            let worker = Worker::new();
+            let front = Front::new(api, gateway, worker);
+            let handler = move |request: http::Request<hyper::body::Incoming>, peer: server::Peer| {
+                let front = front.clone();
+                async move { front.answer(request, caller(peer)).await }
+            };
+            server::serve(listener, serving, handler).await
+        })?);
+        Ok(threads)
+    }
+}
+
+/// A peer as the proxy sees one.
+fn caller(peer: server::Peer) -> Peer {
+    Peer { addr: peer.addr.ip(), tls: peer.tls }
+}
+
+/// A thread with a runtime of its own, for futures that stay on it.
+fn spawn<S>(name: String, serve: S) -> Result<JoinHandle<()>, StartError>
+where
+    S: AsyncFnOnce() -> std::io::Result<()> + Send + 'static,
+{
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| internal(&error))?;
+    std::thread::Builder::new()
+        .name(name)
+        .spawn(move || {
+            let served = LocalSet::new().block_on(&runtime, serve());
+            if let Err(error) = served {
+                tracing::error!(%error, "a listener ended");
+            }
+        })
+        .map_err(|error| internal(&error))
+}
+
+/// Workers share the port, so a second gateway could bind it too and take half of the calls: a socket that does not
+/// share tells whether somebody is there.
+fn bind(which: &str, addr: SocketAddr) -> Result<TcpListener, StartError> {
+    drop(TcpListener::bind(addr).map_err(|error| taken(which, addr, &error))?);
+    server::bind(addr).map_err(|error| taken(which, addr, &error))
+}
+
+fn taken(which: &str, addr: SocketAddr, error: &std::io::Error) -> StartError {
+    StartError::Configuration(format!(
+        "the {which} listener cannot listen at {addr}: {error}\nend what listens there, or set another `{which}` in [listen]"
+    ))
+}
+
+fn internal(error: &std::io::Error) -> StartError {
+    StartError::Internal(error.to_string())
+}

@@ -1,0 +1,129 @@
+//! `grant` and `revoke`.
+
+use std::io::Write;
+
+use jiff::Timestamp;
+
+use super::open::{Opened, block_on, open};
+use super::subject::{Written, levels_of, moment};
+use super::{ConfigArg, Failure};
+use crate::policy::{self, Levels, Pattern, Subject};
+use crate::store::Mutation;
+
+/// Arguments of `grant`.
+#[derive(Debug, clap::Args)]
+pub(super) struct GrantArgs {
+    /// Who: NAME or user:NAME, group:NAME, role:NAME, everyone, holders:LEVELS:RESOURCE
+    #[arg(value_name = "SUBJECT")]
+    subject: Written,
+    /// What: a dotted resource name such as materials or materials.mp; it covers everything below; * stands for one key
+    #[arg(value_name = "RESOURCE", value_parser = resource)]
+    resource: Pattern,
+    /// Words (execute,read), letters of crud, a preset (Guest, User, Editor), or none to deny
+    #[arg(value_name = "LEVELS", value_parser = levels_of)]
+    levels: Levels,
+    /// When it ends: a duration from now such as 30d, or a time such as 2027-01-31T12:00:00Z
+    #[arg(long, value_name = "T")]
+    expires: Option<String>,
+    #[command(flatten)]
+    config: ConfigArg,
+}
+
+/// Arguments of `revoke`.
+#[derive(Debug, clap::Args)]
+pub(super) struct RevokeArgs {
+    /// Who: as in grant
+    #[arg(value_name = "SUBJECT")]
+    subject: Written,
+    /// What: exactly the name of the grant
+    #[arg(value_name = "RESOURCE", value_parser = resource)]
+    resource: Pattern,
+    /// Which levels to take away; without any, or with none, the whole grant or deny
+    #[arg(value_name = "LEVELS", value_parser = levels_of)]
+    levels: Option<Levels>,
+    #[command(flatten)]
+    config: ConfigArg,
+}
+
+fn resource(text: &str) -> Result<Pattern, String> {
+    if text.contains('/') {
+        return Err(format!(
+            "`{text}` is a path\nwrite the resource's name with dots: {}",
+            text.trim_matches('/').replace('/', ".")
+        ));
+    }
+    Pattern::parse(text).map_err(|error| error.to_string())
+}
+
+/// Gives the levels, or denies.
+pub(super) fn grant(args: &GrantArgs, out: &mut dyn Write) -> Result<(), Failure> {
+    let now = Timestamp::now();
+    let expires = args.expires.as_deref().map(|text| moment(text, now)).transpose().map_err(Failure::Usage)?;
+    block_on(async {
+        let opened = open(&args.config.config).await?;
+        let subject = args.subject.resolve(&opened).await?;
+        refuse_owner(&opened, &subject, &args.resource).await?;
+        if !opened.covers_something(&args.resource).await? {
+            writeln!(
+                out,
+                "note: there is no service or namespace `{0}` yet{1}; the grant waits for it",
+                args.resource,
+                opened.close_resource(&args.resource).await?
+            )?;
+        }
+        let row = policy::Grant { subject, pattern: args.resource.clone(), levels: args.levels, expires };
+        let done = opened.commit(Mutation::PutGrant { grant: row, by: None, at: now }).await?;
+        let until = expires.map(|at| format!(" until {at}")).unwrap_or_default();
+        let who = args.subject.called();
+        if args.levels.is_empty() {
+            writeln!(out, "{who} is denied everything on {}{until} (revision {})", args.resource, done.revision.0)?;
+        } else {
+            writeln!(out, "{who} has {} on {}{until} (revision {})", args.levels, args.resource, done.revision.0)?;
+        }
+        Ok(())
+    })
+}
+
+/// Takes levels, or a whole grant, away.
+pub(super) fn revoke(args: &RevokeArgs, out: &mut dyn Write) -> Result<(), Failure> {
+    block_on(async {
+        let opened = open(&args.config.config).await?;
+        let subject = args.subject.resolve(&opened).await?;
+        let who = args.subject.called();
+        let Some(row) = opened.grant(&subject, &args.resource).await? else {
+            return Err(Failure::NotFine(format!(
+                "{who} has no grant on exactly `{}`\n`carta-gateway explain` shows which grant decides",
+                args.resource
+            )));
+        };
+        let taken = args.levels.unwrap_or_default();
+        let left = if taken.is_empty() { Levels::NONE } else { row.levels.without(taken) };
+        if !taken.is_empty() && left == row.levels {
+            return Err(Failure::NotFine(format!("{who} has {} on {}: nothing to take", row.levels, args.resource)));
+        }
+        // An empty set left over would be a deny, which is more than was asked for.
+        let mutation = if left.is_empty() {
+            Mutation::RemoveGrant(subject, args.resource.clone())
+        } else {
+            let grant = policy::Grant { levels: left, ..row.clone() };
+            Mutation::PutGrant { grant, by: None, at: Timestamp::now() }
+        };
+        let done = opened.commit(mutation).await?;
+        if left.is_empty() {
+            writeln!(out, "{who} has no grant on {} any more (revision {})", args.resource, done.revision.0)?;
+        } else {
+            writeln!(out, "{who} keeps {left} on {} (revision {})", args.resource, done.revision.0)?;
+        }
+        Ok(())
+    })
+}
+
+/// A grant to the owner would be shadowed by the ownership, and surprise whoever gets the resource next.
+async fn refuse_owner(opened: &Opened, subject: &Subject, pattern: &Pattern) -> Result<(), Failure> {
+    match (subject, opened.owner(pattern).await?) {
+        (Subject::User(user), Some(owner)) if *user == owner => {
+            Err(Failure::NotFine(format!("the user owns `{pattern}` and holds every level on it without a grant")))
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,217 @@
+//! `user add|disable|enable|passwd`.
+
+use std::io::{BufRead, Write};
+
+use clap::Subcommand;
+use jiff::Timestamp;
+use uuid::Uuid;
+use zeroize::Zeroizing;
+
+use super::open::{Opened, block_on, open};
+use super::{ConfigArg, Failure};
+use crate::identity::srp::{self, Verifier};
+use crate::policy::UserId;
+use crate::store::{Mutation, NewUser, Password, User};
+
+/// The commands about users.
+#[derive(Debug, Subcommand)]
+pub(super) enum UserCommand {
+    /// Make an account
+    ///
+    /// Without a password the user cannot log in by name and password; tokens (carta-gateway token), and the issuers
+    /// and proxies of the configuration, work all the same.
+    Add(Add),
+    /// Refuse every credential of a user; tokens and streams end at once
+    Disable(Name),
+    /// Admit a user again; tokens from before stay dead
+    Enable(Name),
+    /// Set a user's password, read from standard input
+    ///
+    /// The user's secrets are deleted: whoever sets somebody else's password can never read them by that way.
+    Passwd(Name),
+}
+
+/// Arguments of `user add`.
+#[derive(Debug, clap::Args)]
+pub(super) struct Add {
+    /// The login name
+    name: String,
+    /// The e-mail address
+    #[arg(long)]
+    email: Option<String>,
+    /// The user's one role; its name carries no power, grants to it do
+    #[arg(long, default_value = "Guest")]
+    role: String,
+    /// May manage users and the platform; gives no rights on resources
+    #[arg(long)]
+    admin: bool,
+    /// Read the password from standard input, one line
+    #[arg(long)]
+    password_stdin: bool,
+    #[command(flatten)]
+    config: ConfigArg,
+}
+
+/// A user's name.
+#[derive(Debug, clap::Args)]
+pub(super) struct Name {
+    /// The login name
+    name: String,
+    #[command(flatten)]
+    config: ConfigArg,
+}
+
+/// Runs the command.
+pub(super) fn run(command: &UserCommand, input: &mut dyn BufRead, out: &mut dyn Write) -> Result<(), Failure> {
+    match command {
+        UserCommand::Add(args) => add(args, input, out),
+        UserCommand::Disable(args) => set_disabled(args, true, out),
+        UserCommand::Enable(args) => set_disabled(args, false, out),
+        UserCommand::Passwd(args) => passwd(args, input, out),
+    }
+}
+
+fn add(args: &Add, input: &mut dyn BufRead, out: &mut dyn Write) -> Result<(), Failure> {
+    check_name(&args.name)?;
+    if let Some(email) = &args.email {
+        check_email(email)?;
+    }
+    let password = if args.password_stdin { Some(read_password(input)?) } else { None };
+    block_on(async {
+        let opened = open(&args.config.config).await?;
+        let user = new_user(&args.name, args.email.as_deref(), &args.role, args.admin);
+        let password = password.map(|text| seal_password(&opened, &user, &text)).transpose()?;
+        let id = user.id;
+        let new = NewUser { user, link: None, password, first_role: None };
+        let done = opened.commit(Mutation::CreateUser(Box::new(new))).await?;
+        let standing = if args.admin { ", an administrator" } else { "" };
+        writeln!(out, "user {} added{standing} (id {id}, revision {})", args.name, done.revision.0)?;
+        Ok(())
+    })
+}
+
+/// An account as the command line makes it.
+pub(super) fn new_user(name: &str, email: Option<&str>, role: &str, administrator: bool) -> User {
+    User {
+        id: UserId(Uuid::new_v4()),
+        name: name.to_owned(),
+        email: email.map(str::to_lowercase),
+        // Whoever runs the command vouches for the person, not for the address: it links no account.
+        email_verified: false,
+        first_name: None,
+        last_name: None,
+        organization: None,
+        role: role.to_owned(),
+        administrator,
+        disabled: false,
+        tokens_dead_until: None,
+        created: Timestamp::now(),
+    }
+}
+
+fn set_disabled(args: &Name, disabled: bool, out: &mut dyn Write) -> Result<(), Failure> {
+    block_on(async {
+        let opened = open(&args.config.config).await?;
+        let user = opened.user(&args.name).await?;
+        let at = Timestamp::now();
+        let done = opened.commit(Mutation::DisableUser { user: user.id, disabled, at }).await?;
+        let word = if disabled { "disabled" } else { "enabled" };
+        writeln!(out, "user {} is {word} (revision {})", args.name, done.revision.0)?;
+        Ok(())
+    })
+}
+
+fn passwd(args: &Name, input: &mut dyn BufRead, out: &mut dyn Write) -> Result<(), Failure> {
+    let text = read_password(input)?;
+    block_on(async {
+        let opened = open(&args.config.config).await?;
+        let user = opened.user(&args.name).await?;
+        let password = seal_password(&opened, &user, &text)?;
+        let at = Timestamp::now();
+        let done = opened.commit(Mutation::SetPassword { user: user.id, password, by_self: false, at }).await?;
+        writeln!(
+            out,
+            "the password of {} is set; older tokens and the secrets are gone (revision {})",
+            args.name, done.revision.0
+        )?;
+        Ok(())
+    })
+}
+
+fn seal_password(opened: &Opened, user: &User, text: &str) -> Result<Password, Failure> {
+    let pool = srp::pool_name(&opened.config.auth.local.pool_id);
+    Verifier::new(pool, &user.name, text)
+        .and_then(|verifier| verifier.seal(&opened.vault, user.id, false))
+        .map_err(|error| Failure::Internal(error.to_string()))
+}
+
+/// One line; its end is not part of the password.
+fn read_password(input: &mut dyn BufRead) -> Result<Zeroizing<String>, Failure> {
+    let mut line = Zeroizing::new(String::new());
+    input
+        .read_line(&mut line)
+        .map_err(|error| Failure::Usage(format!("cannot read the password from standard input: {error}")))?;
+    let text = Zeroizing::new(line.trim_end_matches(['\r', '\n']).to_owned());
+    check_password(&text)?;
+    Ok(text)
+}
+
+fn check_password(text: &str) -> Result<(), Failure> {
+    let faults = srp::password_faults(text);
+    if faults.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::Usage(format!("the password is too simple\nit needs {}", faults.join(", "))))
+}
+
+fn check_name(name: &str) -> Result<(), Failure> {
+    let fine = !name.is_empty()
+        && name.chars().count() <= 128
+        && name != "everyone"
+        && !name.contains(['/', ':'])
+        && !name.chars().any(|character| character.is_control() || character.is_whitespace());
+    if fine {
+        return Ok(());
+    }
+    Err(Failure::Usage(format!(
+        "`{name}` cannot be a login name\nuse up to 128 characters without blanks, `/` and `:`, and not `everyone`"
+    )))
+}
+
+fn check_email(email: &str) -> Result<(), Failure> {
+    let mut parts = email.split('@');
+    let fine = matches!((parts.next(), parts.next(), parts.next()), (Some(local), Some(host), None) if !local.is_empty() && !host.is_empty())
+        && !email.chars().any(|character| character.is_control() || character.is_whitespace() || character == ',');
+    if fine { Ok(()) } else { Err(Failure::Usage(format!("`{email}` is no e-mail address"))) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_would_be_read_as_something_else_are_refused() {
+        for name in ["", "everyone", "group:x", "a b", "a/b", "a\n"] {
+            assert!(check_name(name).is_err(), "{name:?}");
+        }
+        for name in ["alice", "ann@example.com", "Ünal", "x.y-z_1"] {
+            assert!(check_name(name).is_ok(), "{name}");
+        }
+    }
+
+    #[test]
+    fn an_email_has_one_at_sign() {
+        assert!(check_email("a@b.example").is_ok());
+        for email in ["a", "a@b@c", "@b", "a@", "a b@c", "a@b,c@d"] {
+            assert!(check_email(email).is_err(), "{email}");
+        }
+    }
+
+    #[test]
+    fn a_simple_password_is_refused_and_the_end_of_the_line_is_not_part_of_it() {
+        assert_eq!(*read_password(&mut &b"Secret-77\r\n"[..]).unwrap(), "Secret-77");
+        for text in ["short1A", "alllower1", "ALLUPPER1", "NoDigits"] {
+            assert!(check_password(text).is_err(), "{text}");
+        }
+    }
+}
