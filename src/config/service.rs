@@ -152,21 +152,27 @@ pub struct Basic {
 pub struct Template {
     /// The parts, in order.
     pub parts: Vec<TemplatePart>,
-    /// The text as written, with references unresolved: what a consent is for. Not for showing: a literal in it may
-    /// itself be the secret.
+    /// The text as written, with references unresolved: what a consent is for. Not for showing, as a literal in it
+    /// may itself be the secret: for that there is `Display`.
     pub written: Arc<str>,
+}
+
+impl std::fmt::Display for Template {
+    /// What may be shown of it: its variables, with `…` for every literal part, which may be a secret.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for part in &self.parts {
+            match part {
+                TemplatePart::Literal(_) => f.write_str("…")?,
+                TemplatePart::Variable(variable) => write!(f, "{variable}")?,
+            }
+        }
+        Ok(())
+    }
 }
 
 impl std::fmt::Debug for Template {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Template(")?;
-        for part in &self.parts {
-            match part {
-                TemplatePart::Literal(_) => f.write_str("…")?,
-                TemplatePart::Variable(variable) => write!(f, "{variable:?}")?,
-            }
-        }
-        f.write_str(")")
+        write!(f, "Template({self})")
     }
 }
 
@@ -194,4 +200,18 @@ pub enum Variable {
     Groups,
     /// `{claim:NAME}`: a claim of the token, where it is a text, number or boolean.
     Claim(Arc<str>),
+}
+
+impl std::fmt::Display for Variable {
+    /// As it is written in a template.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Secret(name) => write!(f, "{{secret:{name}}}"),
+            Self::UserName => f.write_str("{user}"),
+            Self::UserId => f.write_str("{user.id}"),
+            Self::UserEmail => f.write_str("{user.email}"),
+            Self::Groups => f.write_str("{groups}"),
+            Self::Claim(name) => write!(f, "{{claim:{name}}}"),
+        }
+    }
 }

@@ -197,7 +197,7 @@ mod tests {
     #[test]
     fn debug_shows_no_literal() {
         let text = format!("{:?}", parse("canary {user} ${KEY}").unwrap());
-        assert_eq!(text, "Template(…UserName…)");
+        assert_eq!(text, "Template(…{user}…)");
     }
 
     proptest! {

@@ -264,7 +264,7 @@ fn limits(here: &Scope<'_>, file: &LimitsFile) -> Option<Limits> {
     let header_bytes = count("header_bytes", file.header_bytes, defaults::HEADER_BYTES, 8 * 1024);
     let headers = count("headers", file.headers, defaults::HEADERS, 16);
     let uri_bytes = count("uri_bytes", file.uri_bytes, defaults::URI_BYTES, 256);
-    let api_body_bytes = count("api_body_bytes", file.api_body_bytes, defaults::API_BODY_BYTES, 1024);
+    let api_body_bytes = count("api_body_bytes", file.api_body_bytes, defaults::API_BODY_BYTES, 256);
     let connections = count("connections", file.connections, defaults::CONNECTIONS, 1);
     let h2_streams = file.h2_streams.unwrap_or(defaults::H2_STREAMS);
     count("h2_streams", Some(h2_streams as usize), 1, 1);
