@@ -4,16 +4,21 @@
 mod support;
 
 use support::gateway::OWNER;
+use support::tls::Authority;
 use support::{Gateway, Upstream};
 
 #[test]
 fn help_reads_like_a_manual_page_and_usage_errors_end_with_2() {
     let gateway = Gateway::builder().prepare();
     let help = gateway.run(&["--help"]).done();
-    for command in ["serve", "quickstart", "check", "user", "grant", "revoke", "token", "explain", "vault", "bench"] {
+    for command in
+        ["serve", "quickstart", "check", "user", "grant", "revoke", "token", "explain", "vault", "bench", "health"]
+    {
         assert!(help.contains(command), "`{command}` is missing:\n{help}");
     }
-    for command in ["serve", "quickstart", "check", "user", "grant", "revoke", "token", "explain", "vault", "bench"] {
+    for command in
+        ["serve", "quickstart", "check", "user", "grant", "revoke", "token", "explain", "vault", "bench", "health"]
+    {
         let text = gateway.run(&[command, "--help"]).done();
         assert!(text.lines().count() > 5, "{text}");
     }
@@ -128,6 +133,30 @@ fn quickstart_walks_the_whole_flow_by_itself() {
     for status in ["401", "403", "200"] {
         assert!(ran.out.contains(status), "{}", ran.out);
     }
+}
+
+#[test]
+fn health_tells_whether_the_gateway_of_this_configuration_is_ready() {
+    let gateway = Gateway::builder().prepare();
+    let ran = gateway.run(&["health"]).code(1);
+    assert!(ran.err.contains("does not answer"), "{}", ran.err);
+    gateway.serve();
+    gateway.run(&["health"]).done();
+
+    let authority = Authority::new();
+    let certificate = authority.certify(&["gw.example.org"]);
+    let mut sealed = Gateway::builder()
+        .listen("[listen.tls]\ncertificate = \"cert.pem\"\nkey = \"key.pem\"")
+        .file("cert.pem", &certificate.chain)
+        .file("key.pem", &certificate.key)
+        .prepare();
+    sealed.tls = true;
+    sealed.serve();
+    support::eventually("the gateway is well", support::PATIENCE, || {
+        (sealed.run(&["health"]).code == Some(0)).then_some(())
+    });
+    std::fs::write(sealed.path("cert.pem"), authority.certify(&["gw.example.org"]).chain).unwrap();
+    sealed.run(&["health"]).code(1);
 }
 
 #[test]
