@@ -11,6 +11,7 @@ pub mod check;
 mod bench;
 mod explain;
 mod grant;
+mod health;
 mod lookup;
 mod open;
 mod quickstart;
@@ -99,6 +100,11 @@ enum Command {
     /// The key under which secrets are sealed
     #[command(subcommand)]
     Vault(vault::VaultCommand),
+    /// Tell whether the gateway of this configuration is ready
+    ///
+    /// Asks its listeners on this machine; ends with 0 where both are ready to decide and with 1 where one is not. Made for
+    /// the health check of a container, which has no other program to ask with.
+    Health(health::Args),
     /// Measure how long decisions take
     Bench(bench::Args),
 }
@@ -164,6 +170,7 @@ pub fn run(
         Command::Token(args) => token::run(args, out),
         Command::Explain(args) => explain::run(args, out),
         Command::Vault(command) => vault::run(command, out),
+        Command::Health(args) => health::run(args, out),
         Command::Bench(args) => bench::run(args, out),
     }
 }
