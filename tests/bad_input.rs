@@ -174,7 +174,7 @@ fn a_listeners_certificate_that_cannot_be_read_stops_the_start_and_a_new_one_is_
 #[test]
 fn bad_bodies_on_the_api_are_400_and_change_nothing() {
     let upstream = Upstream::fixed("ok");
-    let gateway = Gateway::builder().config("[register]\nallow_loopback = true").start();
+    let gateway = Gateway::builder().config("[register]\nallow_hosts = [\"127.0.0.1\"]\nallow_loopback = true").start();
     let owner = gateway.token(OWNER);
     gateway.rest("POST", "/service/reserve/lab").token(&owner).body("").expect(200);
     gateway

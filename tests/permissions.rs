@@ -27,7 +27,7 @@ fn open(gateway: &Gateway, token: &str, upgrade: bool) -> Wire {
         ask = ask.header("Connection", "Upgrade").header("Upgrade", "websocket").header("Sec-WebSocket-Version", "13");
     }
     let mut wire = ask.open();
-    wire.until("open");
+    wire.until(if upgrade { "open" } else { "open\r\n" });
     wire
 }
 
@@ -220,8 +220,11 @@ fn only_admins_of_a_resource_grant_and_nobody_is_an_admin_by_being_an_administra
 #[test]
 fn a_service_registered_at_run_time_works_on_the_next_request() {
     let upstream = Upstream::fixed("registered");
-    let gateway =
-        Gateway::builder().user("alice", &[]).user("bob", &[]).config("[register]\nallow_loopback = true").start();
+    let gateway = Gateway::builder()
+        .user("alice", &[])
+        .user("bob", &[])
+        .config("[register]\nallow_hosts = [\"127.0.0.1\"]\nallow_loopback = true")
+        .start();
     let (alice, bob) = (gateway.token("alice"), gateway.token("bob"));
     gateway.rest("POST", "/service/reserve/lab").token(&alice).body("").expect(200);
     let register = format!("/service/register/lab/tool?baseUrl={}", upstream.url());

@@ -93,7 +93,10 @@ fn a_missing_or_expired_secret_is_a_problem_that_names_it_and_nothing_is_sent() 
 #[test]
 fn a_registered_service_gets_a_secret_only_after_its_users_consent() {
     let upstream = Upstream::fixed("ok");
-    let gateway = Gateway::builder().user("alice", &[]).config("[register]\nallow_loopback = true").start();
+    let gateway = Gateway::builder()
+        .user("alice", &[])
+        .config("[register]\nallow_hosts = [\"127.0.0.1\"]\nallow_loopback = true")
+        .start();
     let (alice, owner) = (gateway.token("alice"), gateway.token(OWNER));
     gateway.rest("POST", "/service/reserve/lab").token(&owner).body("").expect(200);
     gateway
@@ -148,7 +151,7 @@ fn a_registered_service_may_name_no_environment_no_file_and_no_header_of_the_gat
     let gateway = Gateway::builder()
         .environment("CANARY", "canary-3")
         .file("canary.txt", "canary-3")
-        .config("[register]\nallow_loopback = true")
+        .config("[register]\nallow_hosts = [\"127.0.0.1\"]\nallow_loopback = true")
         .start();
     let owner = gateway.token(OWNER);
     gateway.rest("POST", "/service/reserve/lab").token(&owner).body("").expect(200);
