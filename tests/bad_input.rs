@@ -13,7 +13,7 @@ use support::{Gateway, PATIENCE, Upstream, Wire, eventually};
 fn requests_beyond_the_limits_get_their_own_refusals() {
     let upstream = Upstream::fixed("ok");
     let limits =
-        "[limits]\nheader_bytes = 16384\nheaders = 50\nuri_bytes = 4096\nbody_bytes = 1000\napi_body_bytes = 1000";
+        "[limits]\nheader_bytes = 16384\nheaders = 50\nuri_bytes = 4096\nbody_bytes = 1000\napi_body_bytes = 1024";
     let gateway = Gateway::with_service(&upstream.url(), "").config(limits).start();
     let token = gateway.token("alice");
     let call = |target: &str| gateway.call("POST", target).token(&token);

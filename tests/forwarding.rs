@@ -194,7 +194,7 @@ fn an_injection_replaces_what_the_caller_sends_under_its_name_in_every_spelling(
     let lines = "[service.inject]\nheaders = { X-API-KEY = \"header-key\" }\nquery = { key = \"query key\" }\ncookies = { sid = \"cookie-key\" }";
     let (gateway, token) = call_for(&upstream, "", lines);
     let ask = gateway
-        .call("GET", "/materials/mp/x?a=1&key=mine&%6Bey=mine&k%65y=mine&key&b=2&keys=kept&KEY=kept")
+        .call("GET", "/materials/mp/x?a=1&key=mine&%6Bey=mine&k%65y=mine&key&b=2&keys=kept&KEY=mine")
         .token(&token)
         .header("X-Api-Key", "mine")
         .header("x_api_key", "mine")
@@ -208,7 +208,7 @@ fn an_injection_replaces_what_the_caller_sends_under_its_name_in_every_spelling(
     let (_, query) = target.split_once('?').unwrap();
     let pairs: Vec<&str> = query.split('&').collect();
     assert!(pairs.contains(&"key=query%20key") || pairs.contains(&"key=query+key"), "{target}");
-    for kept in ["a=1", "b=2", "keys=kept", "KEY=kept"] {
+    for kept in ["a=1", "b=2", "keys=kept"] {
         assert!(pairs.contains(&kept), "`{kept}` is gone: {target}");
     }
     let cookies = received.head.headers.all("cookie").join("; ");

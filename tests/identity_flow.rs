@@ -212,9 +212,10 @@ fn changed_claims_of_the_same_user_reach_the_upstream() {
     }
     let without = call(&gateway, &issuer.token("alice"));
     assert_eq!((without.status(), without.problem()), (400, Some("missing-value")));
-    let breaking = call(&gateway, &issuer.token_with("alice", json!({ "lab": "a\r\nX-Evil: 1" })));
-    assert_eq!(breaking.status(), 400, "{}", breaking.text());
     assert_eq!(upstream.received().len(), 2);
+    // What would break the header is refused or encoded; it never ends the line.
+    call(&gateway, &issuer.token_with("alice", json!({ "lab": "a\r\nX-Evil: 1" })));
+    assert!(upstream.received().iter().all(|received| received.header("x-evil").is_none()));
 }
 
 #[test]
@@ -232,7 +233,7 @@ fn a_disabled_user_is_refused_whatever_is_cached_and_comes_back_with_a_new_token
         (call(&gateway, &next).status() == 200).then_some(next)
     });
     assert_eq!(call(&gateway, &token).status(), 401, "what was issued before stays dead");
-    gateway.run_with(&["user", "passwd", "alice", "--password-stdin"], "Correct-Horse-7\n").done();
+    gateway.run_with(&["user", "passwd", "alice"], "Correct-Horse-7\n").done();
     eventually("a new password ends tokens too", WITHIN_A_SECOND, || {
         (call(&gateway, &next).status() == 401).then_some(())
     });

@@ -49,7 +49,7 @@ fn canary_secrets_appear_in_no_log_level_no_metric_and_no_error() {
         }
         let long = format!("canary-secret-value{}", "x".repeat(1025));
         said.push(gateway.secret(&alice, "too-long", &long).text());
-        said.push(gateway.run_with(&["user", "passwd", "bob", "--password-stdin"], "Canary-Password-7\n").done());
+        said.push(gateway.run_with(&["user", "passwd", "bob"], "Canary-Password-7\n").done());
         for path in ["mp/fine", "mp/broken", "mp/cut", "gone/x", "broken/x", "none/x", "mp/../x", "mp/%zz"] {
             let target = format!("/materials/{path}?api_key=canary-caller-header");
             for ask in [
@@ -60,7 +60,8 @@ fn canary_secrets_appear_in_no_log_level_no_metric_and_no_error() {
                 gateway.call("GET", &target).header("Authorization", "canary-basic"),
                 gateway.call("GET", &target).token(&minted).header("secret-x", "canary-caller-header"),
             ] {
-                let response = ask.header("Cookie", "session=canary-caller-header").send();
+                // `mp/cut` breaks off before its answer has left the gateway.
+                let Some(response) = ask.header("Cookie", "session=canary-caller-header").attempt() else { continue };
                 if response.problem().is_some() {
                     said.push(response.text());
                     said.push(format!("{:?}", response.head.headers));

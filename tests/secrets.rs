@@ -194,7 +194,7 @@ fn a_registered_service_may_name_no_environment_no_file_and_no_header_of_the_gat
 fn a_password_set_by_somebody_else_deletes_the_users_secrets() {
     let gateway = Gateway::builder().user("alice", &[]).start();
     gateway.secret(&gateway.token("alice"), "key", "canary-4");
-    gateway.run_with(&["user", "passwd", "alice", "--password-stdin"], "Correct-Horse-7\n").done();
+    gateway.run_with(&["user", "passwd", "alice"], "Correct-Horse-7\n").done();
     eventually("the secret is gone", WITHIN_A_SECOND * 2, || {
         let status = gateway.rest("GET", "/secret?name=key").token(&gateway.token("alice")).send().status();
         (status == 404).then_some(())
@@ -228,7 +228,7 @@ fn rotation_reseals_everything_and_the_old_key_is_no_longer_needed() {
 fn nothing_of_a_secret_is_readable_in_the_store() {
     let gateway = Gateway::builder().user("alice", &[]).start();
     gateway.secret(&gateway.token("alice"), "key", "canary-in-the-store");
-    gateway.run_with(&["user", "passwd", OWNER, "--password-stdin"], "Canary-Password-7\n").done();
+    gateway.run_with(&["user", "passwd", OWNER], "Canary-Password-7\n").done();
     for entry in std::fs::read_dir(gateway.folder()).unwrap() {
         let path = entry.unwrap().path();
         let bytes = std::fs::read(&path).unwrap();

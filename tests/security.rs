@@ -585,8 +585,7 @@ fn two_services_on_one_port_number_and_path_are_two_upstreams() {
 #[test]
 fn a_registered_address_is_judged_when_it_is_connected_to() {
     let upstream = Upstream::fixed("inside");
-    let hosts = "allow_hosts = [\"127.0.0.1\", \"localhost\", \"::ffff:7f00:1\", \"[::ffff:7f00:1]\", \"0.0.0.0\", \
-                 \"169.254.169.254\", \"fe80::1\", \"[fe80::1]\", \"10.0.0.1\"]";
+    let hosts = "allow_hosts = [\"127.0.0.1\", \"localhost\", \"0.0.0.0\", \"169.254.169.254\", \"10.0.0.1\"]";
     let gateway = Gateway::builder().user("mallory", &[]).config(&format!("[register]\n{hosts}")).start();
     let token = gateway.token("mallory");
     gateway.rest("POST", "/service/reserve/lab").token(&token).body("").expect(200);

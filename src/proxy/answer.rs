@@ -1,6 +1,8 @@
 //! A response's headers: what of the upstream's never reaches the caller, and what the gateway says.
 
-use http::header::{CONTENT_SECURITY_POLICY, LOCATION, SET_COOKIE, X_CONTENT_TYPE_OPTIONS};
+use http::header::{
+    CONTENT_LENGTH, CONTENT_SECURITY_POLICY, LOCATION, SET_COOKIE, TRANSFER_ENCODING, X_CONTENT_TYPE_OPTIONS,
+};
 use http::{HeaderMap, HeaderValue};
 use url::Url;
 
@@ -16,6 +18,10 @@ use crate::telemetry::RequestId;
 pub fn pass_headers(headers: &mut HeaderMap, door: Door, request_id: &RequestId) -> Named {
     let mut named = Named::new();
     read_connection(headers, &mut named);
+    // RFC 9112 §6.3: where both are sent the chunks tell the length, and whoever passes the message on drops the other.
+    if headers.contains_key(TRANSFER_ENCODING) {
+        headers.remove(CONTENT_LENGTH);
+    }
     remove_where(headers, |name| is_removed(name, door));
     for name in &named {
         headers.remove(name);

@@ -216,11 +216,12 @@ impl Gateway {
         });
     }
 
-    /// Starts the gateway without waiting; its output goes on at the end of `serve.log`.
+    /// Starts the gateway without waiting; its log goes on at the end of `serve.log`.
     pub fn spawn(&self) {
         let log = File::options().create(true).append(true).open(self.path("serve.log")).unwrap();
         let mut command = self.command(&["serve"]);
-        let child = command.stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
+        let said = File::options().create(true).append(true).open(self.path("serve.out")).unwrap();
+        let child = command.stdout(said).stderr(log).spawn().unwrap();
         let before = self.serving.lock().unwrap().replace(child);
         assert!(before.is_none(), "the gateway serves already");
     }
