@@ -16,7 +16,6 @@ use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use url::Url;
 
 use crate::api::{Api, Readiness};
 use crate::config::{Config, StoreUrl};
@@ -55,7 +54,6 @@ pub struct Running {
     pub proxy: SocketAddr,
     /// Where the REST API is.
     pub api: SocketAddr,
-    public: (Url, Url),
     control: Runtime,
     tasks: TaskTracker,
     stop: CancellationToken,
@@ -104,8 +102,7 @@ pub fn start(config: Config) -> Result<Running, StartError> {
     let threads = bound.serve(&shared, tls, &draining)?;
     tasks.spawn_on(sweep(stop.clone()), control.handle());
     tracing::info!(%proxy, %api, version = env!("CARGO_PKG_VERSION"), "serving");
-    let public = (config.listen.public_proxy.clone(), config.listen.public_api.clone());
-    Ok(Running { proxy, api, public, control, tasks, stop, draining, threads })
+    Ok(Running { proxy, api, control, tasks, stop, draining, threads })
 }
 
 /// Everything that requests need, in the order in which it can be refused; the state is loaded when this returns.
@@ -185,18 +182,6 @@ async fn sweep(stop: CancellationToken) {
 }
 
 impl Running {
-    /// How callers reach the proxy listener.
-    #[must_use]
-    pub fn proxy_url(&self) -> &str {
-        self.public.0.as_str().trim_end_matches('/')
-    }
-
-    /// How callers reach the API listener.
-    #[must_use]
-    pub fn api_url(&self) -> &str {
-        self.public.1.as_str().trim_end_matches('/')
-    }
-
     /// Serves until SIGTERM or SIGINT, then drains. A second signal ends at once what still drains.
     ///
     /// # Errors

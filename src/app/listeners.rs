@@ -22,7 +22,8 @@ pub(super) struct Shared {
     pub(super) api: Arc<Api>,
 }
 
-/// The sockets, bound before anything slow happens: a port that is taken is told at once.
+/// The sockets, reserved before anything slow happens: a port that is taken is told at once. Callers are turned away
+/// until there is something to answer from.
 pub(super) struct Bound {
     /// Where calls are taken.
     pub(super) proxy: SocketAddr,
@@ -40,7 +41,7 @@ impl Bound {
         let proxy = first.local_addr().map_err(|error| internal(&error))?;
         let mut workers = vec![first];
         for _ in 1..listen.workers.max(1) {
-            workers.push(server::bind(proxy).map_err(|error| taken("proxy", proxy, &error))?);
+            workers.push(server::reserve(proxy).map_err(|error| taken("proxy", proxy, &error))?);
         }
         let front = bind("api", listen.api)?;
         let api = front.local_addr().map_err(|error| internal(&error))?;
@@ -55,6 +56,13 @@ impl Bound {
         stop: &CancellationToken,
     ) -> Result<Vec<JoinHandle<()>>, StartError> {
         let config = &shared.config;
+        for (which, addr, sockets) in
+            [("proxy", self.proxy, self.workers.as_slice()), ("api", self.api, std::slice::from_ref(&self.front))]
+        {
+            for socket in sockets {
+                server::open(socket).map_err(|error| taken(which, addr, &error))?;
+            }
+        }
         let serving = || Serving {
             tls: tls.clone(),
             limits: config.limits.clone(),
@@ -122,7 +130,7 @@ where
 /// share tells whether somebody is there.
 fn bind(which: &str, addr: SocketAddr) -> Result<TcpListener, StartError> {
     drop(TcpListener::bind(addr).map_err(|error| taken(which, addr, &error))?);
-    server::bind(addr).map_err(|error| taken(which, addr, &error))
+    server::reserve(addr).map_err(|error| taken(which, addr, &error))
 }
 
 fn taken(which: &str, addr: SocketAddr, error: &std::io::Error) -> StartError {

@@ -23,7 +23,7 @@ pub(super) struct Args {
     #[arg(long, default_value_t = 1_000)]
     services: u32,
     /// Decisions measured
-    #[arg(long, default_value_t = 1_000_000)]
+    #[arg(long, default_value_t = 200_000)]
     decisions: u32,
     /// Calls measured through the proxy
     #[arg(long, default_value_t = 20_000)]

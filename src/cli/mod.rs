@@ -161,7 +161,7 @@ pub fn run(
         Err(help) => return Ok(write!(out, "{}", help.render())?),
     };
     match &cli.command {
-        Command::Serve(args) => serve::run(args, out),
+        Command::Serve(args) => serve::run(args),
         Command::Quickstart(args) => quickstart::run(args, out),
         Command::Check(args) => run_check(args, out),
         Command::User(command) => user::run(command, input, out),

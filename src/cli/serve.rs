@@ -1,7 +1,5 @@
 //! `serve`.
 
-use std::io::Write;
-
 use super::{ConfigArg, Failure, open};
 use crate::app::{self, StartError};
 
@@ -13,13 +11,8 @@ pub(super) struct Args {
 }
 
 /// Serves until a signal ends it.
-pub(super) fn run(args: &Args, out: &mut dyn Write) -> Result<(), Failure> {
-    let config = open::config(&args.config.config)?;
-    let running = app::start(config)?;
-    writeln!(out, "proxy {}", running.proxy_url())?;
-    writeln!(out, "api   {}", running.api_url())?;
-    out.flush()?;
-    Ok(running.until_signal()?)
+pub(super) fn run(args: &Args) -> Result<(), Failure> {
+    Ok(app::start(open::config(&args.config.config)?)?.until_signal()?)
 }
 
 impl From<StartError> for Failure {

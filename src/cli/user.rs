@@ -28,7 +28,17 @@ pub(super) enum UserCommand {
     /// Set a user's password, read from standard input
     ///
     /// The user's secrets are deleted: whoever sets somebody else's password can never read them by that way.
-    Passwd(Name),
+    Passwd(Passwd),
+}
+
+/// Arguments of `user passwd`.
+#[derive(Debug, clap::Args)]
+pub(super) struct Passwd {
+    #[command(flatten)]
+    name: Name,
+    /// Say that the password comes by standard input, as it always does
+    #[arg(long = "password-stdin")]
+    _password_stdin: bool,
 }
 
 /// Arguments of `user add`.
@@ -67,7 +77,7 @@ pub(super) fn run(command: &UserCommand, input: &mut dyn BufRead, out: &mut dyn 
         UserCommand::Add(args) => add(args, input, out),
         UserCommand::Disable(args) => set_disabled(args, true, out),
         UserCommand::Enable(args) => set_disabled(args, false, out),
-        UserCommand::Passwd(args) => passwd(args, input, out),
+        UserCommand::Passwd(args) => passwd(&args.name, input, out),
     }
 }
 

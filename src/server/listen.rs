@@ -12,7 +12,7 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body;
 use hyper::body::Incoming;
-use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
@@ -39,6 +39,17 @@ const TURNED_AWAY: usize = 32;
 /// # Errors
 /// When the address is taken by another user or program, is not ours, or descriptors are out.
 pub fn bind(addr: SocketAddr) -> io::Result<std::net::TcpListener> {
+    let socket = reserve(addr)?;
+    open(&socket)?;
+    Ok(socket)
+}
+
+/// Binds as [`bind`] does, without taking connections yet: callers are turned away until [`open`], and no other program
+/// gets the address meanwhile.
+///
+/// # Errors
+/// As [`bind`].
+pub fn reserve(addr: SocketAddr) -> io::Result<std::net::TcpListener> {
     let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(true)?;
@@ -46,8 +57,15 @@ pub fn bind(addr: SocketAddr) -> io::Result<std::net::TcpListener> {
     // Accepted connections inherit it: a peer that vanished is noticed though its connection is quiet by intent.
     socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(QUIET).with_interval(QUIET / 4))?;
     socket.bind(&addr.into())?;
-    socket.listen(BACKLOG)?;
     Ok(socket.into())
+}
+
+/// Lets a reserved socket take connections.
+///
+/// # Errors
+/// When another program listens at the address without sharing it.
+pub fn open(socket: &std::net::TcpListener) -> io::Result<()> {
+    SockRef::from(socket).listen(BACKLOG)
 }
 
 /// The places for connections on a listener, shared by all its workers.

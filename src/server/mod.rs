@@ -13,7 +13,7 @@ mod wire;
 
 use std::net::SocketAddr;
 
-pub use listen::{Admission, Serving, bind, serve};
+pub use listen::{Admission, Serving, bind, open, reserve, serve};
 pub use tls::{TlsError, TlsReload};
 
 /// Who is at the other end of a connection.

@@ -27,12 +27,17 @@ impl TargetGuard {
         }
     }
 
-    /// Judges the host of a registered service, as its URL has it. An empty list allows none.
+    /// Judges the host of a registered service, as its URL has it. An empty list allows none, but for this machine's own
+    /// name and addresses where loopback is allowed: the address is judged at each connect.
     ///
     /// # Errors
     /// When the host is on the list neither by name nor by pattern.
     pub fn host(&self, host: &str) -> Result<(), TargetRefused> {
         let host = normal(host);
+        let here = host == "localhost" || host.parse().is_ok_and(|ip: IpAddr| ip.is_loopback());
+        if self.loopback && here {
+            return Ok(());
+        }
         if self.hosts.iter().any(|pattern| pattern.matches(&host)) { Ok(()) } else { Err(TargetRefused::Host) }
     }
 
@@ -238,6 +243,15 @@ mod tests {
     fn an_empty_list_allows_no_host() {
         assert_eq!(guard(&[], true, true, &[]).host("a.test"), Err(TargetRefused::Host));
         assert_eq!(guard(&["*"], true, true, &[]).host("a.test"), Ok(()));
+    }
+
+    #[test]
+    fn where_loopback_is_allowed_its_names_need_no_entry() {
+        for host in ["localhost", "127.0.0.1", "[::1]"] {
+            assert_eq!(guard(&[], true, false, &[]).host(host), Ok(()), "{host}");
+            assert_eq!(guard(&[], false, false, &[]).host(host), Err(TargetRefused::Host), "{host}");
+        }
+        assert_eq!(guard(&[], true, false, &[]).host("localhost.evil.test"), Err(TargetRefused::Host));
     }
 
     #[test]

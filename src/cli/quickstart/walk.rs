@@ -57,9 +57,9 @@ impl Walk<'_> {
     async fn refusals(&mut self) -> Result<(), Failure> {
         let answer = self.echo(None).await?;
         let challenge = answer.headers.contains_key("www-authenticate");
-        self.step("a call of nobody is refused with 401", answer.status == 401 && challenge, &answer)?;
+        self.step("a call of nobody is refused: 401", answer.status == 401 && challenge, &answer)?;
         let answer = self.echo(Some(&self.setup.bob)).await?;
-        self.step("bob's call is refused with 403 before the grant", answer.status == 403, &answer)?;
+        self.step("bob's call is refused before the grant: 403", answer.status == 403, &answer)?;
         let says = ["execute", "demo.echo", "alice"].iter().all(|word| answer.text.contains(word));
         self.step("the refusal names the level, the resource and its owner", says, &answer)?;
         let calls = self.backend.calls();
@@ -70,19 +70,19 @@ impl Walk<'_> {
         let Setup { alice, bob, secret, .. } = self.setup;
         let header = format!("secret-{SECRET}");
         let answer = self.rest(Method::PUT, "/secret", bob, Some((&header, secret))).await?;
-        self.step("bob stores his own key", answer.status == 200, &answer)?;
+        self.step("bob stores his own key: 200", answer.status == 200, &answer)?;
         let target = Places::grant(self.setup);
         let answer = self.rest(Method::PUT, &target, bob, None).await?;
-        self.step("bob cannot grant himself anything", answer.status == 403, &answer)?;
+        self.step("bob cannot grant himself anything: 403", answer.status == 403, &answer)?;
         let answer = self.rest(Method::PUT, &target, alice, None).await?;
         let shown = answer.headers.contains_key("carta-revision");
-        self.step("alice, the owner, lets bob call", answer.status == 200 && shown, &answer)
+        self.step("alice, the owner, lets bob call: 200", answer.status == 200 && shown, &answer)
     }
 
     /// The same call, and what the service received.
     async fn call(&mut self) -> Result<(), Failure> {
         let answer = self.echo(Some(&self.setup.bob)).await?;
-        self.step("the same call works right after the grant", answer.status == 200, &answer)?;
+        self.step("the same call works right after the grant: 200", answer.status == 200, &answer)?;
         let key = answer.json("/received/headers/x-api-key");
         self.step("the service received bob's own key", key == self.setup.secret, &answer)?;
         let user = answer.json("/received/headers/x-carta-user");
@@ -90,7 +90,7 @@ impl Walk<'_> {
         let token = answer.text.contains("authorization") || answer.text.contains(&*self.setup.bob);
         self.step("the service did not receive bob's token", !token, &answer)?;
         let answer = self.rest(Method::GET, "/service/demo/echo/hello", &self.setup.bob, None).await?;
-        self.step("the same call works at the API's address", answer.status == 200, &answer)
+        self.step("the same call works at the API's address: 200", answer.status == 200, &answer)
     }
 
     /// The service holds back all but the first event until that has arrived here.
@@ -119,11 +119,11 @@ impl Walk<'_> {
     async fn withdrawal(&mut self) -> Result<(), Failure> {
         let target = format!("/permissions/{}/bob", self.setup.service);
         let answer = self.rest(Method::DELETE, &target, &self.setup.alice, None).await?;
-        self.step("alice takes the grant back", answer.status == 200, &answer)?;
+        self.step("alice takes the grant back: 200", answer.status == 200, &answer)?;
         let calls = self.backend.calls();
         let answer = self.echo(Some(&self.setup.bob)).await?;
         let refused = answer.status == 403 && self.backend.calls() == calls;
-        self.step("bob's next call is refused again", refused, &answer)
+        self.step("bob's next call is refused again: 403", refused, &answer)
     }
 
     async fn echo(&self, token: Option<&str>) -> Result<Answer, Failure> {
