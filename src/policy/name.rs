@@ -119,7 +119,8 @@ fn parse_key(text: &str) -> Result<PatternKey, NameError> {
 }
 
 impl fmt::Display for Pattern {
-    /// The text that [`Pattern::parse`] reads back; the root is `` (empty), which only lists of keys can express.
+    /// The text that [`Pattern::parse`] reads back, for people. Patterns that only lists of keys can express have a text,
+    /// but it is read as another pattern: the root (empty), and one whose last key is `*` or empty.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (position, key) in self.0.iter().enumerate() {
             if position > 0 {

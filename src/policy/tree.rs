@@ -143,6 +143,8 @@ fn resolve_at(rows: &Rows, path: &Path, at: &Step, inherited: Option<Levels>, cl
             clock.rests_until(row.ends);
             Some(Found { levels: row.levels, depth: at.depth, granted: true, node: at.node })
         }
+        // A filler that inherits nothing and leads nowhere is nothing, whatever lies below it.
+        None if inherited.is_none() && at.literal == NOWHERE && at.any == NOWHERE => return None,
         None => {
             if at.depth > 0 {
                 clock.rests_until(rows.passed_until(at.node, clock.now)?);

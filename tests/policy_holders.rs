@@ -1,0 +1,101 @@
+//! Resources that are shared with whoever holds levels on other resources: chains, circles, and how far they are followed.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
+
+use std::time::{Duration, Instant};
+
+use carta_gateway::policy::{Change, Grant, Levels, Pattern, Resource, ResourceId, Snapshot, Subject, UserId};
+use jiff::Timestamp;
+use uuid::Uuid;
+
+const ME: UserId = UserId(Uuid::from_u128(1));
+
+fn id(number: usize) -> ResourceId {
+    ResourceId(Uuid::from_u128(number as u128))
+}
+
+fn name(number: usize) -> Pattern {
+    Pattern::literal([format!("r{number}")]).unwrap()
+}
+
+fn resource(number: usize) -> Change {
+    Change::Resource(Resource { id: id(number), name: name(number), owner: None })
+}
+
+fn give(subject: Subject, number: usize, levels: Levels) -> Change {
+    Change::Grant(Grant { subject, pattern: name(number), levels, expires: None })
+}
+
+/// Whoever reads `from` reads `to`.
+fn share(from: usize, to: usize) -> Change {
+    give(Subject::Holders(Levels::READ, id(from)), to, Levels::READ)
+}
+
+fn held(snapshot: &Snapshot, number: usize) -> Levels {
+    snapshot.levels(ME, &[&format!("r{number}")], Timestamp::UNIX_EPOCH)
+}
+
+#[test]
+fn a_chain_of_shares_is_followed_to_its_end() {
+    let chain = (0..40).map(resource).chain((0..39).map(|number| share(number, number + 1)));
+    let snapshot = Snapshot::empty().patched(chain);
+    assert_eq!(held(&snapshot, 39), Levels::NONE);
+    let first = give(Subject::User(ME), 0, Levels::READ);
+    assert_eq!(held(&snapshot.patched([first]), 39), Levels::READ);
+}
+
+#[test]
+fn an_endless_chain_gives_nothing_and_overflows_nothing() {
+    let length = 5_000;
+    let chain = (0..length).map(resource).chain((1..length).map(|number| share(number - 1, number)));
+    let snapshot = Snapshot::empty().patched(chain).patched([give(Subject::User(ME), 0, Levels::READ)]);
+    assert_eq!(held(&snapshot, 10), Levels::READ);
+    assert_eq!(held(&snapshot, length - 1), Levels::NONE);
+}
+
+#[test]
+fn resources_that_share_in_a_circle_give_nothing_by_themselves() {
+    let circle = (0..3).map(resource).chain([share(0, 1), share(1, 2), share(2, 0)]);
+    let snapshot = Snapshot::empty().patched(circle);
+    (0..3).for_each(|number| assert_eq!(held(&snapshot, number), Levels::NONE));
+    let entered = snapshot.patched([give(Subject::User(ME), 1, Levels::READ)]);
+    (0..3).for_each(|number| assert_eq!(held(&entered, number), Levels::READ));
+}
+
+#[test]
+fn many_ways_to_one_resource_cost_one_evaluation() {
+    // Each of 30 layers is shared with the holders of both resources of the one before: a thousand million ways.
+    let layers = 30;
+    let shares = (1..layers).flat_map(|layer| {
+        let (below, here) = (2 * (layer - 1), 2 * layer);
+        [share(below, here), share(below + 1, here), share(below, here + 1), share(below + 1, here + 1)]
+    });
+    let snapshot = Snapshot::empty().patched((0..2 * layers).map(resource).chain(shares));
+    let start = Instant::now();
+    assert_eq!(held(&snapshot, 2 * layers - 1), Levels::NONE);
+    let entered = snapshot.patched([give(Subject::User(ME), 1, Levels::READ)]);
+    assert_eq!(held(&entered, 2 * layers - 1), Levels::READ);
+    assert!(start.elapsed() < Duration::from_secs(5));
+}
+
+#[test]
+fn a_tangle_of_circles_comes_to_an_end() {
+    let tangle = 40;
+    let shares = (0..tangle).flat_map(|from| (0..tangle).filter(move |to| *to != from).map(move |to| share(from, to)));
+    let snapshot = Snapshot::empty().patched((0..tangle).map(resource).chain(shares));
+    let start = Instant::now();
+    assert_eq!(held(&snapshot, 0), Levels::NONE);
+    assert!(start.elapsed() < Duration::from_secs(5));
+    let entered = snapshot.patched([give(Subject::User(ME), 1, Levels::READ)]);
+    assert_eq!(held(&entered, 0), Levels::READ);
+}
+
+#[test]
+fn holders_take_no_deny() {
+    let snapshot = Snapshot::empty().patched([resource(0), resource(1), share(0, 1)]);
+    let deny = give(Subject::Holders(Levels::READ, id(0)), 1, Levels::NONE);
+    let denied = snapshot.patched([deny, give(Subject::User(ME), 0, Levels::READ)]);
+    assert_eq!(held(&denied, 1), Levels::NONE);
+    assert_eq!(denied.size().grants, 1);
+    let others = denied.patched([give(Subject::Everyone, 1, Levels::EXECUTE)]);
+    assert_eq!(held(&others, 1), Levels::EXECUTE);
+}
