@@ -18,6 +18,7 @@ use super::exchange::{Exchange, Ticket};
 use super::gateway::Worker;
 use super::headers::Named;
 use super::limit;
+use super::route::{Fault, Route};
 use super::streams::{Standing, Watch};
 use super::target::Target;
 use super::template::Buffer;
@@ -59,13 +60,7 @@ pub async fn send(
         None => return Err(Problem::new(&Kind::INTERNAL, "the request was answered already")),
     };
     let route = standing.route.clone();
-    let upstream = route.upstream().map_err(|fault| {
-        tracing::error!(service = route.label(), fault, "the service cannot be called as its table stands");
-        Problem::new(
-            &Kind::SERVICE_MISCONFIGURED,
-            format!("`{}` cannot be called as it is configured\ntell its owner", route.label()),
-        )
-    })?;
+    let upstream = route.upstream().map_err(|fault| cannot_be_called(&route, fault))?;
     let passage = Rc::new(Passage { exchange: exchange.clone(), route: route.clone(), named, too_large: false.into() });
     let mut request = Request::new(RequestBody::new(body, passage.clone()));
     *request.method_mut() = standing.method.clone();
@@ -98,6 +93,16 @@ pub async fn send(
         }
     }
     Err(Problem::new(&Kind::INTERNAL, "no endpoint was tried"))
+}
+
+fn cannot_be_called(route: &Route, fault: &Fault) -> Problem {
+    tracing::info!(service = route.label(), fault = &*fault.text, "the service cannot be called as its table stands");
+    if fault.refused {
+        let detail = format!("the service's address is not allowed as a target: `{}`", route.label());
+        return Problem::new(&Kind::TARGET_REFUSED, detail);
+    }
+    let detail = format!("`{}` cannot be called as it is configured\ntell its owner", route.label());
+    Problem::new(&Kind::SERVICE_MISCONFIGURED, detail)
 }
 
 /// An upload of any length ends when its permit does, as an answer of any length.

@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 use std::net::IpAddr;
 
-use http::header::{AsHeaderName, CONNECTION, EXPECT, HOST, TE, UPGRADE};
+use http::header::{AsHeaderName, CONNECTION, CONTENT_LENGTH, EXPECT, HOST, TE, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use smallvec::SmallVec;
@@ -88,6 +88,10 @@ pub fn strip_request(headers: &mut HeaderMap, uri: &Uri, rules: &Rules<'_>) -> R
     let mut gone: SmallVec<[HeaderName; 12]> = SmallVec::new();
     gone.extend(headers.keys().filter(|name| is_removed(name.as_str(), rules)).cloned());
     for name in gone.iter().chain(&removed.named) {
+        if *name == TRANSFER_ENCODING {
+            // The body is read by its chunks, and framed anew (RFC 9112 §6.3).
+            headers.remove(CONTENT_LENGTH);
+        }
         headers.remove(name);
     }
     Ok(removed)
@@ -346,7 +350,7 @@ mod tests {
         );
         let mut names: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
         names.sort_unstable();
-        assert_eq!(names, ["content-length", "cookie", "trailer"]);
+        assert_eq!(names, ["cookie", "trailer"]);
     }
 
     #[test]

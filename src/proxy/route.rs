@@ -13,7 +13,7 @@ use super::inject::Program;
 use crate::config::{Service, Timeouts, TokenForwarding, Unmatched};
 use crate::policy::{Levels, ResourceId};
 use crate::telemetry::metrics::ServiceMetrics;
-use crate::upstream::Upstream;
+use crate::upstream::{Upstream, UpstreamError};
 
 /// Names come from callers, so the hash is keyed.
 type Map<K, V> = GenericHashMap<K, V, ahash::RandomState, DefaultSharedPtr>;
@@ -36,8 +36,17 @@ pub struct Route {
     injection: Program,
     cors: Option<CrossOrigin>,
     bases: Vec<Url>,
-    upstream: Result<Arc<Upstream>, Arc<str>>,
+    upstream: Result<Arc<Upstream>, Fault>,
     metrics: ServiceMetrics,
+}
+
+/// Why a service cannot be called as its table stands.
+#[derive(Clone, Debug)]
+pub struct Fault {
+    /// Whether the table is fine, and what it names may not be connected to.
+    pub refused: bool,
+    /// For the operator and the owner.
+    pub text: Arc<str>,
 }
 
 impl Routes {
@@ -93,21 +102,24 @@ impl Route {
     /// A service that cannot be called as its table stands is a route all the same: calls get 503, never another
     /// service's answer, and [`Route::fault`] says why.
     #[must_use]
-    pub fn compile<E: fmt::Display>(
+    pub fn compile(
         id: ResourceId,
         service: Arc<Service>,
         previous: Option<&Self>,
-        connect: impl FnOnce(&Service) -> Result<Arc<Upstream>, E>,
+        connect: impl FnOnce(&Service) -> Result<Arc<Upstream>, UpstreamError>,
     ) -> Arc<Self> {
         let injection = Program::compile(id, &service);
         let kept = previous.filter(|previous| same_upstream(&previous.service, &service));
         let upstream = match kept {
             Some(Self { upstream: Ok(upstream), .. }) => Ok(upstream.clone()),
-            _ => connect(&service).map_err(|fault| fault.to_string()),
+            _ => connect(&service).map_err(|fault| Fault {
+                refused: matches!(fault, UpstreamError::Refused { .. }),
+                text: fault.to_string().into(),
+            }),
         };
-        let (injection, upstream) = match (injection, upstream) {
-            (Ok(injection), upstream) => (injection, upstream.map_err(Arc::from)),
-            (Err(fault), _) => (Program::default(), Err(fault.into())),
+        let (injection, upstream) = match injection {
+            Ok(injection) => (injection, upstream),
+            Err(fault) => (Program::default(), Err(Fault { refused: false, text: fault.into() })),
         };
         let named = previous.filter(|previous| *previous.label == label(&service));
         Arc::new(Self {
@@ -228,14 +240,14 @@ impl Route {
     ///
     /// # Errors
     /// Why it cannot be called as its table stands.
-    pub fn upstream(&self) -> Result<&Arc<Upstream>, &str> {
-        self.upstream.as_ref().map_err(AsRef::as_ref)
+    pub fn upstream(&self) -> Result<&Arc<Upstream>, &Fault> {
+        self.upstream.as_ref()
     }
 
     /// Why it cannot be called, if so.
     #[must_use]
     pub fn fault(&self) -> Option<&str> {
-        self.upstream.as_ref().err().map(AsRef::as_ref)
+        self.upstream.as_ref().err().map(|fault| &*fault.text)
     }
 
     /// The handles of its metrics.
