@@ -175,4 +175,9 @@ fn a_command_does_not_wait_for_a_terminal_or_print_colours_to_a_pipe() {
         let ran = gateway.run(arguments);
         assert!(!ran.out.contains('\u{1b}') && !ran.err.contains('\u{1b}'), "{arguments:?}: {}{}", ran.out, ran.err);
     }
+    gateway.serve();
+    gateway.call("GET", "/materials/mp/x").expect(401);
+    gateway.signal("TERM");
+    gateway.wait_for_end();
+    assert!(!gateway.log().is_empty() && !gateway.log().contains('\u{1b}'), "{}", gateway.log());
 }

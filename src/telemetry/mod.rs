@@ -5,6 +5,8 @@ pub mod metrics;
 mod request_id;
 mod trace;
 
+use std::io::IsTerminal;
+
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -22,7 +24,9 @@ pub use trace::TraceParent;
 pub fn init(filter: &str, json: bool) -> Result<(), String> {
     let filter = EnvFilter::try_new(filter).map_err(|fault| format!("log filter `{filter}`: {fault}"))?;
     let registry = tracing_subscriber::registry().with(filter);
-    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    // Colours are for a terminal: in a file or a pipe they would stand between the words that people look for.
+    let lines =
+        tracing_subscriber::fmt::layer().with_ansi(std::io::stderr().is_terminal()).with_writer(std::io::stderr);
     // A process has one subscriber; a test that starts several gateways keeps the first.
     let _ = if json {
         registry.with(lines.json().flatten_event(true).with_current_span(false)).try_init()

@@ -95,10 +95,10 @@ class Gateway:
         return {"Authorization": f"Bearer {self.token(user)}"}
 
     def serve(self):
-        log = open(self.folder / "serve.log", "a")
-        self.process = subprocess.Popen(
-            [BINARY, "serve"], cwd=self.folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log
-        )
+        with open(self.folder / "serve.log", "a") as log:
+            self.process = subprocess.Popen(
+                [BINARY, "serve"], cwd=self.folder, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=log
+            )
         eventually("the gateway is ready", self.is_ready)
         return self
 
