@@ -128,6 +128,17 @@ fn metrics_count_requests_by_service_and_decision_and_their_labels_are_bounded()
     for part in ["materials", "revision", "build_info", "_bucket"] {
         assert!(text.contains(part), "`{part}` is missing:\n{text}");
     }
+    let count = |cache: &str, result: &str| -> u64 {
+        let line = format!("carta_gateway_cache_total{{cache=\"{cache}\",result=\"{result}\"}} ");
+        text.lines()
+            .find_map(|text| text.strip_prefix(&line))
+            .unwrap_or_else(|| panic!("{line}\n{text}"))
+            .parse()
+            .unwrap()
+    };
+    for cache in ["token", "decision"] {
+        assert!(count(cache, "hit") >= 50 && (1..50).contains(&count(cache, "miss")), "{text}");
+    }
     for unbounded in ["strange-7", "M7", "alice", "bob"] {
         assert!(!text.contains(unbounded), "`{unbounded}` is a label:\n{text}");
     }

@@ -75,6 +75,33 @@ fn who_is_not_identified_or_not_permitted_reaches_nothing() {
 }
 
 #[test]
+fn a_decision_is_remembered_for_no_longer_than_its_snapshot_and_its_grants_hold() {
+    let upstream = Upstream::fixed("answer");
+    let house = start(&upstream, json!({}));
+    let token = house.token(BOB);
+    let status = || call(&house, "GET", "/materials/mp/x").token(&token).send().status();
+    let grant = |expires| {
+        Change::Grant(Grant {
+            subject: Subject::User(BOB),
+            pattern: Pattern::parse("materials.mp").unwrap(),
+            levels: Levels::EXECUTE,
+            expires,
+        })
+    };
+    for _ in 0..20 {
+        assert_eq!((status(), status()), (403, 403));
+        house.policy([grant(None)]);
+        assert_eq!((status(), status()), (200, 200));
+        house.policy([Change::Ungrant(Subject::User(BOB), Pattern::parse("materials.mp").unwrap())]);
+    }
+    house.policy([grant(Timestamp::now().checked_add(SignedDuration::from_secs(2)).ok())]);
+    assert_eq!(status(), 200);
+    support::eventually("the grant runs out, with no change that tells", support::PATIENCE, || {
+        (status() == 403).then_some(())
+    });
+}
+
+#[test]
 fn an_operation_asks_for_its_own_level_on_its_own_resource() {
     let upstream = Upstream::fixed("answer");
     let operations = json!({"operation": [

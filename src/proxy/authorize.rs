@@ -1,5 +1,7 @@
 //! Whether this call may be made: the operation that it is, the levels and the resource that this needs, and the permit.
 
+use std::cell::RefCell;
+
 use http::Method;
 use jiff::Timestamp;
 use serde_json::Value;
@@ -10,7 +12,11 @@ use super::route::Route;
 use super::target::{Segments, Target};
 use crate::config::{Operation, RequestPattern, Segment as PatternSegment, Unmatched};
 use crate::identity::{Directory, Identity};
-use crate::policy::{Denied, Grant, Levels, Pattern, Permit, Snapshot};
+use crate::policy::{Denied, Grant, Levels, Pattern, Permit, Recent, Snapshot, UserId};
+use crate::telemetry::metrics::CacheMetrics;
+
+/// How many decisions a worker remembers, in some 150 bytes each.
+const DECISIONS: usize = 4096;
 
 /// What was permitted.
 #[derive(Debug)]
@@ -52,6 +58,25 @@ enum After {
     More,
 }
 
+/// What one thread decided lately. Only ever true of the snapshot that a question is about, so that what a change took
+/// away is gone with the first request that reads the changed snapshot.
+#[derive(Debug)]
+pub struct Decisions {
+    recent: RefCell<Recent>,
+    metrics: CacheMetrics,
+}
+
+/// Who decides: the snapshot, by way of what is remembered of it where there is a memory, and the names for a refusal.
+#[derive(Clone, Copy, Debug)]
+pub struct Judge<'a> {
+    /// Who may do what.
+    pub policy: &'a Snapshot,
+    /// Who is who.
+    pub directory: &'a Directory,
+    /// The thread's memory; none for what asks seldom.
+    pub decisions: Option<&'a Decisions>,
+}
+
 type Keys<'a> = SmallVec<[&'a str; 8]>;
 
 /// The permit for the call, or why there is none.
@@ -59,7 +84,7 @@ type Keys<'a> = SmallVec<[&'a str; 8]>;
 /// # Errors
 /// 400 for an ambiguous path where an operation reads it, 403 otherwise.
 pub fn check<'r>(
-    (policy, directory): (&Snapshot, &Directory),
+    judge: &Judge<'_>,
     identity: &Identity,
     call: &Call<'r>,
     now: Timestamp,
@@ -72,12 +97,11 @@ pub fn check<'r>(
     }
     let route = call.route;
     let base = [route.namespace(), route.name()];
-    let judge = |keys: &[&str], need: Levels| {
-        let denied = |denied: Denied| refusal(policy, directory, call, keys, &denied);
-        policy.permit(identity.account.id, keys, need, now).map_err(denied)
+    let permit = |keys: &[&str], need: Levels| {
+        judge.permit(identity.account.id, keys, need, now).map_err(|denied| refusal(judge, call, keys, &denied))
     };
     if route.operations().is_empty() {
-        return Ok(Permitted { permit: judge(&base, route.level())?, operation: None });
+        return Ok(Permitted { permit: permit(&base, route.level())?, operation: None });
     }
     let segments = call.target.segments();
     let ambiguous = segments.iter().any(|segment| segment.ambiguous);
@@ -91,12 +115,12 @@ pub fn check<'r>(
         }
         if let Some(captures) = operation.matches(call.method, &segments) {
             let keys: Keys<'_> = operation.resource_keys(&captures).collect();
-            let permit = judge(&keys, operation.level.unwrap_or(route.level()))?;
+            let permit = permit(&keys, operation.level.unwrap_or(route.level()))?;
             return Ok(Permitted { permit, operation: Some(operation) });
         }
     }
     match route.unmatched() {
-        Unmatched::Level => Ok(Permitted { permit: judge(&base, route.level())?, operation: None }),
+        Unmatched::Level => Ok(Permitted { permit: permit(&base, route.level())?, operation: None }),
         Unmatched::Refuse => Err(Problem::new(
             &Kind::NO_OPERATION,
             format!(
@@ -106,7 +130,7 @@ pub fn check<'r>(
             ),
         )
         .with("service", route.label())
-        .with("owner", owner(policy, directory, &base))),
+        .with("owner", owner(judge, &base))),
     }
 }
 
@@ -128,6 +152,38 @@ pub fn public(call: &Call<'_>) -> Option<Permit> {
         if listed.is_empty() { segments.is_empty() } else { listed.split('/').eq(texts) }
     };
     route.public().iter().any(is_it).then(Snapshot::permit_public)
+}
+
+impl Judge<'_> {
+    fn permit(&self, user: UserId, keys: &[&str], need: Levels, now: Timestamp) -> Result<Permit, Denied> {
+        match self.decisions {
+            Some(decisions) => decisions.permit(self.policy, user, keys, need, now),
+            None => self.policy.permit(user, keys, need, now),
+        }
+    }
+}
+
+impl Decisions {
+    fn permit(
+        &self,
+        policy: &Snapshot,
+        user: UserId,
+        keys: &[&str],
+        need: Levels,
+        now: Timestamp,
+    ) -> Result<Permit, Denied> {
+        let mut recent = self.recent.borrow_mut();
+        let (before, _) = recent.hits_and_misses();
+        let outcome = recent.permit(policy, user, keys, need, now);
+        self.metrics.count(recent.hits_and_misses().0 > before);
+        outcome
+    }
+}
+
+impl Default for Decisions {
+    fn default() -> Self {
+        Self { recent: RefCell::new(Recent::new(DECISIONS)), metrics: CacheMetrics::new("decision") }
+    }
 }
 
 impl Judged {
@@ -177,12 +233,13 @@ impl Judged {
 }
 
 /// 403: the caller learns the level, the resource and its owner; the owner also sees the grants.
-fn refusal(policy: &Snapshot, directory: &Directory, call: &Call<'_>, keys: &[&str], denied: &Denied) -> Problem {
-    let name = directory.by_id(denied.user).map_or_else(|| denied.user.to_string(), |account| account.name.to_string());
+fn refusal(judge: &Judge<'_>, call: &Call<'_>, keys: &[&str], denied: &Denied) -> Problem {
+    let name =
+        judge.directory.by_id(denied.user).map_or_else(|| denied.user.to_string(), |account| account.name.to_string());
     let resource = Pattern::literal(keys.iter().copied()).map(|pattern| pattern.to_string()).unwrap_or_default();
     let missing = denied.need.without(denied.held);
     let missing = if missing.is_empty() { denied.need } else { missing };
-    let owner = owner(policy, directory, keys);
+    let owner = owner(judge, keys);
     let whom = owner.as_str().map_or_else(|| "an administrator".to_owned(), |owner| format!("its owner `{owner}`"));
     let detail = format!(
         "`{name}` lacks {missing} on `{resource}`, which calling `{}` needs\nask {whom} for it",
@@ -194,14 +251,14 @@ fn refusal(policy: &Snapshot, directory: &Directory, call: &Call<'_>, keys: &[&s
         .with("held", denied.held.to_string())
         .with("resource", resource)
         .with("owner", owner);
-    match owned(policy, keys, denied) {
-        Some(from) => problem.with("grants", grants(policy, keys, from)),
+    match owned(judge.policy, keys, denied) {
+        Some(from) => problem.with("grants", grants(judge.policy, keys, from)),
         None => problem,
     }
 }
 
-fn owner(policy: &Snapshot, directory: &Directory, keys: &[&str]) -> Value {
-    let account = policy.owner(keys).and_then(|owner| directory.by_id(owner));
+fn owner(judge: &Judge<'_>, keys: &[&str]) -> Value {
+    let account = judge.policy.owner(keys).and_then(|owner| judge.directory.by_id(owner));
     account.map_or(Value::Null, |account| (*account.name).into())
 }
 

@@ -14,6 +14,7 @@ use tokio_util::task::TaskTracker;
 use url::Url;
 
 use super::alias::canonical_header;
+use super::authorize::Decisions;
 use super::body::RequestBody;
 use super::error::{Kind, Problem};
 use super::inject::{Buffers, FirstUse};
@@ -114,6 +115,8 @@ pub struct Worker {
     pub pools: Pools<RequestBody>,
     /// Tokens that were verified.
     pub tokens: TokenCache,
+    /// What was decided lately.
+    pub decisions: Decisions,
     /// Buffers that secrets pass through.
     pub buffers: RefCell<Buffers>,
     /// Tokens minted for services.
@@ -130,6 +133,7 @@ impl Worker {
         Rc::new(Self {
             pools: Pools::new(),
             tokens: TokenCache::new(tokens, bytes),
+            decisions: Decisions::default(),
             buffers: RefCell::default(),
             minted: MintedTokens::default(),
             tunnels: TaskTracker::new(),

@@ -35,7 +35,7 @@ use hyper::upgrade::OnUpgrade;
 use jiff::Timestamp;
 
 use crate::identity::{Identity, check_origin};
-use authorize::{Call, Permitted};
+use authorize::{Call, Judge, Permitted};
 use body::ProxyBody;
 use error::{Kind, Problem};
 use exchange::{Exchange, Ticket};
@@ -95,7 +95,8 @@ async fn steps(
         let route = state.route(&target).cloned().ok_or_else(|| unknown(&target))?;
         guard_origin(&exchange, &route, &who, &head)?;
         let call = Call { route: &route, target: &target, method: &head.method };
-        let Permitted { permit, operation } = authorize::check((&state.policy, &state.directory), &who, &call, now)?;
+        let judge = Judge { policy: &state.policy, directory: &state.directory, decisions: Some(&worker.decisions) };
+        let Permitted { permit, operation } = authorize::check(&judge, &who, &call, now)?;
         let operation = operation.map(|operation| operation.name.clone());
         (Some(who), route, permit, operation)
     };

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use http::Method;
 use jiff::Timestamp;
 
-use super::authorize::{self, Call};
+use super::authorize::{self, Call, Judge};
 use super::gateway::Gateway;
 use super::route::Route;
 use super::target::Target;
@@ -131,6 +131,7 @@ impl Standing {
         if !self.gateway.shared().authenticator.still_holds(who, &state.directory, now) {
             return None;
         }
-        authorize::check((&state.policy, &state.directory), who, &call, now).ok().map(|permitted| permitted.permit)
+        let judge = Judge { policy: &state.policy, directory: &state.directory, decisions: None };
+        authorize::check(&judge, who, &call, now).ok().map(|permitted| permitted.permit)
     }
 }
