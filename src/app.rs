@@ -14,6 +14,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -58,7 +59,7 @@ pub struct Running {
     tasks: TaskTracker,
     stop: CancellationToken,
     draining: CancellationToken,
-    threads: Vec<JoinHandle<()>>,
+    threads: Vec<JoinHandle<std::io::Result<()>>>,
 }
 
 /// Builds everything and serves. Returns once the state is loaded and every listener takes connections.
@@ -126,14 +127,19 @@ async fn build(
         roots: Arc::new(Roots::default()),
     };
     let refresher = Refresher::load(parts).await?;
+    let published = refresher.published();
+    let actor = Actor { user: None, via: "config", from: "start".into(), request_id: None };
+    let directory = published.state.load().directory.clone();
+    let first = directory.users().filter(|user| user.administrator).min_by_key(|user| (user.created, user.id));
+    if let Some(first) = first {
+        refresh::reserve_carta(&*store, first.id, actor.clone()).await?;
+    }
     if let Some(issuer) = &issuer {
-        let actor = Actor { user: None, via: "config", from: "start".into(), request_id: None };
         issuer
             .ensure_key(&*store, &vault, actor, Timestamp::now())
             .await
             .map_err(|error| StartError::Internal(error.to_string()))?;
     }
-    let published = refresher.published();
     let enrol = Arc::new(StoreEnrol::new(store.clone(), published.shown.clone()));
     let (authenticator, fetchers) =
         Authenticator::new(&config.auth, issuer.as_deref(), enrol).map_err(|error| refused(&error))?;
@@ -182,7 +188,8 @@ async fn sweep(stop: CancellationToken) {
 }
 
 impl Running {
-    /// Serves until SIGTERM or SIGINT, then drains. A second signal ends at once what still drains.
+    /// Serves until SIGTERM or SIGINT, or until a listener fails, then drains. A second signal ends at once what still
+    /// drains.
     ///
     /// # Errors
     /// [`StartError::Internal`] when signals cannot be received, or a listener's thread failed.
@@ -197,12 +204,24 @@ impl Running {
                 tokio::select! {
                     _ = terminate.recv() => return Ok::<_, StartError>(()),
                     _ = interrupt.recv() => return Ok(()),
+                    () = self.draining.cancelled() => return Ok(()),
                     _ = hangup.recv() => tracing::info!("SIGHUP: restart to read the configuration again"),
                 }
             }
         })?;
         tracing::info!("draining");
-        self.stop()
+        let again = async {
+            let (Ok(mut terminate), Ok(mut interrupt)) =
+                (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+            else {
+                return std::future::pending().await;
+            };
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        };
+        self.end(again)
     }
 
     /// Takes no more connections, lets requests in flight finish within the drain time, and ends.
@@ -210,8 +229,28 @@ impl Running {
     /// # Errors
     /// [`StartError::Internal`] when a listener's thread failed.
     pub fn stop(self) -> Result<(), StartError> {
+        self.end(std::future::pending())
+    }
+
+    /// Drains, until `impatient` is ready.
+    fn end(self, impatient: impl Future<Output = ()>) -> Result<(), StartError> {
         self.draining.cancel();
-        let ended: Vec<_> = self.threads.into_iter().map(JoinHandle::join).collect();
+        let (threads, control) = (self.threads, &self.control);
+        let fine = control.block_on(async {
+            let (tell, told) = oneshot::channel();
+            // A thread of its own, which nobody waits for when time is short.
+            std::thread::spawn(move || {
+                let ended: Vec<_> = threads.into_iter().map(JoinHandle::join).collect();
+                let _ = tell.send(ended.iter().all(|ended| matches!(ended, Ok(Ok(())))));
+            });
+            tokio::select! {
+                fine = told => fine.unwrap_or(false),
+                () = impatient => {
+                    tracing::warn!("ended before everything was drained");
+                    true
+                }
+            }
+        });
         self.stop.cancel();
         self.tasks.close();
         self.control.block_on(async {
@@ -220,7 +259,7 @@ impl Running {
         });
         self.control.shutdown_timeout(UPKEEP);
         tracing::info!("ended");
-        if ended.iter().all(Result::is_ok) {
+        if fine {
             return Ok(());
         }
         Err(StartError::Internal("a listener's thread failed; the log has the reason".to_owned()))

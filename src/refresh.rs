@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use crate::api::{Catalog, View};
 use crate::config::{self, Config};
 use crate::identity::{Directory, Issuer};
-use crate::policy::{Change, Member, Pattern, Resource, Snapshot};
+use crate::policy::{Change, Member, Pattern, Resource, Snapshot, UserId};
 use crate::proxy::State;
 use crate::proxy::route::{Route, Routes};
 use crate::store::{
@@ -52,6 +52,8 @@ pub struct Published {
 /// Keeps the published state up to date.
 pub struct Refresher {
     parts: Parts,
+    /// Taken before the load, so that nothing between the two is missed.
+    revisions: watch::Receiver<Revision>,
     published: Published,
     shows: (watch::Sender<Revision>, watch::Sender<u64>),
 }
@@ -79,6 +81,7 @@ impl Refresher {
     /// # Errors
     /// [`RefreshError`] where the store cannot be read whole.
     pub async fn load(parts: Parts) -> Result<Self, RefreshError> {
+        let revisions = parts.store.revisions();
         let view = load(&parts).await?;
         let (shows, shown) = watch::channel(Revision(view.state.revision));
         let (counts, number) = watch::channel(view.state.revision);
@@ -88,7 +91,7 @@ impl Refresher {
             shown,
             number,
         };
-        Ok(Self { parts, published, shows: (shows, counts) })
+        Ok(Self { parts, revisions, published, shows: (shows, counts) })
     }
 
     /// What is published, to be shared.
@@ -99,17 +102,16 @@ impl Refresher {
 
     /// Follows the store until `stop`.
     pub async fn run(self, stop: CancellationToken) {
-        let mut revisions = self.parts.store.revisions();
+        let mut revisions = self.revisions.clone();
+        // Without the store's watcher the heartbeat alone looks for changes.
+        let mut watching = true;
         let mut beat = tokio::time::interval(heartbeat(self.parts.config.store.max_staleness));
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut away = false;
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
-                changed = revisions.changed(), if !away => {
-                    // The store's watcher is gone with the store; the heartbeat says what became of it.
-                    away |= changed.is_err();
-                }
+                changed = revisions.changed(), if watching && !away => watching = changed.is_ok(),
                 _ = beat.tick() => {}
             }
             match self.refresh().await {
@@ -233,7 +235,7 @@ fn patch_routes(parts: &Parts, routes: &Routes, items: &[Item]) -> Routes {
                     let connect = |table: &config::Service| Upstream::new(table, parts.guard.clone(), &parts.roots);
                     let route = Route::compile(service.id, Arc::new(table), previous, connect);
                     if let Some(fault) = route.fault() {
-                        tracing::error!(service = route.label(), fault, "the service cannot be called");
+                        tracing::warn!(service = route.label(), fault, "the service cannot be called");
                     }
                     next.put(route);
                 }
@@ -311,6 +313,20 @@ pub async fn declare(store: &dyn Store, config: &Config) -> Result<Revision, Sto
         .collect();
     let actor = Actor { user: None, via: "config", from: "gateway.toml".into(), request_id: None };
     Ok(store.commit(actor, Mutation::DeclareServices(declared)).await?.revision)
+}
+
+/// Makes the namespace `carta`, which the API's clients expect, once there is an administrator to own it.
+///
+/// # Errors
+/// [`StoreError`] but for a namespace that is there already.
+pub async fn reserve_carta(store: &dyn Store, owner: UserId, actor: Actor) -> Result<(), StoreError> {
+    if store.namespace_named("carta").await?.is_some() {
+        return Ok(());
+    }
+    match store.commit(actor, Mutation::ReserveNamespace { name: "carta".to_owned(), owner }).await {
+        Ok(_) | Err(StoreError::Exists { .. }) => Ok(()),
+        Err(error) => Err(error),
+    }
 }
 
 #[cfg(test)]

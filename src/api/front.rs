@@ -23,7 +23,7 @@ use crate::proxy::error::{Kind, Problem, X_REQUEST_ID};
 use crate::proxy::target::Door;
 use crate::proxy::{self, Gateway, Peer, Worker};
 use crate::store::Revision;
-use crate::telemetry::metrics::Decision;
+use crate::telemetry::metrics::{Decision, ServiceMetrics};
 use crate::telemetry::{RequestId, access};
 
 /// The API listener's way in: one a thread.
@@ -52,7 +52,7 @@ impl Front {
         }
         let started = Instant::now();
         let id = RequestId::mint();
-        let asked = Asked::of(&request);
+        let asked = Asked::of(&request, &self.gateway);
         let mut user = None;
         let response = match self.reach(request.headers().get(CARTA_MIN_REVISION)).await {
             Ok(()) => {
@@ -158,21 +158,34 @@ impl Whole {
 }
 
 /// What the access line says of a request, kept while the request itself is used up.
-struct Asked {
+struct Asked<'a> {
+    metrics: &'a ServiceMetrics,
+    access: bool,
     method: http::Method,
     path: String,
     bytes: u64,
 }
 
-impl Asked {
-    fn of(request: &Request<Incoming>) -> Self {
+impl<'a> Asked<'a> {
+    fn of(request: &Request<Incoming>, gateway: &'a Gateway) -> Self {
         let bytes = http_body::Body::size_hint(request.body()).exact().unwrap_or(0);
-        Self { method: request.method().clone(), path: request.uri().path().to_owned(), bytes }
+        Self {
+            metrics: gateway.unrouted(),
+            access: gateway.settings().access,
+            method: request.method().clone(),
+            path: request.uri().path().to_owned(),
+            bytes,
+        }
     }
 
     /// Probes leave no line: they come every second and say nothing.
     fn log(&self, answer: &Whole, id: &RequestId, user: Option<&str>, peer: Peer, started: Instant) {
-        if self.path.starts_with("/-/") || !access::wanted() {
+        let (status, total) = (answer.response.status(), started.elapsed());
+        if self.path.starts_with("/-/") {
+            return;
+        }
+        self.metrics.answered(decision(status), status.as_u16(), total, None);
+        if !self.access || !access::wanted() {
             return;
         }
         access::write(&access::Line {
@@ -180,13 +193,13 @@ impl Asked {
             user,
             service: None,
             operation: None,
-            decision: decision(answer.response.status()).label(),
+            decision: decision(status).label(),
             problem: answer.problem,
             method: self.method.as_str(),
             path: &self.path,
-            status: answer.response.status().as_u16(),
+            status: status.as_u16(),
             upstream: None,
-            total: started.elapsed(),
+            total,
             bytes_in: self.bytes,
             bytes_out: answer.response.body().len() as u64,
             peer: peer.addr,

@@ -3,9 +3,12 @@
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use tokio::task::LocalSet;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use super::StartError;
 use crate::api::{Api, Front};
@@ -54,7 +57,7 @@ impl Bound {
         shared: &Shared,
         tls: Option<Arc<TlsReload>>,
         stop: &CancellationToken,
-    ) -> Result<Vec<JoinHandle<()>>, StartError> {
+    ) -> Result<Vec<JoinHandle<std::io::Result<()>>>, StartError> {
         let config = &shared.config;
         for (which, addr, sockets) in
             [("proxy", self.proxy, self.workers.as_slice()), ("api", self.api, std::slice::from_ref(&self.front))]
@@ -74,8 +77,10 @@ impl Bound {
         let calls = serving();
         for (number, listener) in self.workers.into_iter().enumerate() {
             let (serving, gateway, readiness) = (calls.clone(), shared.gateway.clone(), shared.api.readiness.clone());
-            threads.push(spawn(format!("proxy-{number}"), async move || {
+            let stop = stop.clone();
+            threads.push(spawn(format!("proxy-{number}"), stop.clone(), async move || {
                 let worker = Worker::new();
+                let tunnels = worker.tunnels.clone();
                 let handler = move |request: http::Request<hyper::body::Incoming>, peer: server::Peer| {
                     let (gateway, worker, readiness) = (gateway.clone(), worker.clone(), readiness.clone());
                     async move {
@@ -85,19 +90,23 @@ impl Bound {
                         }
                     }
                 };
-                server::serve(listener, serving, handler).await
+                let drain = serving.drain;
+                until_drained(server::serve(listener, serving, handler), &tunnels, &stop, drain).await
             })?);
         }
         let (serving, gateway, api) = (serving(), shared.gateway.clone(), shared.api.clone());
         let listener = self.front;
-        threads.push(spawn("api".to_owned(), async move || {
+        let stop = stop.clone();
+        threads.push(spawn("api".to_owned(), stop.clone(), async move || {
             let worker = Worker::new();
+            let tunnels = worker.tunnels.clone();
             let front = Front::new(api, gateway, worker);
             let handler = move |request: http::Request<hyper::body::Incoming>, peer: server::Peer| {
                 let front = front.clone();
                 async move { front.answer(request, caller(peer)).await }
             };
-            server::serve(listener, serving, handler).await
+            let drain = serving.drain;
+            until_drained(server::serve(listener, serving, handler), &tunnels, &stop, drain).await
         })?);
         Ok(threads)
     }
@@ -108,8 +117,43 @@ fn caller(peer: server::Peer) -> Peer {
     Peer { addr: peer.addr.ip(), tls: peer.tls }
 }
 
+/// Serves to the end, then waits for upgraded connections: they have left the listener, and have the same drain time.
+async fn until_drained(
+    serving: impl Future<Output = std::io::Result<()>>,
+    tunnels: &TaskTracker,
+    stop: &CancellationToken,
+    drain: Duration,
+) -> std::io::Result<()> {
+    let end = async {
+        stop.cancelled().await;
+        Instant::now() + drain
+    };
+    let (served, end) = tokio::join!(
+        async {
+            // A listener that fails ends the process: half a gateway is worse than a restart.
+            serving.await.inspect_err(|_| stop.cancel())
+        },
+        end
+    );
+    tunnels.close();
+    // Those that are still open when the time is over are cut.
+    let _ = tokio::time::timeout_at(end, tunnels.wait()).await;
+    served
+}
+
+/// Ends the process in good order when the thread that holds it panics.
+struct Fuse(CancellationToken);
+
+impl Drop for Fuse {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.cancel();
+        }
+    }
+}
+
 /// A thread with a runtime of its own, for futures that stay on it.
-fn spawn<S>(name: String, serve: S) -> Result<JoinHandle<()>, StartError>
+fn spawn<S>(name: String, stop: CancellationToken, serve: S) -> Result<JoinHandle<std::io::Result<()>>, StartError>
 where
     S: AsyncFnOnce() -> std::io::Result<()> + Send + 'static,
 {
@@ -118,10 +162,9 @@ where
     std::thread::Builder::new()
         .name(name)
         .spawn(move || {
+            let _fuse = Fuse(stop);
             let served = LocalSet::new().block_on(&runtime, serve());
-            if let Err(error) = served {
-                tracing::error!(%error, "a listener ended");
-            }
+            served.inspect_err(|error| tracing::error!(%error, "a listener failed"))
         })
         .map_err(|error| internal(&error))
 }

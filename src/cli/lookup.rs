@@ -65,7 +65,11 @@ impl Opened {
         if pattern.keys().contains(&PatternKey::Any) {
             return Ok(true);
         }
-        Ok(self.find_resource(&above(pattern, 2)).await?.is_some())
+        let declared = self.config.services.iter().any(|service| {
+            let named = [&service.namespace, &service.name];
+            pattern.keys().iter().zip(named).all(|(key, name)| *key == PatternKey::Key(name.as_str().into()))
+        });
+        Ok(declared || self.find_resource(&above(pattern, 2)).await?.is_some())
     }
 
     /// `; did you mean …?` where a resource has a name that is near.

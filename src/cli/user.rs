@@ -7,10 +7,11 @@ use jiff::Timestamp;
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
-use super::open::{Opened, block_on, open};
+use super::open::{Opened, actor, block_on, open};
 use super::{ConfigArg, Failure};
 use crate::identity::srp::{self, Verifier};
 use crate::policy::UserId;
+use crate::refresh;
 use crate::store::{Mutation, NewUser, Password, User};
 
 /// The commands about users.
@@ -94,6 +95,9 @@ fn add(args: &Add, input: &mut dyn BufRead, out: &mut dyn Write) -> Result<(), F
         let id = user.id;
         let new = NewUser { user, link: None, password, first_role: None };
         let done = opened.commit(Mutation::CreateUser(Box::new(new))).await?;
+        if args.admin {
+            refresh::reserve_carta(&*opened.store, id, actor()).await?;
+        }
         let standing = if args.admin { ", an administrator" } else { "" };
         writeln!(out, "user {} added{standing} (id {id}, revision {})", args.name, done.revision.0)?;
         Ok(())

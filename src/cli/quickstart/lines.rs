@@ -29,6 +29,14 @@ impl Places {
     }
 }
 
+/// The running binary, as it can be called from here.
+fn program() -> String {
+    let here = std::env::current_dir().ok();
+    let binary = std::env::current_exe().unwrap_or_else(|_| "carta-gateway".into());
+    let near = here.and_then(|here| binary.strip_prefix(here).map(|near| Path::new(".").join(near)).ok());
+    near.unwrap_or(binary).display().to_string()
+}
+
 /// Writes what is there and the calls that show it, each complete.
 pub(super) fn write(setup: &Setup, places: &Places, out: &mut dyn Write) -> Result<(), Failure> {
     let Places { dir, proxy, api, backend } = places;
@@ -79,7 +87,7 @@ carta-gateway is running.
         ),
         (
             "Why bob may.",
-            format!("carta-gateway explain --config {}/{CONFIG} --user bob GET /demo/echo/hello", dir.display()),
+            format!("{} explain --config {}/{CONFIG} --user bob GET /demo/echo/hello", program(), dir.display()),
         ),
     ];
     for (number, (what, command)) in steps.iter().enumerate() {
