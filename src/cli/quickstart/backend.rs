@@ -21,15 +21,15 @@ use serde_json::{Map, Value, json};
 use tokio::sync::{Notify, mpsc};
 
 /// How many events a stream has.
-pub(super) const EVENTS: usize = 5;
+pub(in crate::cli) const EVENTS: usize = 5;
 
 /// Between two events of a stream for people.
 const PACE: Duration = Duration::from_millis(600);
 
 /// The running service.
-pub(super) struct Backend {
+pub(in crate::cli) struct Backend {
     /// Where it listens.
-    pub(super) addr: SocketAddr,
+    pub(in crate::cli) addr: SocketAddr,
     shared: Arc<Shared>,
 }
 
@@ -44,7 +44,7 @@ impl Backend {
     ///
     /// # Errors
     /// When the address is taken.
-    pub(super) fn start(addr: SocketAddr) -> io::Result<Self> {
+    pub(in crate::cli) fn start(addr: SocketAddr) -> io::Result<Self> {
         let listener = TcpListener::bind(addr)?;
         listener.set_nonblocking(true)?;
         let addr = listener.local_addr()?;
@@ -62,12 +62,12 @@ impl Backend {
     }
 
     /// How many calls have reached it.
-    pub(super) fn calls(&self) -> usize {
+    pub(in crate::cli) fn calls(&self) -> usize {
         self.shared.calls.load(Ordering::SeqCst)
     }
 
     /// Lets a stream that was asked to wait (`/stream?wait`) go on after its first event.
-    pub(super) fn release(&self) {
+    pub(in crate::cli) fn release(&self) {
         self.shared.released.notify_one();
     }
 }

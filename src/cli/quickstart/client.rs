@@ -13,39 +13,39 @@ use tokio::net::TcpStream;
 use super::Failure;
 
 /// A request to be made.
-pub(super) struct Call<'a> {
-    pub(super) method: Method,
-    pub(super) to: SocketAddr,
+pub(in crate::cli) struct Call<'a> {
+    pub(in crate::cli) method: Method,
+    pub(in crate::cli) to: SocketAddr,
     /// Path and query.
-    pub(super) target: &'a str,
-    pub(super) token: Option<&'a str>,
+    pub(in crate::cli) target: &'a str,
+    pub(in crate::cli) token: Option<&'a str>,
     /// One more header.
-    pub(super) header: Option<(&'a str, &'a str)>,
+    pub(in crate::cli) header: Option<(&'a str, &'a str)>,
 }
 
 /// An answer with its whole body.
-pub(super) struct Answer {
-    pub(super) status: StatusCode,
-    pub(super) headers: HeaderMap,
-    pub(super) text: String,
+pub(in crate::cli) struct Answer {
+    pub(in crate::cli) status: StatusCode,
+    pub(in crate::cli) headers: HeaderMap,
+    pub(in crate::cli) text: String,
 }
 
 /// An answer whose body is still coming.
-pub(super) struct Streaming {
-    pub(super) status: StatusCode,
+pub(in crate::cli) struct Streaming {
+    pub(in crate::cli) status: StatusCode,
     body: Incoming,
 }
 
 impl Call<'_> {
     /// Makes the request and reads the answer to its end.
-    pub(super) async fn send(self) -> Result<Answer, Failure> {
+    pub(in crate::cli) async fn send(self) -> Result<Answer, Failure> {
         let (status, headers, body) = self.begin().await?;
         let bytes = body.collect().await.map_err(|error| broken(&error))?.to_bytes();
         Ok(Answer { status, headers, text: String::from_utf8_lossy(&bytes).into_owned() })
     }
 
     /// Makes the request and returns with the answer's head.
-    pub(super) async fn stream(self) -> Result<Streaming, Failure> {
+    pub(in crate::cli) async fn stream(self) -> Result<Streaming, Failure> {
         let (status, _, body) = self.begin().await?;
         Ok(Streaming { status, body })
     }
@@ -69,7 +69,7 @@ impl Call<'_> {
 
 impl Streaming {
     /// The next piece of the body, as text; none at its end.
-    pub(super) async fn next(&mut self) -> Result<Option<String>, Failure> {
+    pub(in crate::cli) async fn next(&mut self) -> Result<Option<String>, Failure> {
         loop {
             let Some(frame) = self.body.frame().await else { return Ok(None) };
             if let Ok(data) = frame.map_err(|error| broken(&error))?.into_data() {
@@ -81,7 +81,7 @@ impl Streaming {
 
 impl Answer {
     /// The member of the JSON body at this pointer, as text; empty where there is none.
-    pub(super) fn json(&self, pointer: &str) -> String {
+    pub(in crate::cli) fn json(&self, pointer: &str) -> String {
         let body: serde_json::Value = serde_json::from_str(&self.text).unwrap_or_default();
         match body.pointer(pointer) {
             Some(serde_json::Value::String(text)) => text.clone(),

@@ -10,21 +10,21 @@ use super::setup::{CONFIG, SECRET, Setup};
 use crate::app::Running;
 
 /// Where everything is.
-pub(super) struct Places {
+pub(in crate::cli) struct Places {
     dir: PathBuf,
-    pub(super) proxy: SocketAddr,
-    pub(super) api: SocketAddr,
+    pub(in crate::cli) proxy: SocketAddr,
+    pub(in crate::cli) api: SocketAddr,
     backend: SocketAddr,
 }
 
 impl Places {
     /// The places of what runs.
-    pub(super) fn new(dir: &Path, running: &Running, backend: &Backend) -> Self {
+    pub(in crate::cli) fn new(dir: &Path, running: &Running, backend: &Backend) -> Self {
         Self { dir: dir.to_owned(), proxy: running.proxy, api: running.api, backend: backend.addr }
     }
 
     /// The path that grants alice's service to bob.
-    pub(super) fn grant(setup: &Setup) -> String {
+    pub(in crate::cli) fn grant(setup: &Setup) -> String {
         format!("/permissions/{}/bob?role=User", setup.service)
     }
 }
@@ -38,7 +38,7 @@ fn program() -> String {
 }
 
 /// Writes what is there and the calls that show it, each complete.
-pub(super) fn write(setup: &Setup, places: &Places, out: &mut dyn Write) -> Result<(), Failure> {
+pub(in crate::cli) fn write(setup: &Setup, places: &Places, out: &mut dyn Write) -> Result<(), Failure> {
     let Places { dir, proxy, api, backend } = places;
     let (alice, bob, secret, grant) = (&setup.alice, &setup.bob, &setup.secret, Places::grant(setup));
     writeln!(

@@ -1,9 +1,9 @@
 //! `quickstart`: the gateway at work in one command, and the calls that show it.
 
-mod backend;
-mod client;
-mod lines;
-mod setup;
+pub(super) mod backend;
+pub(super) mod client;
+pub(super) mod lines;
+pub(super) mod setup;
 mod walk;
 
 use std::io::Write;

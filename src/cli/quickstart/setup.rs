@@ -20,10 +20,10 @@ use crate::refresh;
 use crate::store::{Mutation, NewUser, StoreError};
 
 /// The configuration's file name.
-pub(super) const CONFIG: &str = "gateway.toml";
+pub(in crate::cli) const CONFIG: &str = "gateway.toml";
 
 /// The name of bob's secret.
-pub(super) const SECRET: &str = "demo-key";
+pub(in crate::cli) const SECRET: &str = "demo-key";
 
 const KEY: &str = "vault.key";
 
@@ -31,26 +31,26 @@ const KEY: &str = "vault.key";
 const PORTS: [(&str, u16); 3] = [("proxy", 8080), ("api", 8081), ("demonstration service", 8082)];
 
 /// Where things listen.
-pub(super) struct Ports {
-    pub(super) backend: SocketAddr,
+pub(in crate::cli) struct Ports {
+    pub(in crate::cli) backend: SocketAddr,
 }
 
 /// What the calls need.
-pub(super) struct Setup {
+pub(in crate::cli) struct Setup {
     /// A token of alice, who owns the service.
-    pub(super) alice: String,
+    pub(in crate::cli) alice: String,
     /// A token of bob, who calls it.
-    pub(super) bob: String,
+    pub(in crate::cli) bob: String,
     /// The id of the service.
-    pub(super) service: ResourceId,
+    pub(in crate::cli) service: ResourceId,
     /// What bob stores as his own key.
-    pub(super) secret: String,
+    pub(in crate::cli) secret: String,
     /// Whether a grant of an earlier run was taken back, so that the calls show what they say.
-    pub(super) started_over: bool,
+    pub(in crate::cli) started_over: bool,
 }
 
 /// Makes the files that are not there, and moves addresses that are taken.
-pub(super) fn write_files(dir: &Path, out: &mut dyn Write) -> Result<Ports, Failure> {
+pub(in crate::cli) fn write_files(dir: &Path, out: &mut dyn Write) -> Result<Ports, Failure> {
     let cannot = |what: &Path, error: &io::Error| Failure::Usage(format!("cannot write `{}`: {error}", what.display()));
     fs::create_dir_all(dir).map_err(|error| cannot(dir, &error))?;
     let key = dir.join(KEY);
@@ -157,7 +157,7 @@ fn local(port: u16) -> SocketAddr {
 
 impl Setup {
     /// Makes the users and the tokens, and takes back what an earlier run granted.
-    pub(super) async fn prepare(config: &Path) -> Result<Self, Failure> {
+    pub(in crate::cli) async fn prepare(config: &Path) -> Result<Self, Failure> {
         let opened = open(config).await?;
         for (name, administrator) in [("alice", true), ("bob", false)] {
             add_user(&opened, name, administrator).await?;
