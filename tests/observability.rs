@@ -6,10 +6,11 @@ mod support;
 use support::gateway::OWNER;
 use support::{Gateway, Issuer, Upstream};
 
-const CANARIES: [&str; 7] = [
+const CANARIES: [&str; 8] = [
     "canary-secret-value",
     "canary-environment",
     "canary-file",
+    "canary-literal",
     "Canary-Password-7",
     "canary-caller-header",
     "canary-basic",
@@ -29,7 +30,7 @@ fn canary_secrets_appear_in_no_log_level_no_metric_and_no_error() {
         });
         let issuer = Issuer::start();
         let lines = "[service.inject]\nheaders = { X-API-KEY = \"{secret:mp-api-key}\", X-Env = \"${CANARY}\", X-File = \
-                     \"file:canary.txt\", X-Broken = \"{claim:broken}\" }\nquery = { key = \"{secret:mp-api-key}\" }\nbasic_auth \
+                     \"file:canary.txt\", X-Literal = \"canary-literal\", X-Broken = \"{claim:broken}\" }\nquery = { key = \"{secret:mp-api-key}\" }\nbasic_auth \
                      = { username = \"{user}\", password = \"{secret:mp-api-key}\" }";
         let plain = lines.replace(", X-Broken = \"{claim:broken}\"", "");
         let gateway = Gateway::with_service(&upstream.url(), &plain)
@@ -70,6 +71,10 @@ fn canary_secrets_appear_in_no_log_level_no_metric_and_no_error() {
         }
         said.push(gateway.rest("GET", "/-/metrics").expect(200).text());
         said.push(gateway.rest("GET", "/secret").token(&alice).expect(200).text());
+        for shown in ["config", "details"] {
+            let target = format!("/service/{shown}/materials/mp");
+            said.push(gateway.rest("GET", &target).token(&owner).expect(200).text());
+        }
         said.push(gateway.run(&["check"]).done());
         gateway.signal("TERM");
         gateway.wait_for_end();

@@ -1,10 +1,11 @@
 //! Reading operation patterns and resource names.
 
+use std::fmt;
 use std::sync::Arc;
 
 use http::Method;
 
-use super::{MAX_CAPTURES, RequestPattern, ResourceKey, Segment};
+use super::{MAX_CAPTURES, Operation, RequestPattern, ResourceKey, Segment};
 use crate::policy::{MAX_KEYS, Pattern, PatternKey};
 
 /// Why a text is no request pattern or resource name.
@@ -60,6 +61,41 @@ impl RequestPattern {
             Segment::Capture(name) => Some(name.as_str()),
             _ => None,
         })
+    }
+}
+
+impl fmt::Display for RequestPattern {
+    /// As [`RequestPattern::parse`] reads it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.methods.is_empty() {
+            f.write_str("ANY")?;
+        }
+        for (position, method) in self.methods.iter().enumerate() {
+            write!(f, "{}{method}", if position == 0 { "" } else { "|" })?;
+        }
+        f.write_str(if self.segments.is_empty() { " /" } else { " " })?;
+        for segment in &self.segments {
+            match segment {
+                Segment::Text(text) | Segment::Glob(text) => write!(f, "/{text}")?,
+                Segment::Capture(name) => write!(f, "/{{{name}}}")?,
+                Segment::Rest => f.write_str("/**")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Operation {
+    /// The resource name as [`RequestPattern::resource`] reads it, with namespace, service and operation filled in.
+    #[must_use]
+    pub fn resource_text(&self) -> String {
+        let key = |key: &ResourceKey| match key {
+            ResourceKey::Text(text) => Pattern::literal([&**text]).map(|name| name.to_string()).unwrap_or_default(),
+            ResourceKey::Captured(position) => {
+                format!("{{{}}}", self.requests.capture_names().nth(*position).unwrap_or_default())
+            }
+        };
+        self.resource.iter().map(key).collect::<Vec<_>>().join(".")
     }
 }
 
