@@ -1,16 +1,19 @@
 //! `explain`.
 
 use std::io::Write;
+use std::sync::Arc;
 
 use http::{Method, Uri};
 use jiff::Timestamp;
+use uuid::Uuid;
 
 use super::open::{Opened, block_on, open};
 use super::{ConfigArg, Failure};
-use crate::config::{Config, Service, Unmatched};
+use crate::config::{Config, Service};
 use crate::identity::Directory;
-use crate::policy::{Because, Explanation, Grant, Levels, Snapshot, Subject, Winner};
-use crate::proxy::target::{Door, Target};
+use crate::policy::{Because, Explanation, Grant, Pattern, ResourceId, Snapshot, Subject, Winner};
+use crate::proxy::authorize::{self, Call, Judge, Needed};
+use crate::proxy::{Door, Route, Target};
 use crate::refresh;
 use crate::store::{Contents, Item};
 
@@ -28,60 +31,60 @@ pub(super) struct Args {
     config: ConfigArg,
 }
 
-/// What a call asks for.
-struct Question {
-    keys: Vec<String>,
-    need: Levels,
-    /// The operation that the call is, in words.
-    operation: String,
-}
-
 /// Writes the decision and its reasons; ends with a failure where the call is refused.
+///
+/// What a call needs is found by the functions that the gateway itself decides with, in the order in which it does.
 pub(super) fn run(args: &Args, out: &mut dyn Write) -> Result<(), Failure> {
     block_on(async {
         let opened = open(&args.config.config).await?;
         let user = opened.user(&args.user).await?;
         let contents = opened.store.load().await?;
-        let target =
-            Target::parse(&args.path, Door::Proxy).map_err(|problem| Failure::NotFine(problem.detail().to_owned()))?;
-        let service = service_of(&opened, &contents, &target)?;
-        if user.disabled {
-            return Err(Failure::NotFine(format!(
-                "refused: {} is disabled, so every credential of theirs is refused",
-                user.name
-            )));
-        }
-        if is_public(&service, args, &target) {
+        let target = Target::parse(&args.path, Door::Proxy).map_err(|problem| refused(problem.detail()))?;
+        let route = route(&opened, &contents, &target);
+        let call = route.as_ref().map(|route| Call { route, target: &target, method: &args.method });
+        if call.as_ref().is_some_and(|call| authorize::public(call).is_some()) {
             writeln!(out, "allowed: {} is open to all, and nothing is injected", args.path.path())?;
             return Ok(());
         }
-        let question = match ask(&service, &args.method, &target) {
-            Ok(question) => question,
-            Err(why) => return Err(Failure::NotFine(format!("refused: {why}"))),
+        if user.disabled {
+            return Err(refused(&format!("{} is disabled, so every credential of theirs is refused", user.name)));
+        }
+        let Some(call) = call else {
+            let (namespace, name) = (target.namespace(), target.service());
+            return Err(refused(&format!(
+                "there is no service `{namespace}/{name}`\nwrite the path as /NAMESPACE/SERVICE/…"
+            )));
         };
-        let keys: Vec<&str> = question.keys.iter().map(String::as_str).collect();
         let policy = refresh::policy(&contents.items);
-        let explained = policy.explain(user.id, &keys, question.need, Timestamp::now());
-        let names = Names { directory: Directory::empty().patched(&contents.items), policy: &policy };
-        writeln!(out, "{}", question.operation)?;
-        writeln!(out, "needs {} on {}", question.need, keys.join("."))?;
-        report(&explained, &user.name, &names, out)?;
+        let directory = Directory::empty().patched(&contents.items);
+        let judge = Judge { policy: &policy, directory: &directory, decisions: None };
+        let asked = authorize::ask(&call, |needed| {
+            let explained = policy.explain(user.id, needed.keys, needed.need, Timestamp::now());
+            (described(&call, &needed), explained)
+        });
+        let (described, explained) =
+            asked.map_err(|no_question| refused(no_question.problem(&judge, &call).detail()))?;
+        writeln!(out, "{described}")?;
+        report(&explained, &user.name, &Names { directory, policy: &policy }, out)?;
         if explained.allowed { Ok(()) } else { Err(Failure::NotFine(String::new())) }
     })
 }
 
-fn service_of(opened: &Opened, contents: &Contents, target: &Target) -> Result<Service, Failure> {
+fn refused(why: &str) -> Failure {
+    Failure::NotFine(format!("refused: {why}"))
+}
+
+/// The service that the path names, as a gateway would have it. It is never called, so it needs no connections.
+fn route(opened: &Opened, contents: &Contents, target: &Target) -> Option<Arc<Route>> {
     let (namespace, name) = (target.namespace(), target.service());
     let stored = contents.items.iter().find_map(|item| match item {
         Item::Service(service) if service.namespace == namespace && service.name == name => Some(service),
         _ => None,
     });
+    let id = stored.map_or(ResourceId(Uuid::nil()), |service| service.id);
     let table = stored.and_then(|service| refresh::table(&opened.config, service));
-    table.or_else(|| declared(&opened.config, namespace, name)).ok_or_else(|| {
-        Failure::NotFine(format!(
-            "refused: there is no service `{namespace}/{name}`\nwrite the path as /NAMESPACE/SERVICE/…"
-        ))
-    })
+    let table = table.or_else(|| declared(&opened.config, namespace, name))?;
+    Some(Route::compile(id, Arc::new(table), None, |_| Err("not for calls")))
 }
 
 /// A service of the file that no gateway has made known to the store yet.
@@ -89,42 +92,16 @@ fn declared(config: &Config, namespace: &str, name: &str) -> Option<Service> {
     config.services.iter().find(|service| service.namespace == namespace && service.name == name).cloned()
 }
 
-fn is_public(service: &Service, args: &Args, target: &Target) -> bool {
-    let rest = if target.remainder().is_empty() { "/" } else { target.remainder() };
-    (args.method == Method::GET || args.method == Method::HEAD) && service.public.iter().any(|path| path == rest)
-}
-
-fn ask(service: &Service, method: &Method, target: &Target) -> Result<Question, String> {
-    let label = format!("{}/{}", service.namespace, service.name);
-    let base = || vec![service.namespace.clone(), service.name.clone()];
-    if service.operations.is_empty() {
-        return Ok(Question {
-            keys: base(),
-            need: service.level,
-            operation: format!("{method} {}: a call of {label}", target.path()),
-        });
-    }
-    let segments = target.segments();
-    for operation in &service.operations {
-        if let Some(captures) = operation.matches(method, &segments) {
-            return Ok(Question {
-                keys: operation.resource_keys(&captures).map(str::to_owned).collect(),
-                need: operation.level.unwrap_or(service.level),
-                operation: format!("{method} {}: the operation `{}` of {label}", target.path(), operation.name),
-            });
-        }
-    }
-    match service.unmatched {
-        Unmatched::Level => Ok(Question {
-            keys: base(),
-            need: service.level,
-            operation: format!("{method} {}: no declared operation of {label}, judged by its level", target.path()),
-        }),
-        Unmatched::Refuse => Err(format!(
-            "{method} {} is no operation of {label} that is declared\nits owner can declare one, or set `unmatched = \"level\"`",
-            target.path()
-        )),
-    }
+/// What the call is, and what it needs.
+fn described(call: &Call<'_>, needed: &Needed<'_, '_>) -> String {
+    let label = call.route.label();
+    let what = match needed.operation {
+        Some(operation) => format!("the operation `{}` of {label}", operation.name),
+        None if call.route.operations().is_empty() => format!("a call of {label}"),
+        None => format!("no declared operation of {label}, judged by its level"),
+    };
+    let name = Pattern::literal(needed.keys.iter().copied()).map(|name| name.to_string()).unwrap_or_default();
+    format!("{} {}: {what}\nneeds {} on {name}", call.method, call.target.path(), needed.need)
 }
 
 /// What ids are called.

@@ -38,6 +38,26 @@ pub struct Call<'a> {
     pub method: &'a Method,
 }
 
+/// What a call needs.
+#[derive(Clone, Copy, Debug)]
+pub struct Needed<'r, 'k> {
+    /// The resource's name.
+    pub keys: &'k [&'k str],
+    /// The levels on it, all of them.
+    pub need: Levels,
+    /// The operation that the call is, where the service has any.
+    pub operation: Option<&'r Operation>,
+}
+
+/// Why no levels would do for a call.
+#[derive(Clone, Copy, Debug)]
+pub enum NoQuestion<'r> {
+    /// This operation reads a part of the path that can be read in two ways.
+    Ambiguous(&'r Operation),
+    /// It is no operation, and the service takes nothing else.
+    Undeclared,
+}
+
 /// An operation with what tells whether its pattern reads an ambiguous segment.
 #[derive(Debug)]
 pub struct Judged {
@@ -95,42 +115,63 @@ pub fn check<'r>(
             "the token was made for a service to look up its caller, and is not good for calls\nuse a token of your own",
         ));
     }
+    let judged = ask(call, |needed| {
+        let denied = |denied: Denied| refusal(judge, call, needed.keys, &denied);
+        let permit = judge.permit(identity.account.id, needed.keys, needed.need, now).map_err(denied)?;
+        Ok(Permitted { permit, operation: needed.operation })
+    });
+    judged.unwrap_or_else(|no_question| Err(no_question.problem(judge, call)))
+}
+
+/// Finds what the call needs, and hands it to `judge`.
+///
+/// # Errors
+/// [`NoQuestion`] where no levels would do.
+pub fn ask<'r, T>(call: &Call<'r>, judge: impl FnOnce(Needed<'r, '_>) -> T) -> Result<T, NoQuestion<'r>> {
     let route = call.route;
-    let base = [route.namespace(), route.name()];
-    let permit = |keys: &[&str], need: Levels| {
-        judge.permit(identity.account.id, keys, need, now).map_err(|denied| refusal(judge, call, keys, &denied))
-    };
+    let base = Needed { keys: &[route.namespace(), route.name()], need: route.level(), operation: None };
     if route.operations().is_empty() {
-        return Ok(Permitted { permit: permit(&base, route.level())?, operation: None });
+        return Ok(judge(base));
     }
     let segments = call.target.segments();
     let ambiguous = segments.iter().any(|segment| segment.ambiguous);
     for judged in route.operations() {
         let operation = &judged.operation;
         if ambiguous && judged.reads_ambiguous(call.method, &segments) {
-            return Err(Problem::new(
-                &Kind::AMBIGUOUS_PATH,
-                format!("the path can be read in more than one way where the operation `{}` reads it", operation.name),
-            ));
+            return Err(NoQuestion::Ambiguous(operation));
         }
         if let Some(captures) = operation.matches(call.method, &segments) {
             let keys: Keys<'_> = operation.resource_keys(&captures).collect();
-            let permit = permit(&keys, operation.level.unwrap_or(route.level()))?;
-            return Ok(Permitted { permit, operation: Some(operation) });
+            let need = operation.level.unwrap_or(route.level());
+            return Ok(judge(Needed { keys: &keys, need, operation: Some(operation) }));
         }
     }
     match route.unmatched() {
-        Unmatched::Level => Ok(Permitted { permit: permit(&base, route.level())?, operation: None }),
-        Unmatched::Refuse => Err(Problem::new(
-            &Kind::NO_OPERATION,
-            format!(
-                "`{}` is no operation of `{}` that is declared\nask its owner to declare it",
-                call.method,
-                route.label()
+        Unmatched::Level => Ok(judge(base)),
+        Unmatched::Refuse => Err(NoQuestion::Undeclared),
+    }
+}
+
+impl NoQuestion<'_> {
+    /// What the caller is told.
+    #[must_use]
+    pub fn problem(&self, judge: &Judge<'_>, call: &Call<'_>) -> Problem {
+        match self {
+            Self::Ambiguous(operation) => Problem::new(
+                &Kind::AMBIGUOUS_PATH,
+                format!("the path can be read in more than one way where the operation `{}` reads it", operation.name),
             ),
-        )
-        .with("service", route.label())
-        .with("owner", owner(judge, &base))),
+            Self::Undeclared => Problem::new(
+                &Kind::NO_OPERATION,
+                format!(
+                    "`{}` is no operation of `{}` that is declared\nask its owner to declare it",
+                    call.method,
+                    call.route.label()
+                ),
+            )
+            .with("service", call.route.label())
+            .with("owner", owner(judge, &[call.route.namespace(), call.route.name()])),
+        }
     }
 }
 
