@@ -16,6 +16,7 @@ use crate::proxy::authorize::{self, Call, Judge, Needed};
 use crate::proxy::{Door, Route, Target};
 use crate::refresh;
 use crate::store::{Contents, Item};
+use crate::upstream::{Roots, TargetGuard, Upstream};
 
 /// Arguments of `explain`.
 #[derive(Debug, clap::Args)]
@@ -66,6 +67,9 @@ pub(super) fn run(args: &Args, out: &mut dyn Write) -> Result<(), Failure> {
             asked.map_err(|no_question| refused(no_question.problem(&judge, &call).detail()))?;
         writeln!(out, "{described}")?;
         report(&explained, &user.name, &Names { directory, policy: &policy }, out)?;
+        if let Some(fault) = call.route.fault() {
+            writeln!(out, "note: the service cannot be called as it is configured: {fault}")?;
+        }
         if explained.allowed { Ok(()) } else { Err(Failure::NotFine(String::new())) }
     })
 }
@@ -74,7 +78,7 @@ fn refused(why: &str) -> Failure {
     Failure::NotFine(format!("refused: {why}"))
 }
 
-/// The service that the path names, as a gateway would have it. It is never called, so it needs no connections.
+/// The service that the path names, as a gateway would have it.
 fn route(opened: &Opened, contents: &Contents, target: &Target) -> Option<Arc<Route>> {
     let (namespace, name) = (target.namespace(), target.service());
     let stored = contents.items.iter().find_map(|item| match item {
@@ -84,7 +88,8 @@ fn route(opened: &Opened, contents: &Contents, target: &Target) -> Option<Arc<Ro
     let id = stored.map_or(ResourceId(Uuid::nil()), |service| service.id);
     let table = stored.and_then(|service| refresh::table(&opened.config, service));
     let table = table.or_else(|| declared(&opened.config, namespace, name))?;
-    Some(Route::compile(id, Arc::new(table), None, |_| Err("not for calls")))
+    let guard = Arc::new(TargetGuard::new(&opened.config.register, &[]));
+    Some(Route::compile(id, Arc::new(table), None, |table| Upstream::new(table, guard, &Roots::default())))
 }
 
 /// A service of the file that no gateway has made known to the store yet.
