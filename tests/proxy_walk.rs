@@ -148,6 +148,10 @@ fn a_public_endpoint_is_open_to_all_at_exactly_its_path_and_gets_nothing() {
         assert_eq!(received.header(absent), None, "{absent}");
     }
     call(&house, "HEAD", "/materials/mp/h%65alth").expect(200);
+    for name in ["X-HTTP-Method-Override", "X_Http_Method", "X-Method-Override"] {
+        call(&house, "GET", "/materials/mp/health").header(name, "DELETE").expect(200);
+        assert!(!upstream.last().text().contains("DELETE"), "{name} makes another call of one that is open to all");
+    }
     for (method, rest) in [
         ("POST", "/health"),
         ("GET", "/health/"),

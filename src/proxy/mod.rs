@@ -172,7 +172,7 @@ fn rules<'a>(exchange: &'a Exchange, route: &'a Route) -> Rules<'a> {
         injected: route.injection().set_headers(),
         identity_header: settings.identity_header.as_deref(),
         trusted_peer: settings.trusts(exchange.ip()),
-        judges_method: !route.operations().is_empty(),
+        judges_method: !(route.operations().is_empty() && route.public().is_empty()),
     }
 }
 

@@ -45,7 +45,7 @@ pub struct Rules<'a> {
     pub identity_header: Option<&'a str>,
     /// Whether the peer is a trusted proxy.
     pub trusted_peer: bool,
-    /// Whether the service has operations, which read the method.
+    /// Whether the method decides: the service has operations, which read it, or is open to all, but for reading only.
     pub judges_method: bool,
 }
 

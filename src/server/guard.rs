@@ -150,6 +150,12 @@ impl Refusal {
         title: "the method is not served here",
         detail: "`CONNECT` is not served: this is no forward proxy\nask for `/<namespace>/<service>/…`",
     };
+    const TRACE: Self = Self {
+        status: StatusCode::METHOD_NOT_ALLOWED,
+        slug: "method-not-allowed",
+        title: "the method is not served here",
+        detail: "`TRACE` and `TRACK` are not served: they would show what the gateway adds to a request\nsend `GET`",
+    };
     const HOST: Self =
         Self::malformed("an HTTP/1.1 request needs exactly one `Host` header: RFC 9112 section 3.2\nsend it once");
     const CODING: Self = Self {
@@ -181,6 +187,10 @@ impl Refusal {
 pub(super) fn check<B: Body>(request: &Request<B>, limits: &Limits) -> Result<(), Refusal> {
     if *request.method() == Method::CONNECT {
         return Err(Refusal::CONNECT);
+    }
+    // An upstream that answers it sends back what it received, injected secrets too (RFC 9110 §9.3.8).
+    if *request.method() == Method::TRACE || request.method().as_str() == "TRACK" {
+        return Err(Refusal::TRACE);
     }
     if request.uri().path_and_query().is_some_and(|target| target.as_str().len() > limits.uri_bytes) {
         return Err(Refusal::URI);
@@ -244,6 +254,8 @@ mod tests {
             (request().uri("/23456789ab"), Refusal::URI),
             (request().header("a", "1").header("a", "2").header("b", "3"), Refusal::HEADERS),
             (request().method("CONNECT").uri("a:443"), Refusal::CONNECT),
+            (request().method("TRACE"), Refusal::TRACE),
+            (request().method("TRACK"), Refusal::TRACE),
             (request().header("host", "b"), Refusal::HOST),
             (Request::builder().uri("/a"), Refusal::HOST),
             (request().header("transfer-encoding", "gzip, chunked"), Refusal::CODING),
