@@ -249,6 +249,24 @@ fn a_request_in_flight_finishes_after_sigterm_and_no_new_one_is_taken() {
 }
 
 #[test]
+fn a_second_signal_ends_at_once_what_still_drains() {
+    let upstream = Upstream::scripted(|exchange| {
+        exchange.read_body()?;
+        exchange.until_closed()?;
+        Ok(false)
+    });
+    let gateway = Gateway::with_service(&upstream.url(), "").listen("drain = \"1h\"").start();
+    let token = gateway.token("alice");
+    let _flight = gateway.call("GET", "/materials/mp/x").token(&token).open();
+    upstream.wait_for(1);
+    gateway.signal("TERM");
+    support::eventually("it drains", support::PATIENCE, || gateway.log().contains("draining").then_some(()));
+    assert_eq!(gateway.ended(), None, "a request is in flight");
+    gateway.signal("TERM");
+    assert_eq!(gateway.wait_for_end(), Some(0));
+}
+
+#[test]
 fn an_idle_connection_that_the_upstream_closed_is_not_an_error_of_the_next_call() {
     let upstream = Upstream::scripted(|exchange| {
         exchange.read_body()?;

@@ -1,4 +1,4 @@
-//! `/permissions`: Carta's permissions of version 1 (`CARTA_API.md` §6).
+//! `/permissions`: Carta's permissions of version 1 (`docs/API.md` §6).
 
 use std::sync::Arc;
 

@@ -2,7 +2,7 @@
 
 use crate::policy::Levels;
 
-/// A role of `CARTA_API.md` §6: a name for a set of levels.
+/// A role of `docs/API.md` §6: a name for a set of levels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Role {
     /// A refusal, or nothing, by the kind of subject.

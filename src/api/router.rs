@@ -70,7 +70,7 @@ pub(super) fn is_public(path: &str) -> bool {
     path.starts_with("/.well-known/") || matches!(path, "/-/live" | "/-/ready" | "/auth")
 }
 
-/// Whether a token that was minted for one service is good for this call (`CARTA_API.md` §13).
+/// Whether a token that was minted for one service is good for this call (`docs/API.md` §13).
 pub(super) fn is_for_services(method: &Method, path: &str) -> bool {
     (method == Method::GET || method == Method::HEAD)
         && (matches!(path, "/user" | "/user/authenticated")

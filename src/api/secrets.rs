@@ -1,4 +1,4 @@
-//! `/secret` and `/secrets`: one's own secrets (`CARTA_API.md` §10). No value is ever listed, logged or shown to
+//! `/secret` and `/secrets`: one's own secrets (`docs/API.md` §10). No value is ever listed, logged or shown to
 //! anybody but its owner.
 
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! `/service/{reserve,register,details,rename,remove,config}`: namespaces and services (`CARTA_API.md` §11).
+//! `/service/{reserve,register,details,rename,remove,config}`: namespaces and services (`docs/API.md` §11).
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! `/user` and `/auth`: who the caller is, and where to log in (`CARTA_API.md` §2, §4).
+//! `/user` and `/auth`: who the caller is, and where to log in (`docs/API.md` §2, §4).
 
 use std::sync::Arc;
 

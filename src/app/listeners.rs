@@ -34,6 +34,7 @@ pub(super) struct Bound {
     pub(super) api: SocketAddr,
     workers: Vec<TcpListener>,
     front: TcpListener,
+    claims: [Claim; 2],
 }
 
 impl Bound {
@@ -48,7 +49,8 @@ impl Bound {
         }
         let front = bind("api", listen.api)?;
         let api = front.local_addr().map_err(|error| internal(&error))?;
-        Ok(Self { proxy, api, workers, front })
+        let claims = [Claim::of("proxy", proxy)?, Claim::of("api", api)?];
+        Ok(Self { proxy, api, workers, front, claims })
     }
 
     /// Serves, each socket on a thread of its own, until `stop`.
@@ -59,6 +61,7 @@ impl Bound {
         stop: &CancellationToken,
     ) -> Result<Vec<JoinHandle<std::io::Result<()>>>, StartError> {
         let config = &shared.config;
+        let claims = Arc::new(self.claims);
         for (which, addr, sockets) in
             [("proxy", self.proxy, self.workers.as_slice()), ("api", self.api, std::slice::from_ref(&self.front))]
         {
@@ -77,8 +80,9 @@ impl Bound {
         let calls = serving();
         for (number, listener) in self.workers.into_iter().enumerate() {
             let (serving, gateway, readiness) = (calls.clone(), shared.gateway.clone(), shared.api.readiness.clone());
-            let stop = stop.clone();
+            let (stop, claims) = (stop.clone(), claims.clone());
             threads.push(spawn(format!("proxy-{number}"), stop.clone(), async move || {
+                let _held = claims;
                 let worker = Worker::new();
                 let tunnels = worker.tunnels.clone();
                 let handler = move |request: http::Request<hyper::body::Incoming>, peer: server::Peer| {
@@ -98,6 +102,7 @@ impl Bound {
         let listener = self.front;
         let stop = stop.clone();
         threads.push(spawn("api".to_owned(), stop.clone(), async move || {
+            let _held = claims;
             let worker = Worker::new();
             let tunnels = worker.tunnels.clone();
             let front = Front::new(api, gateway, worker);
@@ -176,6 +181,31 @@ fn bind(which: &str, addr: SocketAddr) -> Result<TcpListener, StartError> {
     server::reserve(addr).map_err(|error| taken(which, addr, &error))
 }
 
+/// Keeps every other gateway of this machine from the address for as long as it is held. The probe of [`bind`] does not
+/// see a gateway that still loads: its sockets are bound and do not listen yet.
+struct Claim {
+    /// A name that the kernel gives once, and takes back with the process.
+    #[cfg(target_os = "linux")]
+    _name: std::os::unix::net::UnixListener,
+}
+
+impl Claim {
+    #[cfg(target_os = "linux")]
+    fn of(which: &str, addr: SocketAddr) -> Result<Self, StartError> {
+        use std::os::linux::net::SocketAddrExt;
+        use std::os::unix::net::{SocketAddr as UnixAddr, UnixListener};
+
+        let name = UnixAddr::from_abstract_name(format!("carta-gateway/{addr}")).map_err(|error| internal(&error))?;
+        let name = UnixListener::bind_addr(&name).map_err(|error| taken(which, addr, &error))?;
+        Ok(Self { _name: name })
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn of(_: &str, _: SocketAddr) -> Result<Self, StartError> {
+        Ok(Self {})
+    }
+}
+
 fn taken(which: &str, addr: SocketAddr, error: &std::io::Error) -> StartError {
     StartError::Configuration(format!(
         "the {which} listener cannot listen at {addr}: {error}\nend what listens there, or set another `{which}` in [listen]"
@@ -184,4 +214,26 @@ fn taken(which: &str, addr: SocketAddr, error: &std::io::Error) -> StartError {
 
 fn internal(error: &std::io::Error) -> StartError {
     StartError::Internal(error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gateway_that_still_loads_keeps_another_from_its_addresses() {
+        let free = || SocketAddr::from(([127, 0, 0, 1], 0));
+        let text = |proxy: SocketAddr, api: SocketAddr| {
+            format!("[listen]\nproxy = \"{proxy}\"\napi = \"{api}\"\n[vault]\nkey = \"{}=\"\n", "A".repeat(43))
+        };
+        let config = |proxy, api| {
+            crate::config::parse(&text(proxy, api), std::path::Path::new("."), &|_| None).expect("it is whole")
+        };
+        let first = Bound::bind(&config(free(), free())).unwrap();
+        assert!(Bound::bind(&config(first.proxy, free())).is_err());
+        assert!(Bound::bind(&config(free(), first.api)).is_err());
+        let (proxy, api) = (first.proxy, first.api);
+        drop(first);
+        Bound::bind(&config(proxy, api)).unwrap();
+    }
 }

@@ -198,7 +198,7 @@ impl Issuer {
     }
 
     /// A token of the user that is good for this one service, for five minutes and never beyond `end`, the end of what
-    /// the caller proved. Nothing but the calls of `CARTA_API.md` §13 may accept it.
+    /// the caller proved. Nothing but the calls of `docs/API.md` §13 may accept it.
     ///
     /// # Errors
     /// [`IssuerError::NoKey`] where no key signs.

@@ -88,7 +88,7 @@ pub struct Identity {
     pub issued: Option<Timestamp>,
     /// When the proof ends.
     pub expires: Option<Timestamp>,
-    /// Set for a token minted for one service: it is good for the calls of `CARTA_API.md` §13 only.
+    /// Set for a token minted for one service: it is good for the calls of `docs/API.md` §13 only.
     pub audience: Option<Arc<str>>,
 }
 

@@ -1,4 +1,4 @@
-//! Passwords as Cognito's SRP keeps them (`CARTA_API.md` §3): a salt and a verifier, never the password.
+//! Passwords as Cognito's SRP keeps them (`docs/API.md` §3): a salt and a verifier, never the password.
 //!
 //! The numbers are those of RFC 3526 group 15 with g = 2 and SHA-256. Exponents are secret, so each power takes the same
 //! time whatever they are. A verifier is as good as the password for guessing offline, so it is sealed at rest.
