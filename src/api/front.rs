@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use axum::Router;
 use axum::body::Body;
-use http::header::CACHE_CONTROL;
+use http::header::{ALLOW, CACHE_CONTROL};
 use http::{HeaderValue, Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -126,7 +126,11 @@ impl Front {
         };
         let (mut parts, body) = response.into_parts();
         if let Some(problem) = parts.extensions.remove::<Problem>() {
-            return Whole::of_problem(problem, id);
+            let mut whole = Whole::of_problem(problem, id);
+            if let Some(allow) = parts.headers.remove(ALLOW) {
+                whole.response.headers_mut().insert(ALLOW, allow);
+            }
+            return whole;
         }
         match body.collect().await {
             Ok(body) => Whole { problem: None, response: Response::from_parts(parts, body.to_bytes()) },

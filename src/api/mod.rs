@@ -40,7 +40,7 @@ pub use front::Front;
 pub use view::{Catalog, View};
 
 /// How long a request waits for the local snapshot to show a revision.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What the handlers work with, for the whole process.
 pub struct Api {

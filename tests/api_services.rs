@@ -1,0 +1,249 @@
+//! The API's namespaces and services, as the published clients meet them: `CARTA_API.md` §1, §11.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test may stop on the spot")]
+
+mod support;
+
+use serde_json::{Value, json};
+use support::gateway::OWNER;
+use support::{Gateway, Response, Upstream};
+
+struct Lab {
+    gateway: Gateway,
+    alice: String,
+    bob: String,
+}
+
+impl Lab {
+    fn open() -> Self {
+        let gateway =
+            Gateway::builder().user("alice", &[]).user("bob", &[]).config("[register]\nallow_loopback = true").start();
+        let (alice, bob) = (gateway.token("alice"), gateway.token("bob"));
+        Self { gateway, alice, bob }
+    }
+
+    fn ask(&self, token: &str, method: &str, target: &str) -> Response {
+        let ask = self.gateway.rest(method, target).token(token);
+        if matches!(method, "POST" | "PUT" | "PATCH") { ask.body("").send() } else { ask.send() }
+    }
+
+    /// The status and the phrase.
+    fn said(&self, token: &str, method: &str, target: &str) -> (u16, String) {
+        let response = self.ask(token, method, target);
+        let error = if response.status() < 400 { String::new() } else { error_of(&response) };
+        (response.status(), error)
+    }
+
+    fn done(&self, token: &str, method: &str, target: &str) -> Value {
+        let response = self.ask(token, method, target);
+        assert_eq!(response.status(), 200, "{method} {target}: {}", response.text());
+        response.json()
+    }
+}
+
+fn error_of(response: &Response) -> String {
+    response.json()["error"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn a_namespace_is_reserved_once_and_its_name_is_a_name() {
+    let lab = Lab::open();
+    assert_eq!(lab.said(&lab.alice, "POST", "/service/reserve/lab"), (200, String::new()));
+    for token in [&lab.alice, &lab.bob] {
+        let (status, error) = lab.said(token, "POST", "/service/reserve/lab");
+        assert_eq!((status, error.as_str()), (400, "duplicate record"));
+    }
+    for word in ["carta", "user", "secret", "register", "v2", "Lab", "-x", "a.b", "%20", &"a".repeat(64)] {
+        let (status, error) = lab.said(&lab.alice, "POST", &format!("/service/reserve/{word}"));
+        assert_eq!(status, 400, "{word}");
+        assert!(!error.contains("duplicate record"), "{word}: {error}");
+    }
+    let details = lab.done(&lab.alice, "GET", "/service/details/lab");
+    assert_eq!(details["permission"], "Read, Write, Execute, Clone, Admin");
+    assert_eq!(details["name"], "lab");
+}
+
+#[test]
+fn checks_come_in_the_order_401_404_403_400() {
+    let lab = Lab::open();
+    lab.done(&lab.alice, "POST", "/service/reserve/lab");
+    lab.done(&lab.alice, "POST", "/service/register/lab/tool?baseUrl=http://localhost");
+    for (method, unknown, forbidden) in [
+        ("POST", "/service/register/none/tool", "/service/register/lab/other"),
+        ("POST", "/service/register/none/tool", "/service/register/lab/tool"),
+        ("GET", "/service/details/none", "/service/details/lab"),
+        ("GET", "/service/details/lab/none", "/service/details/lab/tool"),
+        ("PATCH", "/service/rename/lab/none/BAD", "/service/rename/lab/tool/BAD"),
+        ("DELETE", "/service/remove/lab/none", "/service/remove/lab/tool"),
+        ("DELETE", "/service/remove/none", "/service/remove/lab"),
+        ("GET", "/service/config/lab/none", "/service/config/lab/tool"),
+        ("PUT", "/service/config/lab/none", "/service/config/lab/tool"),
+    ] {
+        for target in [unknown, forbidden] {
+            let nobody = lab.gateway.rest(method, target).body("").send();
+            assert_eq!(nobody.status(), 401, "{method} {target}");
+            assert_eq!(
+                (error_of(&nobody).as_str(), nobody.header("www-authenticate")),
+                ("not authenticated", Some("Bearer"))
+            );
+        }
+        assert_eq!(lab.said(&lab.bob, method, unknown).0, 404, "{method} {unknown}");
+        assert_eq!(lab.said(&lab.bob, method, forbidden).0, 403, "{method} {forbidden}");
+    }
+    assert_eq!(lab.said(&lab.alice, "PATCH", "/service/rename/lab/tool/BAD").0, 400);
+    assert_eq!(lab.said(&lab.alice, "PUT", "/service/config/lab/tool").0, 400);
+}
+
+#[test]
+fn a_path_that_is_nothing_and_a_method_that_is_not_taken_are_told_apart() {
+    let lab = Lab::open();
+    lab.gateway.rest("GET", "/nothing").expect(401);
+    let nothing = lab.ask(&lab.bob, "GET", "/nothing");
+    assert_eq!((nothing.status(), nothing.problem()), (404, Some("not-found")));
+    let method = lab.ask(&lab.bob, "DELETE", "/user");
+    assert_eq!((method.status(), method.problem()), (405, Some("method-not-allowed")));
+    assert!(method.header("allow").is_some_and(|allow| allow.contains("GET")));
+    assert!(method.header("x-request-id").is_some());
+}
+
+#[test]
+fn registering_makes_a_service_and_registering_again_moves_it() {
+    let (first, second) = (Upstream::fixed("first"), Upstream::fixed("second"));
+    let lab = Lab::open();
+    lab.done(&lab.alice, "POST", "/service/reserve/lab");
+    let (status, error) = lab.said(&lab.alice, "POST", "/service/register/lab/tool?baseUrl=");
+    assert_eq!((status, error.as_str()), (400, "must provide baseUrl through query"));
+    for url in ["ftp://x.example", "nonsense", "http://", "http://user:pw@x.example"] {
+        let (status, _) = lab.said(&lab.alice, "POST", &format!("/service/register/lab/tool?baseUrl={url}"));
+        assert_eq!(status, 400, "{url}");
+    }
+    let made = lab.done(&lab.alice, "POST", &format!("/service/register/lab/tool?baseUrl={}", first.url()));
+    assert_eq!(made["permission"], "Read, Write, Execute, Clone, Admin");
+    let id = made["id"].as_str().unwrap();
+    lab.done(&lab.alice, "PUT", &format!("/permissions/{id}/bob?role=User"));
+    assert_eq!(lab.gateway.call("GET", "/lab/tool/x").token(&lab.bob).expect(200).text(), "first");
+    let target = format!("/service/register/lab/tool?baseUrl={}", second.url());
+    assert_eq!(lab.said(&lab.bob, "POST", &target).0, 403);
+    let moved = lab.done(&lab.alice, "POST", &target);
+    assert_eq!((&moved["id"], moved["baseUrl"].as_str()), (&made["id"], Some(second.url().as_str())));
+    assert_eq!(lab.gateway.call("GET", "/lab/tool/x").token(&lab.bob).expect(200).text(), "second");
+    assert_eq!(lab.done(&lab.bob, "GET", "/service/details/lab/tool")["permission"], "Read, Execute");
+}
+
+#[test]
+fn who_may_write_in_a_namespace_owns_what_they_register_there() {
+    let lab = Lab::open();
+    lab.done(&lab.alice, "POST", "/service/reserve/lab");
+    let namespace = lab.done(&lab.alice, "GET", "/service/details/lab")["id"].as_str().unwrap().to_owned();
+    lab.done(&lab.alice, "PUT", &format!("/permissions/{namespace}/bob?role=Editor"));
+    let made = lab.done(&lab.bob, "POST", "/service/register/lab/bobs?baseUrl=http://localhost");
+    assert_eq!(made["permission"], "Read, Write, Execute, Clone, Admin");
+    // The namespace is alice's, so that she may remove what is in it.
+    lab.done(&lab.alice, "DELETE", "/service/remove/lab/bobs");
+}
+
+#[test]
+fn permissions_stay_with_a_rename_and_go_with_a_removal() {
+    let upstream = Upstream::fixed("ok");
+    let lab = Lab::open();
+    lab.done(&lab.alice, "POST", "/service/reserve/lab");
+    let register = |name: &str| format!("/service/register/lab/{name}?baseUrl={}", upstream.url());
+    let id = lab.done(&lab.alice, "POST", &register("tool"))["id"].as_str().unwrap().to_owned();
+    lab.done(&lab.alice, "POST", &register("other"));
+    lab.done(&lab.alice, "PUT", &format!("/permissions/{id}/bob?role=User"));
+    let (status, error) = lab.said(&lab.alice, "PATCH", "/service/rename/lab/tool/other");
+    assert_eq!((status, error.as_str()), (400, "duplicate record"));
+    lab.done(&lab.alice, "PATCH", "/service/rename/lab/tool/device");
+    lab.gateway.call("GET", "/lab/device/x").token(&lab.bob).expect(200);
+    lab.gateway.call("GET", "/lab/tool/x").token(&lab.bob).expect(404);
+    let (status, error) = lab.said(&lab.alice, "DELETE", "/service/remove/lab");
+    assert_eq!((status, error.as_str()), (400, "namespace is not empty"));
+    lab.done(&lab.alice, "DELETE", "/service/remove/lab/device");
+    let anew = lab.done(&lab.alice, "POST", &register("device"));
+    assert_ne!(anew["id"].as_str().unwrap(), id);
+    lab.gateway.call("GET", "/lab/device/x").token(&lab.bob).expect(403);
+}
+
+#[test]
+fn the_whole_table_is_read_and_written_by_who_may_administer() {
+    let upstream = Upstream::fixed("ok");
+    let lab = Lab::open();
+    lab.done(&lab.alice, "POST", "/service/reserve/lab");
+    lab.done(&lab.alice, "POST", &format!("/service/register/lab/tool?baseUrl={}", upstream.url()));
+    let put = |body: &str| lab.gateway.rest("PUT", "/service/config/lab/tool").token(&lab.alice).body(body).send();
+    for body in ["", "[]", "null", "{\"base_url\": 7}", "{}", "{\"base_url\": \"http://localhost\", \"colour\": 1}"] {
+        assert_eq!(put(body).status(), 400, "{body}");
+    }
+    for secret in ["${HOME}", "file:vault.key"] {
+        let table = json!({"base_url": upstream.url(), "inject": {"headers": {"X-Key": secret}}});
+        assert_eq!(put(&table.to_string()).status(), 400, "{secret}");
+    }
+    let table = json!({"base_url": upstream.url(), "level": "read", "public": ["/health"]});
+    assert_eq!(put(&table.to_string()).json(), table);
+    assert_eq!(lab.done(&lab.alice, "GET", "/service/config/lab/tool"), table);
+    lab.gateway.call("GET", "/lab/tool/health").expect(200);
+    lab.gateway.call("GET", "/lab/tool/other").expect(401);
+}
+
+#[test]
+fn a_service_of_the_file_is_shown_and_not_changed() {
+    let upstream = Upstream::fixed("ok");
+    let lines = "[service.inject]\nheaders = { X-Env = \"${CANARY}\" }";
+    let gateway = Gateway::with_service(&upstream.url(), lines).environment("CANARY", "canary-value").start();
+    let owner = gateway.token(OWNER);
+    let details = gateway.rest("GET", "/service/details/materials/mp").token(&owner).expect(200).json();
+    assert_eq!(details["baseUrl"].as_str(), Some(upstream.url().as_str()));
+    let table = gateway.rest("GET", "/service/config/materials/mp").token(&owner).expect(200).text();
+    assert!(table.contains("${CANARY}") && !table.contains("canary-value"), "{table}");
+    let register = format!("/service/register/materials/mp?baseUrl={}", upstream.url());
+    for (method, target) in [
+        ("POST", register.as_str()),
+        ("PATCH", "/service/rename/materials/mp/other"),
+        ("DELETE", "/service/remove/materials/mp"),
+        ("PUT", "/service/config/materials/mp"),
+    ] {
+        let refused = gateway.rest(method, target).token(&owner).body("{}").expect(400);
+        assert!(refused.text().contains("configuration file"), "{method} {target}: {}", refused.text());
+    }
+}
+
+#[test]
+fn a_write_says_its_revision_and_a_read_can_ask_for_one() {
+    let lab = Lab::open();
+    let written = lab.ask(&lab.alice, "POST", "/service/reserve/lab");
+    let revision: u64 = written.header("carta-revision").unwrap().parse().unwrap();
+    let read = |wanted: &str| {
+        lab.gateway.rest("GET", "/service/details/lab").token(&lab.alice).header("Carta-Min-Revision", wanted).send()
+    };
+    assert_eq!(read(&revision.to_string()).status(), 200);
+    assert_eq!(read("soon").status(), 400);
+    let pending = read(&(revision + 1000).to_string());
+    assert_eq!((pending.status(), pending.problem()), (503, Some("revision-pending")));
+    assert!(pending.header("retry-after").is_some());
+}
+
+#[test]
+fn login_parameters_keys_and_discovery_are_open_to_all() {
+    let lab = Lab::open();
+    let parameters = lab.gateway.rest("GET", "/auth").expect(200).json();
+    let pool = parameters["userPoolId"].as_str().unwrap();
+    assert_eq!(pool.matches('_').count(), 1);
+    assert_eq!(Some(pool.split('_').next().unwrap()), parameters["region"].as_str());
+    assert!(parameters["userPoolWebClientId"].is_string());
+    let discovery = lab.gateway.rest("GET", "/.well-known/openid-configuration").expect(200).json();
+    assert!(discovery["jwks_uri"].as_str().unwrap().ends_with("/.well-known/jwks.json"));
+    let keys = lab.gateway.rest("GET", "/.well-known/jwks.json").expect(200).json();
+    assert_eq!(keys["keys"][0]["kty"], "RSA");
+    assert!(keys["keys"][0].get("d").is_none());
+}
+
+#[test]
+fn the_caller_is_told_who_they_are_and_nothing_is_null() {
+    let lab = Lab::open();
+    let user = lab.done(&lab.alice, "GET", "/user");
+    assert_eq!(user["name"], "alice");
+    assert!(user["id"].is_string() && user["groups"].is_array());
+    assert!(user.as_object().unwrap().values().all(|value| !value.is_null()), "{user}");
+    assert_eq!(lab.done(&lab.alice, "GET", "/user/authenticated"), json!(true));
+    lab.gateway.rest("GET", "/user/authenticated").expect(401);
+    lab.gateway.rest("GET", "/user/authenticated").token("nonsense").expect(401);
+}
