@@ -1,5 +1,6 @@
 //! Configuration: what was written (`ConfigFile`) becomes what is true ([`Config`]) once, with every fault reported.
 
+mod bounds;
 mod decode;
 mod defaults;
 mod fault;

@@ -112,69 +112,67 @@ impl RequestPattern {
         self.methods.is_empty() || self.methods.contains(method)
     }
 
-    /// Each `**` takes as few segments as it can, so going back to the last one is enough: time is bounded by the
-    /// product of both lengths whatever the pattern, and what is remembered is the same every time.
+    /// Each `**` takes as few segments as it can. What stands before the first and after the last has only one place
+    /// to be, and what stands between two of them is short ([`bounds`](super::bounds)): time grows with the path, not
+    /// with the product of path and pattern. What is remembered is the same every time.
     fn matches_path<'p, S: AsRef<str>>(&self, path: &'p [S]) -> Option<Captures<'p>> {
         let mut captures = Captures::NONE;
-        let (mut at, mut here) = (0, 0);
-        let mut retry: Option<(usize, usize, usize)> = None;
-        loop {
-            let matched = match (self.segments.get(at), path.get(here).map(AsRef::as_ref)) {
-                (None, None) => return Some(captures),
-                (Some(Segment::Rest), _) => {
-                    retry = Some((at, here, captures.count));
-                    at += 1;
-                    continue;
-                }
-                (Some(Segment::Text(text)), Some(segment)) => text == segment,
-                (Some(Segment::Glob(glob)), Some(segment)) => matches_glob(glob.as_bytes(), segment.as_bytes()),
-                (Some(Segment::Capture(_)), Some(segment)) if !segment.is_empty() => {
-                    captures.push(segment);
-                    true
-                }
-                _ => false,
-            };
-            if matched {
-                (at, here) = (at + 1, here + 1);
-                continue;
-            }
-            let (rest, from, count) = retry?;
-            if from >= path.len() {
-                return None;
-            }
-            retry = Some((rest, from + 1, count));
-            captures.count = count;
-            (at, here) = (rest + 1, from + 1);
+        let mut blocks = self.segments.split(|segment| matches!(segment, Segment::Rest));
+        let head = blocks.next().unwrap_or_default();
+        let Some(tail) = blocks.next_back() else {
+            return (path.len() == head.len() && matches_run(head, path, &mut captures)).then_some(captures);
+        };
+        let (first, rest) = path.split_at_checked(head.len())?;
+        let (mut between, last) = rest.split_at_checked(rest.len().checked_sub(tail.len())?)?;
+        if !matches_run(head, first, &mut captures) {
+            return None;
         }
+        for block in blocks {
+            let found = |from: &usize| {
+                between.get(*from..*from + block.len()).is_some_and(|run| matches_run(block, run, &mut captures))
+            };
+            let from = (0..=between.len()).find(found)?;
+            between = between.get(from + block.len()..)?;
+        }
+        matches_run(tail, last, &mut captures).then_some(captures)
     }
 }
 
-/// The same walk over bytes: UTF-8 needs no more, as neither side is cut inside a character.
-fn matches_glob(glob: &[u8], text: &[u8]) -> bool {
-    let (mut at, mut here) = (0, 0);
-    let mut retry: Option<(usize, usize)> = None;
-    loop {
-        match (glob.get(at), text.get(here)) {
-            (None, None) => return true,
-            (Some(b'*'), _) => {
-                retry = Some((at, here));
-                at += 1;
-                continue;
+/// Whether each segment of the path is what the pattern has in its place; what it remembers is added only then.
+fn matches_run<'p, S: AsRef<str>>(run: &[Segment], path: &'p [S], captures: &mut Captures<'p>) -> bool {
+    let count = captures.count;
+    let matched = run.iter().zip(path).all(|(wanted, segment)| {
+        let segment = segment.as_ref();
+        match wanted {
+            Segment::Text(text) => text == segment,
+            Segment::Glob(glob) => matches_glob(glob, segment),
+            Segment::Capture(_) if segment.is_empty() => false,
+            Segment::Capture(_) => {
+                captures.push(segment);
+                true
             }
-            (Some(wanted), Some(found)) if wanted == found => {
-                (at, here) = (at + 1, here + 1);
-                continue;
-            }
-            _ => {}
+            Segment::Rest => false,
         }
-        match retry {
-            Some((star, from)) if from < text.len() => {
-                retry = Some((star, from + 1));
-                (at, here) = (star + 1, from + 1);
-            }
-            _ => return false,
-        }
+    });
+    if !matched {
+        captures.count = count;
     }
+    matched
+}
+
+/// Every piece of the glob is looked for once, from the left, by a search that is linear in the text.
+fn matches_glob(glob: &str, text: &str) -> bool {
+    let mut pieces = glob.split('*');
+    let head = pieces.next().unwrap_or_default();
+    let Some(tail) = pieces.next_back() else { return text == head };
+    let Some(mut rest) = text.strip_prefix(head).and_then(|rest| rest.strip_suffix(tail)) else { return false };
+    pieces.all(|piece| match rest.split_once(piece) {
+        Some((_, after)) => {
+            rest = after;
+            true
+        }
+        None => false,
+    })
 }
 
 #[cfg(test)]
@@ -222,6 +220,16 @@ mod tests {
             let expected = expected.map(|texts| texts.into_iter().map(str::to_owned).collect());
             assert_eq!(remembered(text, method, path), expected, "{text} on {method} {path}");
         }
+    }
+
+    /// Both would take hours where time grows with the product of both lengths.
+    #[test]
+    fn a_long_path_costs_no_more_than_its_length() {
+        let glob = format!("*{}b*", "a".repeat(200_000));
+        assert!(!matches_glob(&glob, &"a".repeat(2_000_000)));
+        let segments = [vec![Segment::Rest], vec![Segment::Text("a".into()); 200_000], vec![Segment::Text("b".into())]];
+        let pattern = RequestPattern { methods: vec![], segments: segments.concat() };
+        assert_eq!(pattern.matches(&Method::GET, &vec!["a"; 2_000_000]), None);
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use http::Method;
 
+use super::bounds::{PATTERN_BYTES, RESOURCE_BYTES, RESTS, SEGMENTS_BETWEEN_RESTS, STARS};
 use super::{MAX_CAPTURES, Operation, RequestPattern, ResourceKey, Segment};
 use crate::policy::{MAX_KEYS, Pattern, PatternKey};
 
@@ -28,6 +29,9 @@ impl RequestPattern {
     /// # Errors
     /// [`PatternFault`] for a text that has another shape, or that could never match.
     pub fn parse(text: &str) -> Result<Self, PatternFault> {
+        if text.len() > PATTERN_BYTES {
+            return wrong(format!("the pattern is longer than {PATTERN_BYTES} bytes"), "write a shorter one");
+        }
         let Some((methods, path)) = text.split_once(' ') else {
             return wrong(
                 format!("`{}` has no blank between methods and path", text.escape_debug()),
@@ -43,6 +47,9 @@ impl RequestPattern {
     /// # Errors
     /// [`PatternFault`] for an empty or wild key, and for a name in braces that the pattern does not remember.
     pub fn resource(&self, text: &str, of: [&str; 3]) -> Result<Vec<ResourceKey>, PatternFault> {
+        if text.len() > RESOURCE_BYTES {
+            return wrong(format!("the name is longer than {RESOURCE_BYTES} bytes"), "write a shorter name");
+        }
         let keys: Vec<_> = text.split('.').map(|part| parse_resource_key(part, of, self)).collect::<Result<_, _>>()?;
         if keys.len() > MAX_KEYS {
             return wrong(format!("more than {MAX_KEYS} keys"), "write a shorter name");
@@ -141,6 +148,16 @@ fn parse_path(path: &str) -> Result<Vec<Segment>, PatternFault> {
     if names.len() > MAX_CAPTURES {
         return wrong(format!("more than {MAX_CAPTURES} segments in braces"), "write `*` for those that nothing names");
     }
+    let blocks: Vec<_> = pattern.segments.split(|segment| matches!(segment, Segment::Rest)).collect();
+    if blocks.len() > RESTS + 1 {
+        return wrong(format!("more than {RESTS} `**`"), "write `*` for single segments, or end with the first `**`");
+    }
+    if let [_, between @ .., _] = blocks.as_slice()
+        && between.iter().any(|block| block.len() > SEGMENTS_BETWEEN_RESTS)
+    {
+        let what = format!("more than {SEGMENTS_BETWEEN_RESTS} segments between two `**`");
+        return wrong(what, "write fewer, or `**` once");
+    }
     for (position, name) in names.iter().enumerate() {
         if names.iter().take(position).any(|earlier| earlier == name) {
             return wrong(format!("`{{{name}}}` occurs twice"), "give each segment in braces a name of its own");
@@ -162,6 +179,9 @@ fn parse_segment(text: &str) -> Result<Segment, PatternFault> {
             format!("`**` is only a part of the segment `{shown}`"),
             "write `**` as a whole segment, or `*` for any characters within one",
         );
+    }
+    if text.matches('*').count() > STARS {
+        return wrong(format!("more than {STARS} `*` in the segment `{shown}`"), "write fewer");
     }
     if let Some(name) = text.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')) {
         return parse_capture(name);
@@ -289,6 +309,10 @@ mod tests {
             "",
             " /",
             "GET /{a}/{b}/{c}/{d}/{e}/{f}/{g}/{h}/{i}",
+            "GET /a*b*c*",
+            "GET /**/a/**/b/**",
+            "GET /**/1/2/3/4/5/6/7/8/9/**",
+            &format!("GET /{}", "a".repeat(508)),
         ] {
             assert!(RequestPattern::parse(text).is_err(), "{text:?}");
         }
@@ -307,7 +331,7 @@ mod tests {
         let captures = operation.matches(&Method::PUT, &["tags", "7.*"]).unwrap();
         let keys: Vec<_> = operation.resource_keys(&captures).collect();
         assert_eq!(keys, ["materials", "mp", "a.b", "tag", "7.*"]);
-        for text in ["", "a..b", "a.*", "{nope}", "x{id}", "a.%zz", "a.%", "{", &"a.".repeat(80)] {
+        for text in ["", "a..b", "a.*", "{nope}", "x{id}", "a.%zz", "a.%", "{", &"a.".repeat(80), &"a".repeat(1025)] {
             assert!(read(text).is_err(), "{text}");
         }
     }

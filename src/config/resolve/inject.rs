@@ -4,10 +4,11 @@ use std::collections::HashSet;
 
 use http::{HeaderName, HeaderValue};
 
+use super::super::bounds::{INJECTIONS, TEMPLATE_BYTES, VARIABLES};
 use super::super::fault::{Complaint, shown};
 use super::super::service_file::{BasicFile, InjectFile};
 use super::super::written::Pairs;
-use super::super::{Basic, Hidden, Injection, Template, value};
+use super::super::{Basic, Hidden, Injection, Template, TemplatePart, value};
 use super::scope::Scope;
 
 pub(super) fn inject(here: &Scope<'_>, file: &InjectFile) -> Option<Injection> {
@@ -82,6 +83,7 @@ pub(super) fn spelling(name: &HeaderName) -> String {
 }
 
 fn headers(here: &Scope<'_>, file: &Pairs, basic: bool) -> Option<Vec<(HeaderName, Template)>> {
+    here.at_most(INJECTIONS, file.0.len())?;
     let mut seen = HashSet::new();
     let read = file.0.iter().map(|(name, written)| {
         let here = here.key(name);
@@ -125,6 +127,7 @@ fn pairs(
     name: impl Fn(&str) -> Result<(), Complaint>,
     bad: impl Fn(&str) -> Option<&'static str> + Copy,
 ) -> Option<Vec<(String, Template)>> {
+    here.at_most(INJECTIONS, file.0.len())?;
     let mut seen = HashSet::new();
     let read = file.0.iter().map(|(key, written)| {
         let here = here.key(key);
@@ -173,7 +176,15 @@ fn basic(here: &Scope<'_>, file: &BasicFile) -> Option<Basic> {
 
 /// A template, whose literal parts are judged as they will be sent. Never shows any of it.
 fn template(here: &Scope<'_>, written: &Hidden, bad: impl Fn(&str) -> Option<&'static str>) -> Option<Template> {
+    if written.reveal().len() > TEMPLATE_BYTES {
+        here.fault(format!("the template is longer than {TEMPLATE_BYTES} bytes"), "write a shorter one");
+        return None;
+    }
     let template = here.accept(Template::parse(written.reveal(), here.references()))?;
+    if template.parts.iter().filter(|part| matches!(part, TemplatePart::Variable(_))).count() > VARIABLES {
+        here.fault(format!("the template has more than {VARIABLES} variables"), "write fewer");
+        return None;
+    }
     let why = template.literals().find_map(bad);
     if let Some(why) = why {
         here.fault(why, "change the text, or the variable or file that it comes from");

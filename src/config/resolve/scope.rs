@@ -100,6 +100,15 @@ impl<'a> Scope<'a> {
         }
     }
 
+    /// Reports that there is more here than may be; nothing then, so that the rest is not even read.
+    pub(super) fn at_most(&self, most: usize, count: usize) -> Option<()> {
+        if count > most {
+            self.fault(format!("{count} of these are too many"), format!("write at most {most}"));
+            return None;
+        }
+        Some(())
+    }
+
     /// The value, or the fault reported.
     pub(super) fn accept<T>(&self, read: Result<T, Complaint>) -> Option<T> {
         read.map_err(|complaint| self.complain(complaint)).ok()
@@ -145,6 +154,18 @@ impl<'a> Scope<'a> {
             Some(text) => self.key(key).accept(read(text)).map(Some),
             None => Some(None),
         }
+    }
+
+    /// The items of a list that must not be long, each read.
+    pub(super) fn few<I, T>(
+        &self,
+        key: &str,
+        most: usize,
+        items: &[I],
+        read: impl FnMut(&Self, &I) -> Option<T>,
+    ) -> Option<Vec<T>> {
+        self.key(key).at_most(most, items.len())?;
+        self.each(key, items, read)
     }
 
     /// The items of a list, each read.

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use http::HeaderName;
 
+use super::super::bounds::{CORS_ITEMS, ENDPOINTS, PATTERNS, PUBLIC_PATHS};
 use super::super::fault::{Complaint, shown};
 use super::super::service_file::{
     BaseUrlFile, CorsFile, EndpointFile, ForwardTokenFile, MatchFile, OperationFile, ProtocolFile, ServiceFile,
@@ -85,7 +86,7 @@ fn reserved(name: &str) -> Complaint {
 fn service(here: &Scope<'_>, file: &ServiceFile, namespace: &str, name: &str) -> Option<Service> {
     let endpoints = endpoints(&here.key("base_url"), file.base_url.as_ref());
     let level = here.read("level", file.level.as_ref(), defaults::LEVEL, value::levels);
-    let public = here.each("public", &file.public, |here, text| here.accept(value::public_path(text)));
+    let public = here.few("public", PUBLIC_PATHS, &file.public, |here, text| here.accept(value::public_path(text)));
     let inject = inject(&here.key("inject"), &file.inject);
     let operations = operations(here, &file.operation, namespace, name);
     let timeouts = timeouts(&here.key("timeouts"), &file.timeouts);
@@ -127,6 +128,9 @@ fn service(here: &Scope<'_>, file: &ServiceFile, namespace: &str, name: &str) ->
 }
 
 fn endpoints(here: &Scope<'_>, file: Option<&BaseUrlFile>) -> Option<Vec<Endpoint>> {
+    if let Some(BaseUrlFile::Many(items)) = file {
+        here.at_most(ENDPOINTS, items.len())?;
+    }
     let read = |here: &Scope<'_>, text: &Hidden, weight: u32| {
         here.accept(value::web_url(text.reveal())).map(|url| Endpoint { url, weight })
     };
@@ -173,7 +177,7 @@ fn endpoints(here: &Scope<'_>, file: Option<&BaseUrlFile>) -> Option<Vec<Endpoin
 
 fn operations(here: &Scope<'_>, files: &[OperationFile], namespace: &str, service: &str) -> Option<Vec<Operation>> {
     let mut seen = HashSet::new();
-    let read = here.each("operation", files, |here, file| {
+    let read = here.few("operation", PATTERNS, files, |here, file| {
         let name = here.need("name", file.name.as_ref(), "write `name = \"…\"`", value::operation_name);
         if let Some(name) = &name
             && !seen.insert(name.clone())
@@ -194,7 +198,13 @@ fn operations(here: &Scope<'_>, files: &[OperationFile], namespace: &str, servic
         });
         operations.collect::<Option<Vec<_>>>()
     });
-    read.map(|operations| operations.into_iter().flatten().collect())
+    let operations: Vec<_> = read?.into_iter().flatten().collect();
+    if operations.len() > PATTERNS {
+        let what = format!("the operations have {} patterns, which are too many", operations.len());
+        here.key("operation").fault(what, format!("write at most {PATTERNS} in all, such as with `*` and `**`"));
+        return None;
+    }
+    Some(operations)
 }
 
 fn patterns(here: &Scope<'_>, file: Option<&MatchFile>) -> Option<Vec<RequestPattern>> {
@@ -211,6 +221,7 @@ fn patterns(here: &Scope<'_>, file: Option<&MatchFile>) -> Option<Vec<RequestPat
             None
         }
         Some(MatchFile::Many(texts)) => {
+            here.at_most(PATTERNS, texts.len())?;
             let patterns: Vec<_> =
                 texts.iter().enumerate().map(|(index, text)| read(&here.index(index), text)).collect();
             patterns.into_iter().collect()
@@ -289,7 +300,7 @@ fn cors(here: &Scope<'_>, file: &CorsFile) -> Option<Cors> {
     let example = "write the origins that may call, such as `origins = [\"https://app.example.org\"]`";
     let origins = match &file.origins {
         Some(origins) if !origins.is_empty() => {
-            here.each("origins", origins, |here, text| here.accept(value::origin(text)))
+            here.few("origins", CORS_ITEMS, origins, |here, text| here.accept(value::origin(text)))
         }
         Some(_) => {
             here.key("origins").fault("the list of origins is empty", example);
@@ -313,9 +324,9 @@ fn cors(here: &Scope<'_>, file: &CorsFile) -> Option<Cors> {
     }
     let written: Vec<String> =
         file.methods.clone().unwrap_or_else(|| defaults::CORS_METHODS.map(String::from).to_vec());
-    let methods = here.each("methods", &written, |here, text| here.accept(value::method(text)));
-    let headers = here.each("headers", &file.headers, |here, text| here.accept(value::header_name(text)));
-    let expose = here.each("expose", &file.expose, |here, text| here.accept(value::header_name(text)));
+    let methods = here.few("methods", CORS_ITEMS, &written, |here, text| here.accept(value::method(text)));
+    let headers = here.few("headers", CORS_ITEMS, &file.headers, |here, text| here.accept(value::header_name(text)));
+    let expose = here.few("expose", CORS_ITEMS, &file.expose, |here, text| here.accept(value::header_name(text)));
     let max_age = here.read("max_age", file.max_age.as_ref(), defaults::CORS_MAX_AGE, value::duration);
     Some(Cors {
         origins: origins?,

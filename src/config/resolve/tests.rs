@@ -179,6 +179,78 @@ fn a_registered_service_has_the_same_faults_by_key() {
 }
 
 #[test]
+fn a_table_that_would_cost_every_call_too_much_is_refused() {
+    let many = |count: usize, of: fn(usize) -> String| (0..count).map(of).collect::<Vec<_>>();
+    let pairs =
+        |count: usize| many(count, |n| format!("X-{n}")).into_iter().map(|key| (key, json!("{user}"))).collect();
+    let patterns = |count: usize| json!([{ "name": "o", "match": many(count, |n| format!("GET /{n}")) }]);
+    let long = "a".repeat(8193);
+    for (key, fits, too_many, said) in [
+        (
+            "operation",
+            patterns(256),
+            patterns(257),
+            "operation[0].match: 257 of these are too many\n  write at most 256",
+        ),
+        (
+            "operation",
+            patterns(1),
+            json!([
+                { "name": "o", "match": many(200, |n| format!("GET /{n}")) },
+                { "name": "p", "match": many(57, |n| format!("PUT /{n}")) },
+            ]),
+            "operation: the operations have 257 patterns, which are too many\n  write at most 256 in all",
+        ),
+        (
+            "inject",
+            json!({ "headers": Json::Object(pairs(64)), "query": Json::Object(pairs(64)) }),
+            json!({ "headers": Json::Object(pairs(65)), "query": Json::Object(pairs(65)), "cookies": Json::Object(pairs(65)) }),
+            "inject.headers: 65 of these are too many\n  write at most 64\ninject.query: 65 of these are too many\n  \
+             write at most 64\ninject.cookies: 65",
+        ),
+        (
+            "inject",
+            json!({}),
+            json!({ "query": { "a": long } }),
+            "inject.query.a: the template is longer than 8192 bytes",
+        ),
+        (
+            "inject",
+            json!({ "query": { "a": "{user}".repeat(8) } }),
+            json!({ "query": { "a": "{user}".repeat(9) } }),
+            "inject.query.a: the template has more than 8 variables",
+        ),
+        (
+            "public",
+            json!(many(256, |n| format!("/{n}"))),
+            json!(many(257, |n| format!("/{n}"))),
+            "public: 257 of these are too many",
+        ),
+        (
+            "base_url",
+            json!(many(64, |n| format!("http://h{n}"))),
+            json!(many(65, |n| format!("http://h{n}"))),
+            "base_url: 65 of these are too many",
+        ),
+        (
+            "cors",
+            json!({ "origins": many(64, |n| format!("https://h{n}")) }),
+            json!({ "origins": many(65, |n| format!("https://h{n}")) }),
+            "cors.origins: 65 of these are too many",
+        ),
+    ] {
+        let table = |value: &Json| {
+            let mut table = json!({ "base_url": "http://x" });
+            table[key] = value.clone();
+            registered(table)
+        };
+        table(&fits).unwrap_or_else(|faults| panic!("{key}: {faults}"));
+        let faults = table(&too_many).map(|_| ()).unwrap_err();
+        assert!(faults.starts_with(said), "{faults}");
+    }
+}
+
+#[test]
 fn references_reach_the_upstream_and_nothing_that_is_shown() {
     let config = read_in(
         directory().path(),
