@@ -5,6 +5,7 @@ mod decode;
 mod defaults;
 mod fault;
 mod file;
+mod header;
 mod name;
 mod operation;
 mod pattern;
@@ -28,6 +29,7 @@ use ipnet::IpNet;
 use url::Url;
 
 pub use fault::{Fault, Faults, Place};
+pub use header::{HeaderUse, header_use};
 pub use name::{reserved_name, reserved_service, valid_name};
 pub use operation::{Captures, MAX_CAPTURES, Operation, RequestPattern, ResourceKey, Segment};
 pub use pattern::PatternFault;

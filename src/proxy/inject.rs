@@ -14,9 +14,8 @@ use zeroize::Zeroizing;
 
 use super::alias::{canonical_header, canonical_parameter, without_parameters};
 use super::error::{Kind, Problem};
-use super::names::may_be_injected;
 use super::template::{Buffer, Fault, Place, Values, fill};
-use crate::config::{Basic, Service, Template, TemplatePart, Variable};
+use crate::config::{Basic, HeaderUse, Service, Template, TemplatePart, Variable, header_use};
 use crate::policy::{ResourceId, UserId};
 use crate::vault::ConsentKey;
 
@@ -92,7 +91,7 @@ impl Program {
     /// With the header that no injection may set: the service must not be called then.
     pub fn compile(id: ResourceId, service: &Service) -> Result<Self, String> {
         let inject = &service.inject;
-        if let Some((name, _)) = inject.headers.iter().find(|(name, _)| !may_be_injected(name.as_str())) {
+        if let Some((name, _)) = inject.headers.iter().find(|(name, _)| header_use(name.as_str()) != HeaderUse::Free) {
             return Err(format!("an injection may not set the header `{name}`"));
         }
         let mut set_headers: Vec<_> = inject.headers.iter().map(|(name, _)| canonical_header(name.as_str())).collect();

@@ -49,21 +49,6 @@ pub struct Rules<'a> {
     pub judges_method: bool,
 }
 
-/// Whether an injection may set this header: no identity, forwarding, framing or hop-by-hop header, and no `Host`.
-/// `Authorization` is the usual place for an upstream's credential, and allowed.
-#[must_use]
-pub fn may_be_injected(name: &str) -> bool {
-    let ours = ["host", "x-request-id", "traceparent", "tracestate", "expect", "trailer", "cookie"];
-    name == "authorization"
-        || !(is_hop_by_hop(name)
-            || is_identity(name)
-            || is_forwarded(name)
-            || is_framing(name)
-            || any_same(name, &ours)
-            || any_same(name, &PATH_OVERRIDES)
-            || any_same(name, &METHOD_OVERRIDES))
-}
-
 pub(super) fn is_removed(name: &str, rules: &Rules<'_>) -> bool {
     // The first letter rules out most names at once.
     let ours = match name.as_bytes().first() {
@@ -131,36 +116,4 @@ fn is_odd_framing(name: &str) -> bool {
 
 fn any_same(name: &str, canonical: &[&str]) -> bool {
     canonical.iter().any(|canonical| same_header(name, canonical))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_injection_may_set_no_identity_forwarding_framing_or_hop_by_hop_header() {
-        for name in [
-            "host",
-            "x-carta-user",
-            "x_carta_token",
-            "x-forwarded-for",
-            "forwarded",
-            "content-length",
-            "transfer-encoding",
-            "connection",
-            "te",
-            "upgrade",
-            "x-request-id",
-            "traceparent",
-            "cookie",
-            "secret-a",
-            "x-real-ip",
-            "trailer",
-        ] {
-            assert!(!may_be_injected(name), "{name}");
-        }
-        for name in ["authorization", "x-api-key", "apikey", "x-requested-by", "accept"] {
-            assert!(may_be_injected(name), "{name}");
-        }
-    }
 }

@@ -4,8 +4,8 @@ use url::Url;
 
 use super::super::fault::{Complaint, shown};
 use super::super::file::{AuthFile, HeaderFile, JwtFile, LocalFile};
+use super::super::header::{HeaderUse, header_use};
 use super::super::{Auth, JwtIssuer, Local, TrustedHeader, defaults, pem, value};
-use super::inject::{HeaderUse, header_use};
 use super::scope::Scope;
 
 pub(super) fn auth(here: &Scope<'_>, file: &AuthFile) -> Option<Auth> {
@@ -108,7 +108,7 @@ fn header(here: &Scope<'_>, file: &HeaderFile) -> Option<TrustedHeader> {
     let name = here.read("name", file.name.as_ref(), defaults::HEADER_NAME, |text| {
         let name = value::header_name(text)?;
         let credential = matches!(name.as_str(), "authorization" | "cookie" | "proxy-authorization");
-        match header_use(&name) {
+        match header_use(name.as_str()) {
             _ if credential => {
                 Err(Complaint::new(format!("{} has credentials of its own", shown(text)), "name another header"))
             }
@@ -119,7 +119,10 @@ fn header(here: &Scope<'_>, file: &HeaderFile) -> Option<TrustedHeader> {
                 let what = format!("the gateway sets or reads {} itself", shown(text));
                 Err(Complaint::new(what, "name another header"))
             }
-            HeaderUse::Identity | HeaderUse::Forwarding | HeaderUse::Free => Ok(name),
+            HeaderUse::Override => {
+                Err(Complaint::new(format!("{} has a meaning of its own", shown(text)), "name another header"))
+            }
+            HeaderUse::Identity | HeaderUse::Forwarding | HeaderUse::Cookie | HeaderUse::Free => Ok(name),
         }
     });
     let trusted_proxies =

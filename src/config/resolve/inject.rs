@@ -6,6 +6,7 @@ use http::{HeaderName, HeaderValue};
 
 use super::super::bounds::{INJECTIONS, TEMPLATE_BYTES, VARIABLES};
 use super::super::fault::{Complaint, shown};
+use super::super::header::{HeaderUse, header_use, spelling};
 use super::super::service_file::{BasicFile, InjectFile};
 use super::super::written::Pairs;
 use super::super::{Basic, Hidden, Injection, Template, TemplatePart, value};
@@ -22,66 +23,6 @@ pub(super) fn inject(here: &Scope<'_>, file: &InjectFile) -> Option<Injection> {
     Some(Injection { headers: headers?, query: query?, cookies: cookies?, basic: basic? })
 }
 
-/// What a header is for, where not everybody may set it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum HeaderUse {
-    /// Says who calls.
-    Identity,
-    /// Says how the call came.
-    Forwarding,
-    /// Belongs to one connection or to the framing of messages.
-    Framing,
-    /// The gateway sets it itself.
-    Gateway,
-    /// Anything else.
-    Free,
-}
-
-/// What the header is for. Many frameworks read `X_Carta.User` as `X-Carta-User`, so the spellings are one.
-pub(super) fn header_use(name: &HeaderName) -> HeaderUse {
-    let name = spelling(name);
-    let starts = |prefixes: &[&str]| prefixes.iter().any(|prefix| name.starts_with(prefix));
-    match name.as_str() {
-        "connection"
-        | "keep-alive"
-        | "proxy-connection"
-        | "proxy-authorization"
-        | "proxy-authenticate"
-        | "te"
-        | "trailer"
-        | "trailers"
-        | "transfer-encoding"
-        | "upgrade"
-        | "content-length"
-        | "expect"
-        | "http2-settings" => HeaderUse::Framing,
-        _ if starts(&["sec-websocket-"]) => HeaderUse::Framing,
-        "host" | "x-request-id" | "traceparent" | "tracestate" => HeaderUse::Gateway,
-        _ if starts(&["x-carta-", "carta-", "secret-"]) || name == "x-carta" => HeaderUse::Gateway,
-        "x-forwarded-user"
-        | "x-forwarded-email"
-        | "x-forwarded-groups"
-        | "x-forwarded-access-token"
-        | "x-forwarded-preferred-username" => HeaderUse::Identity,
-        _ if starts(&["x-auth-request-"]) => HeaderUse::Identity,
-        "forwarded"
-        | "via"
-        | "x-real-ip"
-        | "x-client-ip"
-        | "x-cluster-client-ip"
-        | "true-client-ip"
-        | "cf-connecting-ip"
-        | "x-rewrite-url" => HeaderUse::Forwarding,
-        _ if starts(&["x-forwarded-", "x-original-"]) || name == "x-forwarded" => HeaderUse::Forwarding,
-        _ => HeaderUse::Free,
-    }
-}
-
-/// The name with `_` and `.` as `-`; header names have no case already.
-pub(super) fn spelling(name: &HeaderName) -> String {
-    name.as_str().replace(['_', '.'], "-")
-}
-
 fn headers(here: &Scope<'_>, file: &Pairs, basic: bool) -> Option<Vec<(HeaderName, Template)>> {
     here.at_most(INJECTIONS, file.0.len())?;
     let mut seen = HashSet::new();
@@ -92,7 +33,7 @@ fn headers(here: &Scope<'_>, file: &Pairs, basic: bool) -> Option<Vec<(HeaderNam
         if name == http::header::AUTHORIZATION && basic {
             here.fault("`basic_auth` sets this header too", "keep one of the two");
         }
-        if !seen.insert(spelling(&name)) {
+        if !seen.insert(spelling(name.as_str())) {
             here.fault("this header is there twice, in another spelling", "write it once; case, `_` and `.` are alike");
         }
         Some((name, template?))
@@ -104,14 +45,15 @@ fn headers(here: &Scope<'_>, file: &Pairs, basic: bool) -> Option<Vec<(HeaderNam
 
 fn injected_header(text: &str) -> Result<HeaderName, Complaint> {
     let name = value::header_name(text)?;
-    let why = match header_use(&name) {
-        HeaderUse::Free if name == http::header::COOKIE => {
+    let why = match header_use(name.as_str()) {
+        HeaderUse::Cookie => {
             return Err(Complaint::new("cookies have a table of their own", "write `cookies = { name = \"…\" }`"));
         }
         HeaderUse::Free => return Ok(name),
         HeaderUse::Identity => "it says who calls",
         HeaderUse::Forwarding => "it says how the call came",
-        HeaderUse::Framing => "it belongs to the connection or the framing of messages",
+        HeaderUse::Framing => "it belongs to the connection, or to the body and its framing",
+        HeaderUse::Override => "some upstreams take another method or path from it than the one that was judged",
         HeaderUse::Gateway => "the gateway sets or reads it itself",
     };
     Err(Complaint::new(

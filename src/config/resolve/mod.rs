@@ -14,6 +14,7 @@ use std::cell::RefCell;
 use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::time::Duration;
 
 use url::Url;
 
@@ -290,8 +291,16 @@ fn store(here: &Scope<'_>, file: &StoreFile) -> Option<StoreConfig> {
     let url = here.key("url");
     let read = url.references().text(written).and_then(|text| store_url(&text, url.references()));
     let url = url.accept(read);
-    let max_staleness =
-        here.read("max_staleness", file.max_staleness.as_ref(), defaults::MAX_STALENESS, value::duration);
+    let max_staleness = here.read("max_staleness", file.max_staleness.as_ref(), defaults::MAX_STALENESS, |text| {
+        match value::duration(text)? {
+            // Word from the store comes a few times a second at most: less would refuse calls while all is well.
+            least if least < Duration::from_secs(1) => Err(Complaint::new(
+                format!("{} is too short: an idle store would look stale", super::fault::shown(text)),
+                "write at least `1s`",
+            )),
+            duration => Ok(duration),
+        }
+    });
     Some(StoreConfig { url: url?, max_staleness: max_staleness? })
 }
 

@@ -6,6 +6,7 @@ use http::HeaderName;
 
 use super::super::bounds::{CORS_ITEMS, ENDPOINTS, PATTERNS, PUBLIC_PATHS};
 use super::super::fault::{Complaint, shown};
+use super::super::header::spelling;
 use super::super::service_file::{
     BaseUrlFile, CorsFile, EndpointFile, ForwardTokenFile, MatchFile, OperationFile, ProtocolFile, ServiceFile,
     TimeoutsFile, UnmatchedFile, UpstreamTlsFile,
@@ -14,7 +15,7 @@ use super::super::{
     Cors, Endpoint, Hidden, Operation, Protocol, RequestPattern, ResourceKey, Service, Timeouts, TokenForwarding,
     Unmatched, UpstreamTls, defaults, pem, reserved_name, reserved_service, value,
 };
-use super::inject::{inject, spelling};
+use super::inject::inject;
 use super::scope::Scope;
 
 /// The services of the file.
@@ -57,7 +58,7 @@ pub(super) fn spare_header(root: &Scope<'_>, files: &[ServiceFile], header: &Hea
     root.each("service", files, |here, file| {
         let headers = here.key("inject").key("headers");
         for (name, _) in &file.inject.headers.0 {
-            if value::header_name(name).is_ok_and(|name| spelling(&name) == spelling(header)) {
+            if value::header_name(name).is_ok_and(|name| spelling(name.as_str()) == spelling(header.as_str())) {
                 let what = format!("the header {} cannot be injected: by it [auth.header] says who calls", shown(name));
                 headers.key(name).fault(what, "leave it out; the upstream gets X-Carta-User and X-Carta-Email");
             }

@@ -104,6 +104,26 @@ fn every_fault_is_reported_at_once_with_its_place() {
     }
 }
 
+#[test]
+fn a_staleness_that_a_store_at_hand_would_exceed_is_a_fault() {
+    for (text, fine) in [("0", false), ("0s", false), ("999ms", false), ("1s", true), ("5m", true)] {
+        let said = faults(&format!("store.max_staleness = \"{text}\""));
+        assert_eq!(said == "no fault", fine, "{text}: {said}");
+        assert!(fine || said.starts_with("gateway.toml:1:23: store.max_staleness: "), "{said}");
+    }
+}
+
+#[test]
+fn what_a_compiled_service_would_refuse_to_inject_is_a_fault_already_when_it_is_read() {
+    for name in
+        ["Content-Type", "content_encoding", "Content-Range", "X-HTTP-Method", "X-Method_Override", "X-Original-Url"]
+    {
+        let said =
+            registered(json!({ "base_url": "http://x", "inject": { "headers": { name: "canary" } } })).unwrap_err();
+        assert!(said.contains(&format!("the header `{name}` cannot be injected: ")), "{said}");
+    }
+}
+
 fn registered(table: Json) -> Result<Service, String> {
     parse_service("a", "b", &table).map_err(|faults| {
         let text = faults.to_string();
