@@ -1,14 +1,15 @@
 //! A response's headers: what of the upstream's never reaches the caller, and what the gateway says.
 
 use http::header::{
-    CONTENT_LENGTH, CONTENT_SECURITY_POLICY, LOCATION, SET_COOKIE, TRANSFER_ENCODING, X_CONTENT_TYPE_OPTIONS,
+    CONTENT_LENGTH, CONTENT_SECURITY_POLICY, Entry, LOCATION, SET_COOKIE, TRANSFER_ENCODING, X_CONTENT_TYPE_OPTIONS,
 };
 use http::{HeaderMap, HeaderValue};
 use url::Url;
 
-use super::alias::{header_begins, same_header};
+use super::alias::{canonical_parameter, header_begins, same_header};
 use super::error::X_REQUEST_ID;
 use super::headers::{Named, read_connection, remove_where};
+use super::inject::OWN_COOKIES;
 use super::names::{HOP_BY_HOP, is_framing};
 use super::target::Door;
 use crate::telemetry::RequestId;
@@ -26,6 +27,7 @@ pub fn pass_headers(headers: &mut HeaderMap, door: Door, request_id: &RequestId)
     for name in &named {
         headers.remove(name);
     }
+    drop_own_cookies(headers);
     headers.insert(X_REQUEST_ID, request_id.header());
     if door == Door::Api {
         // Appended: a policy of the upstream's can only narrow further.
@@ -85,6 +87,23 @@ fn below<'a>(base: &Url, url: &'a Url) -> Option<&'a str> {
     (rest.is_empty() || rest.starts_with('/')).then_some(rest)
 }
 
+/// An upstream must not set a cookie of the gateway's: cookies know no ports, so that the UI's origin would get it too.
+fn drop_own_cookies(headers: &mut HeaderMap) {
+    let is_own = |line: &HeaderValue| {
+        let name = line.as_bytes().split(|byte| matches!(byte, b'=' | b';')).next().unwrap_or_default();
+        canonical_parameter(name).starts_with(OWN_COOKIES)
+    };
+    if !headers.get_all(SET_COOKIE).into_iter().any(is_own) {
+        return;
+    }
+    if let Entry::Occupied(lines) = headers.entry(SET_COOKIE) {
+        let kept: Vec<_> = lines.remove_entry_mult().1.filter(|line| !is_own(line)).collect();
+        for line in kept {
+            headers.append(SET_COOKIE, line);
+        }
+    }
+}
+
 fn is_removed(name: &str, door: Door) -> bool {
     let from_api = |names: &[&str]| door == Door::Api && names.contains(&name);
     match name.as_bytes().first() {
@@ -132,6 +151,16 @@ mod tests {
         names.sort_unstable();
         assert_eq!(names, ["content-type", "set-cookie", "x-request-id"]);
         assert_eq!(headers["x-request-id"], id.as_str());
+    }
+
+    #[test]
+    fn an_upstream_sets_no_cookie_of_the_gateways() {
+        let mut headers = HeaderMap::new();
+        for line in ["a=1", "__Host-carta-session=evil; Path=/", " __host-CARTA_x=evil", "b=2", "__Host-other=3"] {
+            headers.append(SET_COOKIE, HeaderValue::from_static(line));
+        }
+        pass_headers(&mut headers, Door::Proxy, &RequestId::mint());
+        assert_eq!(headers.get_all(SET_COOKIE).iter().collect::<Vec<_>>(), ["a=1", "b=2", "__Host-other=3"]);
     }
 
     #[test]

@@ -20,7 +20,7 @@ use crate::policy::{ResourceId, UserId};
 use crate::vault::ConsentKey;
 
 /// Cookies whose canonical name begins so are the gateway's own, such as the session of its UI: never forwarded.
-const OWN_COOKIES: &[u8] = b"__host_carta";
+pub const OWN_COOKIES: &[u8] = b"__host_carta";
 
 /// A service's injection, compiled.
 #[derive(Debug, Default)]

@@ -117,7 +117,7 @@ async fn steps(
     forward::send(worker, outbound, ticket).await
 }
 
-/// Who calls; `state` becomes one that knows them.
+/// Who calls; `state` becomes the one of now, as the answer may have taken its time, or made the account.
 async fn identify(
     worker: &Worker,
     exchange: &Exchange,
@@ -129,9 +129,7 @@ async fn identify(
     let directory = || shared.state.load().directory.clone();
     let who = shared.authenticator.authenticate(&worker.tokens, directory, &head.headers, exchange.ip(), now).await?;
     exchange.identify(&who);
-    if state.directory.by_id(who.account.id).is_none() {
-        *state = exchange.gateway.state(std::time::Instant::now())?;
-    }
+    *state = exchange.gateway.state(std::time::Instant::now())?;
     Ok(who)
 }
 
