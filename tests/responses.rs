@@ -166,3 +166,26 @@ fn cors_is_off_by_default_and_answers_for_the_listed_origins_only() {
         .expect(200);
     assert_eq!(call.header("access-control-allow-origin"), Some("https://app.example.org"));
 }
+
+#[test]
+fn a_method_that_would_show_what_was_injected_is_not_forwarded() {
+    let upstream = Upstream::echo();
+    let lines = "[service.inject]\nheaders = { X-API-KEY = \"canary-of-the-service\" }";
+    let gateway = Gateway::with_service(&upstream.url(), lines).start();
+    let token = gateway.token("alice");
+    for method in ["TRACE", "TRACK", "CONNECT"] {
+        let response = gateway.call(method, "/materials/mp/x").token(&token).send();
+        assert!(response.status() >= 400, "{method}: {}", response.status());
+        assert!(!response.text().contains("canary-of-the-service"), "{method}");
+    }
+    assert_eq!(upstream.received().len(), 0);
+}
+
+#[test]
+fn an_expectation_that_nobody_can_meet_is_refused() {
+    let upstream = Upstream::fixed("ok");
+    let gateway = Gateway::with_service(&upstream.url(), "").start();
+    let ask = gateway.call("POST", "/materials/mp/x").token(&gateway.token("alice")).header("Expect", "200-fine");
+    assert_eq!(ask.body("x").send().status(), 417);
+    assert_eq!(upstream.received().len(), 0);
+}

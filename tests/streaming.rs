@@ -195,9 +195,7 @@ fn each_timeout_is_a_problem_of_its_own() {
         }
         Ok(true)
     });
-    // 10.255.255.1 would be silent on most networks; a full backlog of our own is silent on every one.
-    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let silent_address = silent.local_addr().unwrap();
+    let (silent, _full) = silent_listener();
     let url = upstream.url();
     let service = |name: &str, timeouts: &str| (name.to_owned(), format!("timeouts = {{ {timeouts} }}"));
     let mut builder = Gateway::builder();
@@ -208,7 +206,10 @@ fn each_timeout_is_a_problem_of_its_own() {
     ] {
         builder = builder.service("materials", &name, &url, &lines);
     }
-    let gateway = builder.service("materials", "gone", "http://127.0.0.1:9", "").start();
+    let gateway = builder
+        .service("materials", "gone", "http://127.0.0.1:9", "")
+        .service("materials", "silent", &format!("http://{silent}"), "timeouts = { connect = \"300ms\" }")
+        .start();
     let token = gateway.token(support::gateway::OWNER);
     let call = |target: &str| gateway.call("GET", target).token(&token);
 
@@ -222,8 +223,40 @@ fn each_timeout_is_a_problem_of_its_own() {
     assert!(start.elapsed() < Duration::from_secs(8), "{:?}", start.elapsed());
     let gone = call("/materials/gone/x").expect(502);
     assert_eq!(gone.problem(), Some("upstream-unreachable"));
-    drop((silent, silent_address));
+    let silent = call("/materials/silent/x").expect(504);
+    assert_eq!(silent.problem(), Some("upstream-connect-timeout"));
     call("/materials/first/fine").expect(200);
+}
+
+/// A listener that takes no more connections and refuses none: its queue is full.
+fn silent_listener() -> (std::net::SocketAddr, Vec<socket2::Socket>) {
+    let socket = || socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    let listener = socket();
+    listener.bind(&std::net::SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    listener.listen(0).unwrap();
+    let address = listener.local_addr().unwrap().as_socket().unwrap();
+    let mut open = vec![listener];
+    for _ in 0..4 {
+        let caller = socket();
+        caller.set_nonblocking(true).unwrap();
+        caller.connect(&address.into()).ok();
+        open.push(caller);
+    }
+    (address, open)
+}
+
+#[test]
+fn a_caller_who_stops_in_the_middle_of_a_body_does_not_hold_the_upstream_for_ever() {
+    let upstream = Upstream::fixed("ok");
+    let (gateway, token) = start(&upstream, "timeouts = { idle = \"500ms\", first_byte = \"0\" }");
+    let mut wire = gateway.wire();
+    wire.send(format!(
+        "POST /materials/mp/x HTTP/1.1\r\nHost: gw\r\nAuthorization: Bearer {token}\r\nContent-Length: 10\r\n\r\nhalf"
+    ));
+    let answer = wire.try_response();
+    assert!(answer.is_none_or(|answer| matches!(answer.status(), 408 | 504)), "it ends, one way or the other");
+    upstream.wait_until_closed(1);
+    assert!(!upstream.only().whole);
 }
 
 #[test]

@@ -1,0 +1,66 @@
+//! With the store away the last state serves for a while, then calls are refused; nothing widens, nothing is lost.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test may stop on the spot")]
+
+mod support;
+
+use std::fs;
+
+use support::gateway::OWNER;
+use support::{Gateway, PATIENCE, Upstream, eventually};
+
+#[test]
+fn without_its_store_the_gateway_serves_on_refuses_changes_and_in_the_end_refuses_calls() {
+    let upstream = Upstream::fixed("ok");
+    let gateway = Gateway::with_service(&upstream.url(), "").start();
+    gateway.kill();
+    let config = fs::read_to_string(gateway.path("gateway.toml")).unwrap();
+    let brief = config.replace("sqlite://carta.db\"", "sqlite://carta.db\"\nmax_staleness = \"3s\"");
+    fs::write(gateway.path("gateway.toml"), brief).unwrap();
+    gateway.serve();
+    let (alice, bob, owner) = (gateway.token("alice"), gateway.token("bob"), gateway.token(OWNER));
+    let call = |token: &str| gateway.call("GET", "/materials/mp/x").token(token).send();
+    assert_eq!((call(&alice).status(), call(&bob).status()), (200, 403));
+
+    for file in ["carta.db", "carta.db-wal", "carta.db-shm"] {
+        fs::rename(gateway.path(file), gateway.path(&format!("away-{file}"))).ok();
+    }
+    assert_eq!((call(&alice).status(), call(&bob).status()), (200, 403), "the last state serves on");
+    let stored = gateway.secret(&alice, "key", "value");
+    assert!(
+        matches!(stored.status(), 500 | 503),
+        "a change that cannot be kept is not answered as done: {}",
+        stored.status()
+    );
+    let refused =
+        eventually("calls are refused", PATIENCE, || Some(call(&alice)).filter(|answer| answer.status() == 503));
+    assert_eq!(refused.problem(), Some("stale-snapshot"));
+    assert_eq!(gateway.call("GET", "/-/ready").send().status(), 503);
+    assert_eq!(gateway.call("GET", "/-/live").send().status(), 200);
+    gateway.run(&["health"]).code(1);
+
+    for file in ["carta.db", "carta.db-wal", "carta.db-shm"] {
+        fs::rename(gateway.path(&format!("away-{file}")), gateway.path(file)).ok();
+    }
+    eventually("calls are answered again", PATIENCE, || (call(&alice).status() == 200).then_some(()));
+    assert_eq!(call(&bob).status(), 403);
+    gateway.rest("GET", "/secret?name=key").token(&alice).expect(404);
+    gateway.rest("GET", "/user").token(&owner).expect(200);
+    let metrics = gateway.rest("GET", "/-/metrics").expect(200).text();
+    assert!(
+        metrics.lines().any(|line| line.contains("age") && !line.starts_with('#')),
+        "the snapshot's age is a metric"
+    );
+}
+
+#[test]
+fn a_write_says_which_revision_it_made() {
+    let gateway = Gateway::builder().user("alice", &[]).start();
+    let alice = gateway.token("alice");
+    let revision = |value: &str| -> u64 {
+        let stored = gateway.secret(&alice, "key", value);
+        assert_eq!(stored.status(), 200);
+        stored.header("carta-revision").expect("a revision").parse().unwrap()
+    };
+    let (first, second) = (revision("1"), revision("2"));
+    assert!(second > first, "{first} {second}");
+}
