@@ -24,7 +24,7 @@ use crate::proxy::target::Door;
 use crate::proxy::{self, Gateway, Peer, Worker};
 use crate::store::Revision;
 use crate::telemetry::metrics::{Decision, ServiceMetrics};
-use crate::telemetry::{RequestId, access};
+use crate::telemetry::{RequestId, access, caller_request_id};
 
 /// The API listener's way in: one a thread.
 #[derive(Clone)]
@@ -167,6 +167,7 @@ struct Asked<'a> {
     access: bool,
     method: http::Method,
     path: String,
+    caller_id: Option<Box<str>>,
     bytes: u64,
 }
 
@@ -178,6 +179,7 @@ impl<'a> Asked<'a> {
             access: gateway.settings().access,
             method: request.method().clone(),
             path: request.uri().path().to_owned(),
+            caller_id: caller_request_id(request.headers()).map(Into::into),
             bytes,
         }
     }
@@ -194,6 +196,7 @@ impl<'a> Asked<'a> {
         }
         access::write(&access::Line {
             request_id: id,
+            caller_request_id: self.caller_id.as_deref(),
             user,
             service: None,
             operation: None,

@@ -18,7 +18,7 @@ use super::route::Route;
 use super::target::Door;
 use crate::identity::Identity;
 use crate::telemetry::metrics::Decision;
-use crate::telemetry::{RequestId, TraceParent, access};
+use crate::telemetry::{RequestId, TraceParent, access, caller_request_id};
 
 /// One request, from its head to the end of its answer.
 pub struct Exchange {
@@ -35,6 +35,7 @@ pub struct Exchange {
     method: Method,
     path: Option<PathAndQuery>,
     origin: Option<HeaderValue>,
+    caller_id: Option<Box<str>>,
     bytes_in: Cell<u64>,
     bytes_out: Cell<u64>,
     complete: Cell<bool>,
@@ -69,6 +70,7 @@ impl Exchange {
             method: request.method().clone(),
             path: request.uri().path_and_query().cloned(),
             origin: request.headers().get(ORIGIN).cloned(),
+            caller_id: caller_request_id(request.headers()).map(Into::into),
             bytes_in: Cell::new(0),
             bytes_out: Cell::new(0),
             complete: Cell::new(false),
@@ -161,6 +163,7 @@ impl Exchange {
         }
         access::write(&access::Line {
             request_id: &self.id,
+            caller_request_id: self.caller_id.as_deref(),
             user: facts.user.as_deref(),
             service: facts.route.as_ref().map(|route| route.label()),
             operation: facts.operation.as_deref(),

@@ -9,6 +9,8 @@ use super::RequestId;
 pub struct Line<'a> {
     /// The id that the caller has too.
     pub request_id: &'a RequestId,
+    /// What the caller calls the request; see [`super::caller_request_id`].
+    pub caller_request_id: Option<&'a str>,
     /// The login name, where somebody was identified.
     pub user: Option<&'a str>,
     /// `<namespace>/<service>`, where there is one.
@@ -53,6 +55,7 @@ pub fn write(line: &Line<'_>) {
     tracing::info!(
         target: "access",
         request_id = line.request_id.as_str(),
+        caller_request_id = line.caller_request_id,
         trace_id = line.trace_id,
         peer = %line.peer,
         user = line.user,

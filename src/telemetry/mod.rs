@@ -11,7 +11,7 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
-pub use request_id::RequestId;
+pub use request_id::{RequestId, caller_request_id};
 pub use trace::TraceParent;
 
 /// Starts logging to standard error: lines for people, or JSON objects, one a line.

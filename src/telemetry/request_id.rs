@@ -2,6 +2,11 @@
 
 use std::fmt;
 
+use http::HeaderMap;
+
+/// The longest id of a caller's own that is noted, in bytes.
+const MAX_NOTED: usize = 64;
+
 /// 128 random bits, shown as 32 lower-case hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct RequestId([u8; 32]);
@@ -24,6 +29,14 @@ impl RequestId {
     pub fn header(&self) -> http::HeaderValue {
         http::HeaderValue::from_bytes(&self.0).unwrap_or_else(|_| http::HeaderValue::from_static(""))
     }
+}
+
+/// What the caller calls the request, in its `X-Request-Id`: only ever noted, and only where it is short and printable.
+#[must_use]
+pub fn caller_request_id(headers: &HeaderMap) -> Option<&str> {
+    let id = headers.get("x-request-id")?.as_bytes();
+    let fits = (1..=MAX_NOTED).contains(&id.len()) && id.iter().all(u8::is_ascii_graphic);
+    fits.then(|| std::str::from_utf8(id).ok()).flatten()
 }
 
 impl fmt::Display for RequestId {
@@ -55,6 +68,23 @@ mod tests {
     #[test]
     fn bits_become_their_digits() {
         assert_eq!(&hex(0x0123_4567_89ab_cdef_0000_0000_0000_000f), b"0123456789abcdef000000000000000f");
+    }
+
+    #[test]
+    fn an_id_of_the_callers_is_noted_where_it_is_short_and_printable() {
+        let noted = |value: &[u8]| {
+            let headers = HeaderMap::from_iter([(
+                http::HeaderName::from_static("x-request-id"),
+                http::HeaderValue::from_bytes(value).unwrap(),
+            )]);
+            caller_request_id(&headers).map(str::to_owned)
+        };
+        assert_eq!(noted(b"job-7/a").as_deref(), Some("job-7/a"));
+        assert!(noted(&[b'x'; 64]).is_some());
+        for unfit in [&b""[..], &[b'x'; 65], b"two words", b"tab\there", b"\xfc"] {
+            assert_eq!(noted(unfit), None, "{unfit:?}");
+        }
+        assert_eq!(caller_request_id(&HeaderMap::new()), None);
     }
 
     #[test]
