@@ -18,6 +18,7 @@ pub mod vault;
 pub mod store;
 
 pub mod config;
+pub mod problem;
 pub mod telemetry;
 
 pub mod policy;

@@ -9,13 +9,14 @@ use std::path::{Path, PathBuf};
 const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("policy", &[]),
     ("telemetry", &[]),
+    ("problem", &[]),
     ("config", &["policy"]),
     ("store", &["policy"]),
     ("vault", &["policy", "store", "config"]),
     ("identity", &["policy", "config", "store", "vault"]),
     ("upstream", &["config"]),
-    ("proxy", &["policy", "config", "vault", "identity", "upstream"]),
-    ("server", &["config"]),
+    ("proxy", &["policy", "config", "vault", "identity", "upstream", "problem"]),
+    ("server", &["config", "problem"]),
     ("api", &["policy", "config", "store", "vault", "identity", "proxy"]),
     ("ui", &["api"]),
 ];

@@ -103,9 +103,7 @@ fn one_access_line_a_request_says_who_what_and_how_long() {
     let nobody = gateway.call("GET", "/materials/mp/x").expect(401);
     gateway.signal("TERM");
     gateway.wait_for_end();
-    let log = gateway.log();
-    let entries: Vec<serde_json::Value> =
-        log.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))).collect();
+    let entries = entries(&gateway.log());
     for (response, user) in [(&fine, Some("alice")), (&refused, Some("bob")), (&nobody, None)] {
         let id = response.header("x-request-id").unwrap();
         let about: Vec<String> = entries.iter().map(ToString::to_string).filter(|entry| entry.contains(id)).collect();
@@ -116,6 +114,64 @@ fn one_access_line_a_request_says_who_what_and_how_long() {
             assert!(about[0].contains(user), "{}", about[0]);
         }
     }
+}
+
+#[test]
+fn a_callers_own_request_id_is_noted_in_the_access_line_and_nowhere_else() {
+    let upstream = Upstream::fixed("ok");
+    let gateway = Gateway::with_service(&upstream.url(), "").config("[log]\nformat = \"json\"").start();
+    let alice = gateway.token("alice");
+    let long = "x".repeat(65);
+    let cases = [("job-7/a", Some("job-7/a")), (&*long, None), ("two words", None)];
+    for (sent, _) in cases {
+        let call = gateway.call("GET", "/materials/mp/x").token(&alice).header("X-Request-Id", sent).expect(200);
+        let rest = gateway.rest("GET", "/secret").token(&alice).header("X-Request-Id", sent).expect(200);
+        for response in [&call, &rest] {
+            assert!(response.header("x-request-id").is_some_and(|id| id.len() == 32 && id != sent));
+        }
+        assert!(!upstream.last().text().contains(sent));
+    }
+    gateway.signal("TERM");
+    gateway.wait_for_end();
+    let noted: Vec<_> = entries(&gateway.log())
+        .into_iter()
+        .filter(|entry| entry["target"] == "access" && entry["path"] != "/-/ready")
+        .map(|entry| entry["caller_request_id"].as_str().map(str::to_owned))
+        .collect();
+    let expected: Vec<_> =
+        cases.iter().flat_map(|(_, noted)| [noted.map(str::to_owned), noted.map(str::to_owned)]).collect();
+    assert_eq!(noted, expected);
+}
+
+#[test]
+fn what_a_listener_refuses_itself_is_a_problem_of_the_table_with_a_line_and_a_count() {
+    let gateway =
+        Gateway::builder().config("[log]\nformat = \"json\"\n[limits]\nheaders = 16\nheader_timeout = \"1s\"").start();
+    let mut many = gateway.call("GET", "/materials/mp/x").header("X-Request-Id", "job-8");
+    for number in 0..20 {
+        many = many.header(&format!("X-{number}"), "1");
+    }
+    let refused = many.expect(431);
+    assert_eq!(refused.problem(), Some("headers-too-large"));
+    let mut slow = gateway.wire();
+    slow.send("GET /slow");
+    let slow = slow.response();
+    assert_eq!((slow.status(), slow.problem()), (408, Some("request-timeout")));
+    assert_eq!(slow.header("content-type"), Some("application/problem+json"));
+    let mut unreadable = gateway.wire();
+    unreadable.send("GET\x01/\r\n\r\n");
+    assert_eq!(unreadable.response().status(), 400);
+    let metrics = gateway.rest("GET", "/-/metrics").expect(200).text();
+    let line = "carta_gateway_requests_total{namespace=\"-\",service=\"-\",decision=\"refuse\",status=\"4xx\"} 3";
+    assert!(metrics.contains(line), "{metrics}");
+    gateway.signal("TERM");
+    gateway.wait_for_end();
+    let entries = entries(&gateway.log());
+    let about = |problem: &str| entries.iter().find(|entry| entry["problem"] == problem).unwrap();
+    assert_eq!(about("headers-too-large")["request_id"].as_str(), refused.header("x-request-id"));
+    assert_eq!(about("headers-too-large")["caller_request_id"], "job-8");
+    assert_eq!(about("request-timeout")["request_id"].as_str(), slow.header("x-request-id"));
+    assert_eq!(about("malformed-request")["status"], 400);
 }
 
 #[test]
@@ -161,6 +217,10 @@ fn live_and_ready_answer_on_both_listeners_and_metrics_on_one() {
     assert!(gateway.call("GET", "/-/metrics").send().status() >= 400);
     let through_a_proxy = gateway.rest("GET", "/-/metrics").header("X-Forwarded-For", "203.0.113.9").send();
     assert!(matches!(through_a_proxy.status(), 200 | 401 | 403));
+}
+
+fn entries(log: &str) -> Vec<serde_json::Value> {
+    log.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))).collect()
 }
 
 fn around(text: &str, needle: &str) -> String {

@@ -85,7 +85,7 @@ fn every_document_that_is_linked_is_there() {
 #[test]
 fn the_documents_name_every_problem_type_and_every_file_that_the_walk_goes_through() {
     let problems = read("docs/PROBLEMS.md");
-    let source = read("src/proxy/error.rs");
+    let source = read("src/problem.rs");
     let table = source.split("problems! {").nth(1).unwrap().split("\n}").next().unwrap();
     for line in table.lines().filter(|line| line.contains(" = ") && !line.trim_start().starts_with("//")) {
         let slug = line.split('"').nth(1).unwrap();

@@ -78,7 +78,8 @@ fn start(limits: Limits) -> Server {
     let listener = bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let addr = listener.local_addr().unwrap();
     let stop = CancellationToken::new();
-    let serving = Serving { tls: None, limits, admission: Admission::new(100), drain: LONG, stop: stop.clone() };
+    let serving =
+        Serving { tls: None, limits, admission: Admission::new(100), access: false, drain: LONG, stop: stop.clone() };
     let seen = Rc::new(Seen::default());
     let shared = Rc::clone(&seen);
     let end = tokio::task::spawn_local(serve(listener, serving, move |request, _| answer(request, Rc::clone(&shared))));

@@ -54,7 +54,7 @@ impl Server {
         let addr = listener.local_addr().unwrap();
         let stop = CancellationToken::new();
         let admission = Admission::new(limits.connections);
-        let serving = Serving { tls: None, limits, admission, drain, stop: stop.clone() };
+        let serving = Serving { tls: None, limits, admission, access: false, drain, stop: stop.clone() };
         let (tell, events) = mpsc::channel();
         let thread = std::thread::spawn(move || {
             let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default()).unwrap();
@@ -345,6 +345,10 @@ fn a_caller_beyond_the_limit_is_told_so() {
     until(&mut first, "/a 127.0.0.1 false");
     let answer = server.exchange(b"GET /a HTTP/1.1\r\nHost: a\r\n\r\n");
     assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+    assert!(
+        answer.contains("carta-gateway: too-many-connections\r\n") && answer.contains("retry-after: 1\r\n"),
+        "{answer}"
+    );
     first.write_all(b"GET /b HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").unwrap();
     assert!(rest(&mut first).ends_with("/b 127.0.0.1 false"));
 }

@@ -89,8 +89,14 @@ fn start(tls: Arc<TlsReload>) -> SocketAddr {
         header_timeout: LONG,
         keep_alive: LONG,
     };
-    let serving =
-        Serving { tls: Some(tls), limits, admission: Admission::new(100), drain: LONG, stop: CancellationToken::new() };
+    let serving = Serving {
+        tls: Some(tls),
+        limits,
+        admission: Admission::new(100),
+        access: false,
+        drain: LONG,
+        stop: CancellationToken::new(),
+    };
     tokio::task::spawn_local(serve(listener, serving, hello));
     addr
 }
@@ -200,6 +206,7 @@ fn what_is_no_handshake_costs_a_connection_and_nothing_more() {
         let _ = plain.read_to_end(&mut answer).await;
         let answer = String::from_utf8_lossy(&answer);
         assert!(answer.starts_with("HTTP/1.1 400 ") && answer.contains("https"), "{answer}");
+        assert!(answer.contains("content-type: application/problem+json\r\n"), "{answer}");
 
         let mut silent = TcpStream::connect(addr).await.unwrap();
         assert_eq!(silent.read_to_end(&mut Vec::new()).await.unwrap(), 0, "closed after the handshake timeout");

@@ -73,6 +73,7 @@ impl Bound {
             tls: tls.clone(),
             limits: config.limits.clone(),
             admission: Admission::new(config.limits.connections),
+            access: config.log.access,
             drain: config.listen.drain,
             stop: stop.clone(),
         };

@@ -23,10 +23,13 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, Sleep};
 
 use super::guard::{Activity, Answer, check};
+use super::listen::House;
+use super::refusal::Refusals;
 use super::roster::{Member, Stage};
 use super::wire::{Meter, Wire};
 use super::{Http, Peer};
 use crate::config::Limits;
+use crate::problem::{Kind, Problem};
 
 /// What a client of HTTP/2 says first (RFC 9113 §3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -43,8 +46,7 @@ pub(super) async fn serve<S, H, F, B>(
     place: OwnedSemaphorePermit,
     http: Option<Http>,
     peer: Peer,
-    limits: &Rc<Limits>,
-    handler: &Rc<H>,
+    house: &Rc<House<H>>,
     member: &Member,
 ) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -53,6 +55,7 @@ pub(super) async fn serve<S, H, F, B>(
     B: Body<Data = Bytes> + 'static,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
+    let limits = &house.limits;
     let (http, front) = match http {
         Some(http) => (http, Bytes::new()),
         None => {
@@ -62,7 +65,7 @@ pub(super) async fn serve<S, H, F, B>(
                 Ok(None) => return,
                 // A connection opened in advance and never used has done nothing wrong.
                 Err(_elapsed) if front.is_empty() => return,
-                Err(_elapsed) => return say_timeout(&mut stream).await,
+                Err(_elapsed) => return say_timeout(&mut stream, peer, &house.refusals).await,
             }
         }
     };
@@ -71,20 +74,23 @@ pub(super) async fn serve<S, H, F, B>(
     let io = TokioIo::new(Wire::new(stream, front, Arc::clone(&meter), place));
     let watch = Watch::new(http, limits, &activity, &meter);
     let service = {
-        let (limits, handler, activity) = (Rc::clone(limits), Rc::clone(handler), Rc::clone(&activity));
+        let (house, activity) = (Rc::clone(house), Rc::clone(&activity));
         service_fn(move |request: Request<Incoming>| {
             let open = activity.begin(!request.body().is_end_stream());
-            let verdict = check(&request, &limits).map(|()| handler(request, peer));
+            let verdict = check(&request, &house.limits)
+                // Boxed, so that the answers to all other calls need no room for it.
+                .map_err(|problem| Box::new(house.refusals.answer(problem, &request, peer)))
+                .map(|()| (house.handler)(request, peer));
             async move {
                 Ok::<_, Infallible>(match verdict {
                     Ok(answer) => Answer::handler(answer.await, open),
-                    Err(refusal) => Answer::refusal(&refusal, open),
+                    Err(refusal) => Answer::refusal(*refusal, open),
                 })
             }
         })
     };
     match http {
-        Http::One => serve_one(io, service, peer, limits, watch, member).await,
+        Http::One => serve_one(io, service, peer, (limits, &house.refusals), watch, member).await,
         Http::Two => serve_two(io, service, peer, limits, watch, member).await,
     }
 }
@@ -93,7 +99,7 @@ async fn serve_one<S, V, B>(
     io: TokioIo<Wire<S>>,
     service: V,
     peer: Peer,
-    limits: &Limits,
+    (limits, refusals): (&Limits, &Refusals),
     watch: Watch<'_>,
     member: &Member,
 ) where
@@ -116,6 +122,11 @@ async fn serve_one<S, V, B>(
         End::Done(outcome) => {
             if let Err(error) = outcome {
                 tracing::debug!(peer = %peer.addr, %error, "connection ended early");
+                if error.is_parse_too_large() {
+                    refusals.wordless(&Kind::HEADERS_TOO_LARGE, peer);
+                } else if error.is_parse() {
+                    refusals.wordless(&Kind::MALFORMED_REQUEST, peer);
+                }
             }
             if activity.had_body()
                 && let Some(parts) = connection.into_parts()
@@ -127,7 +138,7 @@ async fn serve_one<S, V, B>(
             tracing::debug!(peer = %peer.addr, "the head of a request did not arrive in time");
             // With nothing in the buffer it is not a head that came, but the rest of a body that nobody read.
             if let Some(parts) = connection.into_parts().filter(|parts| !parts.read_buf.is_empty()) {
-                say_timeout(&mut parts.io.into_inner()).await;
+                say_timeout(&mut parts.io.into_inner(), peer, refusals).await;
             }
         }
         End::Abandoned(why) => tracing::debug!(peer = %peer.addr, why, "connection closed"),
@@ -351,8 +362,10 @@ impl<'a> Watch<'a> {
 }
 
 /// Tells the peer that it was too slow (RFC 9110 §15.5.9), if it listens at all.
-async fn say_timeout<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S) {
-    farewell(stream, b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n").await;
+async fn say_timeout<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S, peer: Peer, refusals: &Refusals) {
+    let problem =
+        Problem::new(&Kind::REQUEST_TIMEOUT, "the head of the request did not arrive in time\nsend it at once");
+    farewell(stream, &refusals.last_words(problem, peer)).await;
 }
 
 /// Writes last words and waits for the peer to read them: closing a socket with unread input would reset it, and what

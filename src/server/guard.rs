@@ -7,12 +7,12 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, HOST, TRANSFER_ENCODING, X_CONTENT_TYPE_OPTIONS};
-use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
+use http::header::{HOST, TRANSFER_ENCODING};
+use http::{Method, Request, Response, Version};
 use http_body::{Body, Frame, SizeHint};
 
 use crate::config::Limits;
-use crate::telemetry::RequestId;
+use crate::problem::{Kind, Problem};
 
 /// The calls of one connection.
 #[derive(Debug, Default)]
@@ -81,18 +81,8 @@ impl<B> Answer<B> {
         response.map(|body| Self::Handler { body, open })
     }
 
-    pub(super) fn refusal(refusal: &Refusal, open: Open) -> Response<Self> {
-        let id = RequestId::mint();
-        tracing::debug!(request_id = %id, problem = refusal.slug, detail = refusal.detail, "request refused");
-        let mut response = Response::new(Self::Refusal { text: Some(refusal.text(id).into()), open });
-        *response.status_mut() = refusal.status;
-        let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-        headers.insert("carta-gateway", HeaderValue::from_static(refusal.slug));
-        headers.insert("x-request-id", id.header());
-        response
+    pub(super) fn refusal(response: Response<Bytes>, open: Open) -> Response<Self> {
+        response.map(|text| Self::Refusal { text: Some(text), open })
     }
 }
 
@@ -122,87 +112,32 @@ impl<B: Body<Data = Bytes>> Body for Answer<B> {
     }
 }
 
-/// Why a request never reached the handler. In the form and under the names of the gateway's other problems.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Refusal {
-    status: StatusCode,
-    slug: &'static str,
-    title: &'static str,
-    detail: &'static str,
-}
-
-impl Refusal {
-    const URI: Self = Self {
-        status: StatusCode::URI_TOO_LONG,
-        slug: "uri-too-long",
-        title: "the request target is too long",
-        detail: "the request target is longer than the gateway takes\nsend long input in the body",
-    };
-    const HEADERS: Self = Self {
-        status: StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-        slug: "headers-too-large",
-        title: "the request's headers are too large",
-        detail: "the request has more header lines than the gateway takes\nsend fewer",
-    };
-    const CONNECT: Self = Self {
-        status: StatusCode::METHOD_NOT_ALLOWED,
-        slug: "method-not-allowed",
-        title: "the method is not served here",
-        detail: "`CONNECT` is not served: this is no forward proxy\nask for `/<namespace>/<service>/…`",
-    };
-    const TRACE: Self = Self {
-        status: StatusCode::METHOD_NOT_ALLOWED,
-        slug: "method-not-allowed",
-        title: "the method is not served here",
-        detail: "`TRACE` and `TRACK` are not served: they would show what the gateway adds to a request\nsend `GET`",
-    };
-    const HOST: Self =
-        Self::malformed("an HTTP/1.1 request needs exactly one `Host` header: RFC 9112 section 3.2\nsend it once");
-    const CODING: Self = Self {
-        status: StatusCode::NOT_IMPLEMENTED,
-        slug: "not-implemented",
-        title: "not implemented",
-        detail: "no transfer coding but a single `chunked` is understood: RFC 9112 section 6.1\n\
-                 name compression in `Content-Encoding`",
-    };
-
-    const fn malformed(detail: &'static str) -> Self {
-        Self { status: StatusCode::BAD_REQUEST, slug: "malformed-request", title: "the request is malformed", detail }
-    }
-
-    fn text(&self, id: RequestId) -> String {
-        serde_json::json!({
-            "type": format!("urn:carta-gateway:problem:{}", self.slug),
-            "title": self.title,
-            "status": self.status.as_u16(),
-            "detail": self.detail,
-            "request_id": id.as_str(),
-            "error": self.detail.lines().next(),
-        })
-        .to_string()
-    }
-}
-
 /// Judges what hyper lets through and no handler should have to think about.
-pub(super) fn check<B: Body>(request: &Request<B>, limits: &Limits) -> Result<(), Refusal> {
+pub(super) fn check<B: Body>(request: &Request<B>, limits: &Limits) -> Result<(), Problem> {
     if *request.method() == Method::CONNECT {
-        return Err(Refusal::CONNECT);
+        let detail = "`CONNECT` is not served: this is no forward proxy\nask for `/<namespace>/<service>/…`";
+        return Err(Problem::new(&Kind::METHOD_NOT_ALLOWED, detail));
     }
     // An upstream that answers it sends back what it received, injected secrets too (RFC 9110 §9.3.8).
     if *request.method() == Method::TRACE || request.method().as_str() == "TRACK" {
-        return Err(Refusal::TRACE);
+        let detail =
+            "`TRACE` and `TRACK` are not served: they would show what the gateway adds to a request\nsend `GET`";
+        return Err(Problem::new(&Kind::METHOD_NOT_ALLOWED, detail));
     }
     if request.uri().path_and_query().is_some_and(|target| target.as_str().len() > limits.uri_bytes) {
-        return Err(Refusal::URI);
+        let detail = "the request target is longer than the gateway takes\nsend long input in the body";
+        return Err(Problem::new(&Kind::URI_TOO_LONG, detail));
     }
     let headers = request.headers();
     if headers.len() > limits.headers {
-        return Err(Refusal::HEADERS);
+        let detail = "the request has more header lines than the gateway takes\nsend fewer";
+        return Err(Problem::new(&Kind::HEADERS_TOO_LARGE, detail));
     }
     if request.version() == Version::HTTP_11 {
         let mut hosts = headers.get_all(HOST).iter();
         if hosts.next().is_none() || hosts.next().is_some() {
-            return Err(Refusal::HOST);
+            let detail = "an HTTP/1.1 request needs exactly one `Host` header: RFC 9112 section 3.2\nsend it once";
+            return Err(Problem::new(&Kind::MALFORMED_REQUEST, detail));
         }
     }
     if !request.body().is_end_stream() && request.version() < Version::HTTP_2 {
@@ -210,7 +145,9 @@ pub(super) fn check<B: Body>(request: &Request<B>, limits: &Limits) -> Result<()
         let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
         let plain = codings.next().is_none_or(|coding| coding.as_bytes().eq_ignore_ascii_case(b"chunked"));
         if !plain || codings.next().is_some() {
-            return Err(Refusal::CODING);
+            let detail = "no transfer coding but a single `chunked` is understood: RFC 9112 section 6.1\nname \
+                          compression in `Content-Encoding`";
+            return Err(Problem::new(&Kind::NOT_IMPLEMENTED, detail));
         }
     }
     Ok(())
@@ -243,27 +180,30 @@ mod tests {
 
     #[test]
     fn a_plain_request_passes() {
-        assert_eq!(check(&request().body(Empty::<Bytes>::new()).unwrap(), &LIMITS), Ok(()));
+        assert!(check(&request().body(Empty::<Bytes>::new()).unwrap(), &LIMITS).is_ok());
         let h2 = Request::builder().version(Version::HTTP_2).uri("https://a/").body(Empty::<Bytes>::new()).unwrap();
-        assert_eq!(check(&h2, &LIMITS), Ok(()));
+        assert!(check(&h2, &LIMITS).is_ok());
     }
 
     #[test]
     fn what_no_handler_should_see_is_refused() {
         let cases = [
-            (request().uri("/23456789ab"), Refusal::URI),
-            (request().header("a", "1").header("a", "2").header("b", "3"), Refusal::HEADERS),
-            (request().method("CONNECT").uri("a:443"), Refusal::CONNECT),
-            (request().method("TRACE"), Refusal::TRACE),
-            (request().method("TRACK"), Refusal::TRACE),
-            (request().header("host", "b"), Refusal::HOST),
-            (Request::builder().uri("/a"), Refusal::HOST),
-            (request().header("transfer-encoding", "gzip, chunked"), Refusal::CODING),
-            (request().header("transfer-encoding", "chunked").header("transfer-encoding", "chunked"), Refusal::CODING),
+            (request().uri("/23456789ab"), &Kind::URI_TOO_LONG),
+            (request().header("a", "1").header("a", "2").header("b", "3"), &Kind::HEADERS_TOO_LARGE),
+            (request().method("CONNECT").uri("a:443"), &Kind::METHOD_NOT_ALLOWED),
+            (request().method("TRACE"), &Kind::METHOD_NOT_ALLOWED),
+            (request().method("TRACK"), &Kind::METHOD_NOT_ALLOWED),
+            (request().header("host", "b"), &Kind::MALFORMED_REQUEST),
+            (Request::builder().uri("/a"), &Kind::MALFORMED_REQUEST),
+            (request().header("transfer-encoding", "gzip, chunked"), &Kind::NOT_IMPLEMENTED),
+            (
+                request().header("transfer-encoding", "chunked").header("transfer-encoding", "chunked"),
+                &Kind::NOT_IMPLEMENTED,
+            ),
         ];
-        for (builder, refusal) in cases {
+        for (builder, kind) in cases {
             let request = builder.body(Full::new(Bytes::from_static(b"x"))).unwrap();
-            assert_eq!(check(&request, &LIMITS), Err(refusal), "{request:?}");
+            assert_eq!(check(&request, &LIMITS).unwrap_err().kind(), kind, "{request:?}");
         }
     }
 

@@ -17,10 +17,12 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
+use super::refusal::Refusals;
 use super::roster::{Member, Roster, Stage};
 use super::tls::TlsReload;
 use super::{Http, Peer, connection};
 use crate::config::Limits;
+use crate::problem::{Kind, Problem};
 
 /// How long a connection may be quiet before its peer is probed.
 const QUIET: Duration = Duration::from_secs(60);
@@ -95,6 +97,8 @@ pub struct Serving {
     pub limits: Limits,
     /// The listener's places.
     pub admission: Admission,
+    /// Whether each refusal of the listener's own leaves an access line.
+    pub access: bool,
     /// How long requests in flight may take once `stop` is cancelled.
     pub drain: Duration,
     /// Ends the serving.
@@ -116,8 +120,14 @@ where
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
     let listener = TcpListener::from_std(listener)?;
-    let Serving { tls, limits, admission, drain, stop } = serving;
-    let (limits, handler, roster) = (Rc::new(limits), Rc::new(handler), Roster::new());
+    let Serving { tls, limits, admission, access, drain, stop } = serving;
+    let house = Rc::new(House {
+        tls,
+        limits: Rc::new(limits),
+        handler: Rc::new(handler),
+        refusals: Rc::new(Refusals::new(access)),
+    });
+    let roster = Roster::new();
     loop {
         let accepted = tokio::select! {
             biased;
@@ -135,15 +145,15 @@ where
                 continue;
             }
         };
-        let peer = Peer { addr: SocketAddr::new(unmapped(addr.ip()), addr.port()), tls: tls.is_some() };
+        let peer = Peer { addr: SocketAddr::new(unmapped(addr.ip()), addr.port()), tls: house.tls.is_some() };
         let Ok(place) = Arc::clone(&admission.places).try_acquire_owned() else {
-            turn_away(stream, peer, &admission);
+            turn_away(stream, peer, &admission, &house.refusals);
             continue;
         };
-        let (tls, limits, handler, roster) = (tls.clone(), Rc::clone(&limits), Rc::clone(&handler), Rc::clone(&roster));
+        let (house, roster) = (Rc::clone(&house), Rc::clone(&roster));
         tokio::task::spawn_local(async move {
             let member = roster.enter().await;
-            converse(stream, place, tls, peer, &limits, &handler, &member).await;
+            converse(stream, place, peer, &house, &member).await;
             drop(member);
         });
     }
@@ -157,13 +167,19 @@ where
     Ok(())
 }
 
+/// What all connections of a listener's thread share.
+pub(super) struct House<H> {
+    pub(super) tls: Option<Arc<TlsReload>>,
+    pub(super) limits: Rc<Limits>,
+    pub(super) handler: Rc<H>,
+    pub(super) refusals: Rc<Refusals>,
+}
+
 async fn converse<H, F, B>(
     mut stream: TcpStream,
     place: OwnedSemaphorePermit,
-    tls: Option<Arc<TlsReload>>,
     peer: Peer,
-    limits: &Rc<Limits>,
-    handler: &Rc<H>,
+    house: &Rc<House<H>>,
     member: &Member,
 ) where
     H: Fn(Request<Incoming>, Peer) -> F + 'static,
@@ -175,22 +191,23 @@ async fn converse<H, F, B>(
         tracing::debug!(peer = %peer.addr, %error, "connection lost before its first request");
         return;
     }
-    let Some(tls) = tls else {
-        return connection::serve(stream, place, None, peer, limits, handler, member).await;
+    let Some(tls) = &house.tls else {
+        return connection::serve(stream, place, None, peer, house, member).await;
     };
     let handshake = async {
         // A handshake begins with 22 (RFC 8446 §5.1); a letter is a caller who took us for plain HTTP.
         let mut first = [0];
         if stream.peek(&mut first).await? == 1 && first.iter().all(u8::is_ascii_uppercase) {
-            connection::farewell(&mut stream, PLAIN).await;
+            let problem = Problem::new(&Kind::MALFORMED_REQUEST, "this port speaks TLS\nuse https://");
+            connection::farewell(&mut stream, &house.refusals.last_words(problem, peer)).await;
             return Err(io::Error::new(io::ErrorKind::InvalidData, "plain HTTP on a TLS port"));
         }
         tls.accept(stream).await
     };
-    match tokio::time::timeout(limits.handshake_timeout, handshake).await {
+    match tokio::time::timeout(house.limits.handshake_timeout, handshake).await {
         Ok(Ok(stream)) => {
             let http = if stream.get_ref().1.alpn_protocol() == Some(b"h2") { Http::Two } else { Http::One };
-            connection::serve(stream, place, Some(http), peer, limits, handler, member).await;
+            connection::serve(stream, place, Some(http), peer, house, member).await;
         }
         Ok(Err(error)) => tracing::debug!(peer = %peer.addr, %error, "TLS handshake failed"),
         Err(_elapsed) => tracing::debug!(peer = %peer.addr, "TLS handshake took too long"),
@@ -198,23 +215,20 @@ async fn converse<H, F, B>(
 }
 
 /// Tells a caller that all places are taken, as long as not too many are being told already.
-fn turn_away(mut stream: TcpStream, peer: Peer, admission: &Admission) {
+fn turn_away(mut stream: TcpStream, peer: Peer, admission: &Admission, refusals: &Refusals) {
     tracing::debug!(peer = %peer.addr, "connection refused: all places are taken");
     let Ok(telling) = Arc::clone(&admission.turned_away).try_acquire_owned() else { return };
     if peer.tls {
+        refusals.wordless(&Kind::TOO_MANY_CONNECTIONS, peer);
         return;
     }
+    let detail = "as many connections are open as the gateway takes\ntry again later, over a connection that is kept";
+    let words = refusals.last_words(Problem::new(&Kind::TOO_MANY_CONNECTIONS, detail).retry_after(1), peer);
     tokio::task::spawn_local(async move {
-        connection::farewell(&mut stream, FULL).await;
+        connection::farewell(&mut stream, &words).await;
         drop::<OwnedSemaphorePermit>(telling);
     });
 }
-
-const PLAIN: &[u8] = b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-type: text/plain\r\n\
-    carta-gateway: malformed-request\r\ncontent-length: 34\r\n\r\nthis port speaks TLS\nuse https://\n";
-
-const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\nretry-after: 1\r\n\
-    carta-gateway: too-many-connections\r\ncontent-length: 0\r\n\r\n";
 
 /// Errors of accept(2) that speak of the connection, not of us.
 fn is_about_one_connection(error: &io::Error) -> bool {

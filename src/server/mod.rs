@@ -7,6 +7,7 @@
 mod connection;
 mod guard;
 mod listen;
+mod refusal;
 mod roster;
 mod tls;
 mod wire;
