@@ -44,6 +44,7 @@ fn identity(id: UserId) -> Identity {
     Identity {
         account: Arc::new(account),
         proof: Proof::Token { issuer: "i".into() },
+        signed: None,
         claims: Some(Arc::new(Claims(claims))),
         issued: None,
         expires: None,

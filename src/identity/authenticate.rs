@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::account::{self, Standing};
-use super::cache::{TokenCache, Verified};
+use super::cache::{Signed, TokenCache, Verified};
 use super::credential::{Offered, offered};
 use super::issuer::Issuer;
 use super::jwks::Fetchers;
@@ -94,7 +94,9 @@ impl Authenticator {
     pub fn still_holds(&self, identity: &Identity, directory: &Directory, now: Timestamp) -> bool {
         let Some(account) = directory.by_id(identity.account.id) else { return false };
         let issued = matches!(identity.proof, Proof::Token { .. }).then_some(identity.issued);
-        identity.expires.is_none_or(|end| now < end) && account::admit(account, issued).is_ok()
+        identity.expires.is_none_or(|end| now < end)
+            && identity.signed.as_ref().is_none_or(|signed| signed.holds(now))
+            && account::admit(account, issued).is_ok()
     }
 
     async fn by_token(
@@ -171,7 +173,8 @@ impl Authenticator {
             }
         };
         account::admit(&account, None)?;
-        Ok(Identity { account, proof: Proof::Header, claims: None, issued: None, expires: None, audience: None })
+        let proof = Proof::Header;
+        Ok(Identity { account, proof, signed: None, claims: None, issued: None, expires: None, audience: None })
     }
 
     /// Both must hold and name one user; the token's identity is the narrower, because it ends and may be for one
@@ -231,8 +234,7 @@ fn keep(
     let Proven { source, accepted, key, generation } = proven;
     let expires = key.retired.map_or(accepted.expires, |end| end.min(accepted.expires));
     let verified = Verified {
-        source,
-        key,
+        signed: Signed::new(source, key),
         generation: generation.into(),
         subject: accepted.subject,
         user: account.id,

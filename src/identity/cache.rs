@@ -24,12 +24,20 @@ pub struct TokenCache {
 
 type Tokens = Cache<Box<str>, Verified, Weight, ahash::RandomState, DefaultLifecycle<Box<str>, Verified>>;
 
+/// The key that proved a token, and the issuer whose key it was: to ask later whether it still is.
+#[derive(Clone)]
+pub struct Signed(Arc<Signature>);
+
+struct Signature {
+    /// Compared by address: another configuration has other sources.
+    source: Arc<Source>,
+    key: Arc<Key>,
+}
+
 /// A token that was verified, and what that depended on.
 #[derive(Clone)]
 pub(super) struct Verified {
-    /// Compared by address: another configuration has other sources.
-    pub(super) source: Arc<Source>,
-    pub(super) key: Arc<Key>,
+    pub(super) signed: Signed,
     /// The key set in which the key was last seen.
     pub(super) generation: Cell<u64>,
     pub(super) subject: Arc<str>,
@@ -115,6 +123,24 @@ impl std::fmt::Debug for TokenCache {
     }
 }
 
+impl Signed {
+    pub(super) fn new(source: Arc<Source>, key: Arc<Key>) -> Self {
+        Self(Arc::new(Signature { source, key }))
+    }
+
+    /// Whether the issuer's keys are to be trusted now and the key is still one of them.
+    pub(super) fn holds(&self, now: Timestamp) -> bool {
+        let keys = self.0.source.keys.load();
+        keys.usable(now) && keys.holds(&self.0.key)
+    }
+}
+
+impl std::fmt::Debug for Signed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Signed({})", self.0.source.rules.issuer)
+    }
+}
+
 impl Verified {
     /// None: no longer good, or not by what is known here.
     fn identity(
@@ -123,7 +149,7 @@ impl Verified {
         directory: &Directory,
         now: Timestamp,
     ) -> Option<Result<Identity, AuthError>> {
-        let known = sources.iter().any(|source| Arc::ptr_eq(source, &self.source));
+        let known = sources.iter().any(|source| Arc::ptr_eq(source, self.source()));
         if !known || self.expires <= now || !self.key_holds(now) {
             return None;
         }
@@ -136,7 +162,8 @@ impl Verified {
         account::admit(account, Some(self.issued))?;
         Ok(Identity {
             account: account.clone(),
-            proof: Proof::Token { issuer: self.source.rules.issuer.clone() },
+            proof: Proof::Token { issuer: self.source().rules.issuer.clone() },
+            signed: Some(self.signed.clone()),
             claims: Some(self.claims.clone()),
             issued: self.issued,
             expires: Some(self.expires),
@@ -144,13 +171,17 @@ impl Verified {
         })
     }
 
+    fn source(&self) -> &Arc<Source> {
+        &self.signed.0.source
+    }
+
     fn key_holds(&self, now: Timestamp) -> bool {
-        let keys = self.source.keys.load();
+        let keys = self.source().keys.load();
         if !keys.usable(now) {
             return false;
         }
         if keys.generation != self.generation.get() {
-            if !keys.holds(&self.key) {
+            if !keys.holds(&self.signed.0.key) {
                 return false;
             }
             self.generation.set(keys.generation);
@@ -160,8 +191,8 @@ impl Verified {
 
     fn account<'d>(&self, directory: &'d Directory) -> Option<&'d Arc<Account>> {
         let account = directory.by_id(self.user)?;
-        if self.source.remote.is_some() && directory.epoch() != self.epoch.get() {
-            let proved = directory.by_link(&self.source.rules.issuer, &self.subject)?;
+        if self.source().remote.is_some() && directory.epoch() != self.epoch.get() {
+            let proved = directory.by_link(&self.source().rules.issuer, &self.subject)?;
             if proved.id != self.user {
                 return None;
             }

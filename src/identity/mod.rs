@@ -25,7 +25,7 @@ use crate::policy::UserId;
 use crate::store::{Link, Revision};
 
 pub use authenticate::Authenticator;
-pub use cache::TokenCache;
+pub use cache::{Signed, TokenCache};
 pub use directory::Directory;
 pub use enrol::StoreEnrol;
 pub use issuer::{Issuer, IssuerError, Minted};
@@ -82,6 +82,8 @@ pub struct Identity {
     pub account: Arc<Account>,
     /// By what.
     pub proof: Proof,
+    /// The key that proved the token, where there was one.
+    pub signed: Option<Signed>,
     /// The claims of the token, where there was one.
     pub claims: Option<Arc<Claims>>,
     /// When the token was issued, to the second.

@@ -69,7 +69,8 @@ mod tests {
             tokens_dead_until: None,
             created: Timestamp::UNIX_EPOCH,
         };
-        Identity { account: Arc::new(account), proof, claims: None, issued: None, expires: None, audience: None }
+        let account = Arc::new(account);
+        Identity { account, proof, signed: None, claims: None, issued: None, expires: None, audience: None }
     }
 
     fn passes(proof: Proof, method: &str, lines: &[(&'static str, &str)]) -> bool {

@@ -22,6 +22,9 @@ use crate::policy::Permit;
 /// A timer further away than this is set anew when it fires: tokio's have a horizon.
 const HORIZON: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// How often the key of a token is asked for again: issuers withdraw keys without a revision.
+const KEY_CHECK: Duration = Duration::from_secs(30);
+
 /// What was permitted: all that is needed to ask again.
 #[derive(Debug)]
 pub struct Standing {
@@ -114,12 +117,13 @@ impl Standing {
     fn pause(&self, ends: Option<Timestamp>) -> Duration {
         let now = Timestamp::now();
         let identity = self.who.as_ref().and_then(|who| who.expires);
+        let key = self.who.as_ref().and_then(|who| who.signed.as_ref()).map_or(HORIZON, |_| KEY_CHECK);
         let until = |end: Timestamp| Duration::try_from(end.duration_since(now)).unwrap_or(Duration::ZERO);
         let settings = self.gateway.settings();
         let loaded = self.gateway.shared().state.load().loaded;
         // A moment longer, so that the state is too old when it is looked at.
         let stale = settings.max_staleness.saturating_sub(loaded.elapsed()).saturating_add(Duration::from_millis(10));
-        [ends, identity].into_iter().flatten().map(until).chain([stale, HORIZON]).min().unwrap_or(HORIZON)
+        [ends, identity].into_iter().flatten().map(until).chain([stale, key]).min().unwrap_or(HORIZON)
     }
 
     fn ask_again(&self) -> Option<Permit> {

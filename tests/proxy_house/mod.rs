@@ -54,6 +54,7 @@ create_users = false
 pub struct House {
     pub gateway: Arc<Gateway>,
     pub first_uses: Arc<Notes>,
+    pub limits: config::Limits,
     state: Arc<ArcSwap<State>>,
     revisions: watch::Sender<u64>,
     issuer: Arc<Issuer>,
@@ -130,7 +131,8 @@ impl House {
             address
         };
         let (proxy, api) = (open(Door::Proxy), open(Door::Api));
-        let house = Self { gateway, first_uses, state, revisions, issuer, vault, proxy, api, stop, threads };
+        let limits = config.limits;
+        let house = Self { gateway, first_uses, limits, state, revisions, issuer, vault, proxy, api, stop, threads };
         house.service(MP, "materials", "mp", table, false);
         house
     }
@@ -189,6 +191,18 @@ impl House {
     pub fn token(&self, user: UserId) -> String {
         let account = self.state.load().directory.by_id(user).unwrap().clone();
         self.issuer.mint(&account, None, Timestamp::now()).unwrap().token
+    }
+
+    /// A token that ends after this time.
+    pub fn token_for(&self, user: UserId, ttl: std::time::Duration) -> String {
+        let account = self.state.load().directory.by_id(user).unwrap().clone();
+        self.issuer.mint(&account, Some(ttl), Timestamp::now()).unwrap().token
+    }
+
+    /// Withdraws every key of the built-in issuer, as the refresher does when the store has them no longer.
+    pub fn withdraw_keys(&self) {
+        self.issuer.load(&self.vault, &[]);
+        self.change(|_| ());
     }
 
     /// Stores a secret of the user.
@@ -256,6 +270,7 @@ fn serve_on(
         tls: None,
         admission: Admission::new(limits.connections),
         limits,
+        access: true,
         drain: std::time::Duration::from_millis(100),
         stop,
     };
