@@ -189,7 +189,6 @@ fn a_secret_goes_where_its_user_consented_and_the_first_use_of_a_service_of_the_
         false,
     );
     assert_eq!(status().problem(), Some("secret-consent"), "another template needs it anew");
-    assert!(house.first_uses.0.lock().unwrap().is_empty());
     house.service(
         MP,
         "materials",
@@ -197,18 +196,24 @@ fn a_secret_goes_where_its_user_consented_and_the_first_use_of_a_service_of_the_
         &table(&upstream, json!({"inject": {"headers": {"X-Other": "{secret:key}"}}})),
         true,
     );
+    assert_eq!(status().problem(), Some("secret-consent"), "of a service of the file too");
+    assert!(house.first_uses.0.lock().unwrap().is_empty());
+    house.consent(ALICE);
     assert_eq!(status().status(), 200);
-    assert_eq!(house.first_uses.0.lock().unwrap().len(), 1);
+    house.secret(BOB, "key", "s3cr3t");
+    house.policy([Change::Grant(Grant {
+        subject: Subject::User(BOB),
+        pattern: Pattern::parse("materials.mp").unwrap(),
+        levels: Levels::EXECUTE,
+        expires: None,
+    })]);
+    call(&house, "GET", "/materials/mp/x").token(&house.token(BOB)).expect(200);
+    assert_eq!(house.first_uses.0.lock().unwrap().len(), 1, "the very first use is the consent");
 }
 
 #[test]
 fn a_stream_ends_when_the_grant_is_gone_and_goes_on_while_another_carries_it() {
-    let upstream = Upstream::scripted(|exchange| {
-        exchange.tell();
-        exchange.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nopen\r\n")?;
-        exchange.until_closed()?;
-        Ok(false)
-    });
+    let upstream = open_ended();
     let house = start(&upstream, json!({}));
     let mut events = call(&house, "GET", "/materials/mp/live").token(&house.token(ALICE)).open();
     events.until("open\r\n");
@@ -228,12 +233,7 @@ fn a_stream_ends_when_the_grant_is_gone_and_goes_on_while_another_carries_it() {
 
 #[test]
 fn a_stream_ends_when_a_grant_expires_or_its_user_is_disabled() {
-    let upstream = Upstream::scripted(|exchange| {
-        exchange.tell();
-        exchange.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nopen\r\n")?;
-        exchange.until_closed()?;
-        Ok(false)
-    });
+    let upstream = open_ended();
     let house = start(&upstream, json!({}));
     house.policy([Change::Grant(Grant {
         subject: Subject::User(BOB),
@@ -516,4 +516,66 @@ fn the_api_listener_serves_the_same_calls_on_the_origin_of_the_ui() {
     let direct = call(&house, "POST", "/materials/mp/x").token(&token).body("").expect(201);
     assert_eq!(direct.header("location"), Some("/materials/mp/made"));
     assert_eq!(direct.header("set-cookie"), Some("a=b"));
+}
+
+#[test]
+fn streams_end_with_the_token_that_opened_them() {
+    let upstream = open_ended();
+    let house = start(&upstream, json!({}));
+    let token = house.token_for(ALICE, std::time::Duration::from_secs(2));
+    let mut events = call(&house, "GET", "/materials/mp/live").token(&token).open();
+    let mut upload =
+        call(&house, "PUT", "/materials/mp/up").token(&token).header("Transfer-Encoding", "chunked").open();
+    events.until("open\r\n");
+    upload.send("4\r\nmore\r\n");
+    events.until_closed();
+    assert_eq!(upload.response().problem(), Some("permission-denied"));
+    upstream.wait_until_closed(1);
+    upstream.wait_until_closed(2);
+    call(&house, "GET", "/materials/mp/live").token(&token).expect(401);
+}
+
+#[test]
+fn streams_end_when_the_key_of_their_token_is_withdrawn() {
+    let upstream = open_ended();
+    let house = start(&upstream, json!({}));
+    let token = house.token(ALICE);
+    let mut events = call(&house, "GET", "/materials/mp/live").token(&token).open();
+    let mut by_header =
+        call(&house, "GET", "/materials/mp/live").header("X-Forwarded-Email", "alice@example.org").open();
+    events.until("open\r\n");
+    by_header.until("open\r\n");
+    house.withdraw_keys();
+    events.until_closed();
+    assert!(by_header.stays_silent_for(std::time::Duration::from_millis(200)), "no token proved this one");
+}
+
+#[test]
+fn a_long_upload_ends_with_its_permit() {
+    let upstream = open_ended();
+    let house = start(&upstream, json!({}));
+    let mut upload = call(&house, "PUT", "/materials/mp/up")
+        .token(&house.token(ALICE))
+        .header("Content-Length", "1000000000")
+        .open();
+    upload.send("some");
+    upstream.wait_for(1);
+    house.policy([alices(Levels::NONE)]);
+    let refused = upload.response();
+    assert_eq!((refused.status(), refused.problem()), (403, Some("permission-denied")));
+    upstream.wait_until_closed(1);
+}
+
+/// An upstream that reads what `PUT` brings, and otherwise begins an answer that does not end.
+fn open_ended() -> Upstream {
+    Upstream::scripted(|exchange| {
+        exchange.tell();
+        if exchange.received.head.method() == "PUT" {
+            exchange.count_body()?;
+        } else {
+            exchange.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nopen\r\n")?;
+            exchange.until_closed()?;
+        }
+        Ok(false)
+    })
 }

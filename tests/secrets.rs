@@ -146,6 +146,28 @@ fn a_registered_service_gets_a_secret_only_after_its_users_consent() {
 }
 
 #[test]
+fn a_service_of_the_file_asks_once_it_sends_the_secret_elsewhere() {
+    let (first, second) = (Upstream::fixed("first"), Upstream::fixed("second"));
+    let gateway = Gateway::with_service(&first.url(), INJECT).start();
+    let alice = gateway.token("alice");
+    gateway.secret(&alice, "mp-api-key", "canary-6");
+    let call = || gateway.call("GET", "/materials/mp/x").token(&alice).send();
+    assert_eq!(call().text(), "first", "the very first use is the consent");
+    gateway.kill();
+    let config = std::fs::read_to_string(gateway.path("gateway.toml")).unwrap();
+    std::fs::write(gateway.path("gateway.toml"), config.replace(&first.url(), &second.url())).unwrap();
+    gateway.serve();
+    let asked = call();
+    assert_eq!((asked.status(), asked.problem()), (400, Some("secret-consent")));
+    let line = "/secret/mp-api-key/consent?service=materials/mp";
+    assert!(asked.text().contains(line), "a line to paste: {}", asked.text());
+    assert_eq!(second.received().len(), 0);
+    gateway.rest("POST", line).token(&alice).body("").expect(200);
+    assert_eq!(call().text(), "second");
+    assert_eq!(second.only().header("x-api-key"), Some("canary-6"));
+}
+
+#[test]
 fn a_registered_service_may_name_no_environment_no_file_and_no_header_of_the_gateway() {
     let upstream = Upstream::fixed("ok");
     let gateway = Gateway::builder()

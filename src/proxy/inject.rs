@@ -128,11 +128,11 @@ impl Program {
         &self.uses
     }
 
-    /// Sees to it that the caller consented to all that the service gets of theirs. The first use of a `trusted` service,
-    /// one of the file, is the consent.
+    /// Sees to it that the caller consented to all that the service gets of theirs. The very first use of a `trusted`
+    /// service, one of the file, is the consent; once it sends the secret elsewhere or otherwise, it is asked for.
     ///
     /// # Errors
-    /// 400 `secret-consent` for a registered service; 503 where a first use could not be noted.
+    /// 400 `secret-consent`; 503 where a first use could not be noted.
     pub async fn consent(
         &self,
         values: &Values<'_>,
@@ -142,7 +142,7 @@ impl Program {
     ) -> Result<(), Problem> {
         let user = values.identity.account.id;
         for of in self.uses.iter().filter(|of| of.lacks_consent(values)) {
-            if !trusted {
+            if !trusted || values.secrets.consented_before(user, &of.secret, service) {
                 return Err(needs_consent(of, named));
             }
             first_use.consent(FirstConsent { user, service, of: of.clone() }).await.map_err(|reason| {

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use zeroize::Zeroizing;
 
 use super::{ConsentKey, Context, Held, ProcessKey, Vault, VaultError};
-use crate::policy::UserId;
+use crate::policy::{ResourceId, UserId};
 use crate::store::{Consent, Item, Key, Secret};
 
 /// Every user's secrets and consents at one revision. A clone shares everything; a patch shares what did not change.
@@ -128,6 +128,12 @@ impl Secrets {
         self.users.get(&key.user).is_some_and(|owned| owned.place(&key.secret, &key.fingerprint).is_ok())
     }
 
+    /// Whether the user ever let the secret go to this service, wherever and however the service sent it then.
+    #[must_use]
+    pub fn consented_before(&self, user: UserId, secret: &str, service: ResourceId) -> bool {
+        self.consents_of(user).any(|known| known.secret == secret && known.service == service)
+    }
+
     /// The user's secrets by name, expired ones included.
     pub fn of(&self, user: UserId) -> impl Iterator<Item = Listed> + '_ {
         self.users.get(&user).into_iter().flat_map(|owned| &owned.secrets).map(|(name, value)| {
@@ -239,7 +245,6 @@ struct Unreadable {
 mod tests {
     use super::*;
     use crate::config::{VaultConfig, VaultKey};
-    use crate::policy::ResourceId;
     use uuid::Uuid;
 
     const ALICE: UserId = UserId(Uuid::from_u128(1));
@@ -336,6 +341,10 @@ mod tests {
             assert!(!asked(&secrets, user, secret, fingerprint), "{user} {secret} {fingerprint}");
         }
         assert_eq!(secrets.consents_of(ALICE).count(), 2);
+        let before =
+            |user, secret, service| secrets.consented_before(user, secret, ResourceId(Uuid::from_u128(service)));
+        assert!(before(ALICE, "key", 0) && before(ALICE, "a", 0));
+        assert!(!before(ALICE, "key", 1) && !before(ALICE, "b", 0) && !before(BOB, "key", 0));
         let gone = Item::Gone(Key::Consent(ALICE, "key".to_owned(), "f".to_owned()));
         let withdrawn = secrets.patched(&vault(1), &[gone]).unwrap();
         assert!(!asked(&withdrawn, ALICE, "key", "f") && asked(&withdrawn, ALICE, "a", "z"));
