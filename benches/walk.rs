@@ -14,13 +14,16 @@ use std::hint::black_box;
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 
+use carta_gateway::identity::{Identity, Proof};
 use carta_gateway::proxy::Target;
+use carta_gateway::proxy::authorize::{self, Call, Decisions, Judge};
 use carta_gateway::proxy::headers::{Added, add_to_request, strip_request};
 use carta_gateway::proxy::names::Rules;
 use carta_gateway::proxy::target::Door;
 use carta_gateway::telemetry::RequestId;
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
-use http::{HeaderMap, HeaderName, HeaderValue, Uri};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
+use jiff::Timestamp;
 use proxy_house::{ALICE, House, MP};
 use serde_json::json;
 
@@ -64,6 +67,28 @@ fn steps(c: &mut Criterion) {
             BatchSize::SmallInput,
         );
     });
+}
+
+/// What a worker's memory of its decisions saves, for a call that an operation reads.
+fn deciding(c: &mut Criterion) {
+    let table = json!({"base_url": "http://127.0.0.1:9", "operation": [
+        {"name": "tag", "match": "POST|PUT /tags/{id}", "level": "create"},
+        {"name": "read", "match": "GET /structures/{id}/**", "resource": "{namespace}.{service}"},
+    ]});
+    let house = House::start("", &table);
+    let state = house.gateway.shared().state.load_full();
+    let target = Target::parse(&Uri::from_static("/materials/mp/structures/mp-149/summary"), Door::Proxy).unwrap();
+    let call = Call { route: state.route(&target).unwrap(), target: &target, method: &Method::GET };
+    let account = state.directory.by_id(ALICE).unwrap().clone();
+    let proof = Proof::Header;
+    let alice = Identity { account, proof, signed: None, claims: None, issued: None, expires: None, audience: None };
+    let (now, decisions) = (Timestamp::now(), Decisions::default());
+    let mut group = c.benchmark_group("authorize");
+    for (name, decisions) in [("decided anew", None), ("remembered", Some(&decisions))] {
+        let judge = Judge { policy: &state.policy, directory: &state.directory, decisions };
+        group.bench_function(name, |b| b.iter(|| authorize::check(&judge, black_box(&alice), &call, now).unwrap()));
+    }
+    group.finish();
 }
 
 /// One connection, one call after another: two system calls at each of three ends are in it.
@@ -143,5 +168,5 @@ fn call(stream: &mut TcpStream, request: &[u8]) {
     }
 }
 
-criterion_group!(benches, steps, whole);
+criterion_group!(benches, steps, deciding, whole);
 criterion_main!(benches);

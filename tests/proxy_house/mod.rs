@@ -54,7 +54,6 @@ create_users = false
 pub struct House {
     pub gateway: Arc<Gateway>,
     pub first_uses: Arc<Notes>,
-    pub limits: config::Limits,
     state: Arc<ArcSwap<State>>,
     revisions: watch::Sender<u64>,
     issuer: Arc<Issuer>,
@@ -131,8 +130,7 @@ impl House {
             address
         };
         let (proxy, api) = (open(Door::Proxy), open(Door::Api));
-        let limits = config.limits;
-        let house = Self { gateway, first_uses, limits, state, revisions, issuer, vault, proxy, api, stop, threads };
+        let house = Self { gateway, first_uses, state, revisions, issuer, vault, proxy, api, stop, threads };
         house.service(MP, "materials", "mp", table, false);
         house
     }
