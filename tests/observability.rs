@@ -161,9 +161,10 @@ fn what_a_listener_refuses_itself_is_a_problem_of_the_table_with_a_line_and_a_co
     let mut unreadable = gateway.wire();
     unreadable.send("GET\x01/\r\n\r\n");
     assert_eq!(unreadable.response().status(), 400);
-    let metrics = gateway.rest("GET", "/-/metrics").expect(200).text();
     let line = "carta_gateway_requests_total{namespace=\"-\",service=\"-\",decision=\"refuse\",status=\"4xx\"} 3";
-    assert!(metrics.contains(line), "{metrics}");
+    support::eventually("all three are counted", support::PATIENCE, || {
+        gateway.rest("GET", "/-/metrics").expect(200).text().contains(line).then_some(())
+    });
     gateway.signal("TERM");
     gateway.wait_for_end();
     let entries = entries(&gateway.log());

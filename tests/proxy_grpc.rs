@@ -4,7 +4,6 @@
 mod proxy_house;
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -26,12 +25,13 @@ type Sent = Result<Frame<Bytes>, Infallible>;
 
 #[test]
 fn a_grpc_stream_is_open_in_both_directions_and_ends_with_its_permit() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let base_url = format!("http://{}", listener.local_addr().unwrap());
+    let house = House::start("", &json!({"base_url": base_url, "tls": {"protocol": "http2"}}));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let talk = async {
         let (tell, mut received) = mpsc::unbounded_channel();
-        let upstream = upstream(tell).await;
-        let table = json!({"base_url": format!("http://{upstream}"), "tls": {"protocol": "http2"}});
-        let house = House::start("", &table);
+        serve(listener, tell);
         let stream = TcpStream::connect(house.proxy()).await.unwrap();
         let (mut sender, connection) =
             hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
@@ -57,9 +57,9 @@ fn a_grpc_stream_is_open_in_both_directions_and_ends_with_its_permit() {
 }
 
 /// Echoes each message, and tells of it; tells nothing once the stream is over.
-async fn upstream(tell: mpsc::UnboundedSender<Option<Bytes>>) -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
+fn serve(listener: std::net::TcpListener, tell: mpsc::UnboundedSender<Option<Bytes>>) {
+    listener.set_nonblocking(true).unwrap();
+    let listener = TcpListener::from_std(listener).unwrap();
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
             let tell = tell.clone();
@@ -87,7 +87,6 @@ async fn upstream(tell: mpsc::UnboundedSender<Option<Bytes>>) -> SocketAddr {
             );
         }
     });
-    address
 }
 
 /// A body that is what is sent to it.
