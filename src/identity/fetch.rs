@@ -23,7 +23,7 @@ use url::{Host, Url};
 const MAX_BODY: usize = 1024 * 1024;
 
 /// For all of it: resolve, connect, handshake, answer.
-const TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Fetches documents.
 #[derive(Clone)]

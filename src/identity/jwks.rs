@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use url::Url;
 
-use super::fetch::{Client, Document, FetchError};
+use super::fetch::{Client, Document, FetchError, TIMEOUT};
 use super::json::strict_object;
 use super::key::{Key, KeySet};
 use super::{AuthError, StartError};
@@ -166,7 +166,12 @@ impl Fetcher {
         }
     }
 
+    /// Discovery and keys together take no longer than one document may, so that those who wait are not left alone.
     async fn fetch(&self) -> Result<(KeySet, Option<Duration>), FetchError> {
+        tokio::time::timeout(TIMEOUT, self.fetch_documents()).await.map_err(|_| FetchError::Timeout)?
+    }
+
+    async fn fetch_documents(&self) -> Result<(KeySet, Option<Duration>), FetchError> {
         let found;
         let place = match &self.place {
             Place::Jwks(url) => url,
