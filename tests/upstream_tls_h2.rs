@@ -137,6 +137,19 @@ async fn answer(request: Request<Incoming>, seen: Rc<Seen>) -> Result<Response<O
             let endless = futures_util::StreamExt::chain(first, futures_util::stream::pending());
             Ok(Response::new(StreamBody::new(endless).boxed_unsync()))
         }
+        "/flood" => {
+            let piece = Bytes::from(vec![b'x'; 64 * 1024]);
+            let pieces = futures_util::stream::repeat_with(move || Ok(Frame::data(piece.clone())));
+            Ok(Response::new(StreamBody::new(pieces).boxed_unsync()))
+        }
+        "/early" => {
+            // All is answered, and the request's body still taken.
+            tokio::task::spawn_local(async move {
+                let _told = OnDrop(seen);
+                let _ = body.collect().await;
+            });
+            ok("early".to_owned())
+        }
         "/trailers" => {
             let received = body.collect().await.unwrap();
             let mut trailers = received.trailers().cloned().unwrap_or_default();
@@ -189,6 +202,10 @@ struct Client {
 
 impl Client {
     fn new(url: &str, tls: UpstreamTls) -> Self {
+        Self::patient(url, tls, LONG)
+    }
+
+    fn patient(url: &str, tls: UpstreamTls, idle: Duration) -> Self {
         let service = Service {
             namespace: "n".to_owned(),
             name: "s".to_owned(),
@@ -200,7 +217,7 @@ impl Client {
             forward_token: TokenForwarding::No,
             inject: Injection::default(),
             operations: Vec::new(),
-            timeouts: Timeouts { connect: Some(LONG), first_byte: Some(LONG), idle: Some(LONG), total: None },
+            timeouts: Timeouts { connect: Some(LONG), first_byte: Some(LONG), idle: Some(idle), total: None },
             tls,
             cors: None,
             trusted: true,
@@ -379,6 +396,43 @@ fn dropping_an_http_2_call_resets_its_stream_and_leaves_the_others() {
         give.closed().await;
         until(|| seen.dropped.get() == 2).await;
 
+        assert_eq!(client.echo("hello").await, "hello");
+        assert_eq!(seen.connections.get(), 1);
+    });
+}
+
+#[test]
+fn callers_who_take_nothing_do_not_hold_up_the_others_on_an_http_2_connection() {
+    on_a_worker(async {
+        let (addr, seen) = start(None, true).await;
+        let client = Client::new(&format!("http://{addr}/"), protocol(Protocol::Http2));
+        let mut stalled = Vec::new();
+        for _ in 0..24 {
+            stalled.push(client.send(Request::get("/flood").body(empty()).unwrap()).await.unwrap());
+        }
+        assert_eq!(client.echo("hello").await, "hello");
+        let mut taken = 0;
+        while taken < 16 << 20 {
+            let frame = stalled[0].body_mut().frame().await.unwrap().unwrap();
+            taken += frame.into_data().unwrap().len();
+        }
+        assert_eq!(client.echo("hello").await, "hello");
+        assert_eq!(seen.connections.get(), 1);
+    });
+}
+
+#[test]
+fn an_upload_that_outlives_its_answer_and_stands_still_is_broken_off() {
+    on_a_worker(async {
+        let (addr, seen) = start(None, true).await;
+        let url = format!("http://{addr}/");
+        let client = Client::patient(&url, protocol(Protocol::Http2), Duration::from_millis(200));
+        let (give, mut take) = tokio::sync::mpsc::unbounded_channel::<Result<Frame<Bytes>, BoxError>>();
+        let body = StreamBody::new(futures_util::stream::poll_fn(move |cx| take.poll_recv(cx))).boxed_unsync();
+        let response = client.send(Request::post("/early").body(body).unwrap()).await.unwrap();
+        assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "early");
+        give.closed().await;
+        until(|| seen.dropped.get() == 1).await;
         assert_eq!(client.echo("hello").await, "hello");
         assert_eq!(seen.connections.get(), 1);
     });

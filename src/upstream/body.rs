@@ -13,8 +13,11 @@ use tokio::time::Instant;
 
 use super::alarm::{Alarm, Alarms};
 use super::error::chain;
-use super::outgoing::Track;
+use super::outgoing::{Track, Upload};
 use super::pool::Lease;
+
+/// How long what is left of a request's body may take after its response was over.
+const SETTLE: Duration = Duration::from_secs(60);
 
 /// A response's body. Dropped before its end it cancels the call: an HTTP/1 connection is closed, an HTTP/2 stream
 /// reset.
@@ -22,6 +25,8 @@ pub struct UpstreamBody<B: 'static> {
     inner: Incoming,
     lease: Option<Lease<B>>,
     request: Option<Rc<Track>>,
+    /// The same, even when the response is over.
+    upload: Option<Rc<Track>>,
     held: bool,
     time: Time,
     over: bool,
@@ -55,7 +60,8 @@ where
         held: bool,
         time: Time,
     ) -> Self {
-        let mut body = Self { inner, lease, request, held, time, over: false };
+        let upload = request.clone();
+        let mut body = Self { inner, lease, request, upload, held, time, over: false };
         if body.inner.is_end_stream() {
             body.finish();
         }
@@ -68,12 +74,39 @@ where
         match self.lease.take() {
             Some(lease) => lease.give_back(self.request.take()),
             None if self.held => self.cancel(),
-            None => {}
+            None => {
+                if let Some(request) = self.request.take() {
+                    tokio::task::spawn_local(settle(request, self.time.idle, self.time.end));
+                }
+            }
+        }
+    }
+}
+
+/// Waits for the end of a request whose response is over, as HTTP/2 allows, and breaks it off when it stands still for
+/// `idle`, at `end`, or after [`SETTLE`].
+async fn settle(request: Rc<Track>, idle: Option<Duration>, end: Option<Instant>) {
+    let last = Instant::now() + SETTLE;
+    let last = end.map_or(last, |end| end.min(last));
+    loop {
+        let deadline = idle.map_or(last, |idle| last.min(request.moved() + idle));
+        let overdue = deadline <= Instant::now();
+        if overdue {
+            return request.cancel();
+        }
+        if tokio::time::timeout_at(deadline, request.ended()).await.is_ok() {
+            return;
         }
     }
 }
 
 impl<B> UpstreamBody<B> {
+    /// The request's body, where it is still under way.
+    #[must_use]
+    pub fn upload(&self) -> Option<Upload> {
+        self.upload.clone().map(Upload)
+    }
+
     fn cancel(&self) {
         if let Some(request) = &self.request {
             request.cancel();
@@ -111,6 +144,12 @@ where
                 this.over = true;
                 this.lease = None;
                 this.cancel();
+            }
+            Some(Ok(_)) if this.time.is_over() => {
+                this.over = true;
+                this.lease = None;
+                this.cancel();
+                return Poll::Ready(Some(Err(BodyError::TotalTimeout)));
             }
             Some(Ok(frame)) => {
                 this.time.quiet = None;
@@ -152,6 +191,11 @@ pub(super) struct Time {
 impl Time {
     pub(super) fn new(alarms: &Rc<Alarms>, idle: Option<Duration>, end: Option<Instant>) -> Self {
         Self { alarms: Rc::clone(alarms), idle, end, quiet: None, alarm: None }
+    }
+
+    /// Whether the whole call took too long, though pieces keep coming.
+    fn is_over(&self) -> bool {
+        self.end.is_some_and(|end| Instant::now() >= end)
     }
 
     /// Ready when time is up. `request`: what moves there counts too.

@@ -26,6 +26,7 @@ use url::Host;
 
 pub use body::{BodyError, UpstreamBody};
 pub use error::{SendError, SendErrorKind};
+pub use outgoing::Upload;
 pub use pool::Pools;
 pub use target::{TargetGuard, TargetRefused};
 pub use tls::Roots;

@@ -1,7 +1,8 @@
-//! The request's body on its way: how far it is, and whether it may go yet.
+//! The request's body on its way: how far it is, whether it may go yet, and whether it may go on.
 
 use std::cell::{Cell, RefCell};
 use std::error::Error;
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -30,7 +31,9 @@ impl<B: Body> Outgoing<B> {
             stage: Cell::new(Stage::Ours),
             moved: Cell::new(now),
             cancelled: Cell::new(false),
+            gone: Cell::new(false),
             waker: RefCell::default(),
+            watchers: RefCell::default(),
         };
         Self { body: Some(body), track: Some(Rc::new(track)), gate: held.then(Arc::default) }
     }
@@ -48,8 +51,17 @@ impl<B: Body> Outgoing<B> {
         self.gate.clone()
     }
 
-    pub(super) fn into_inner(self) -> Option<B> {
-        self.body
+    pub(super) fn into_inner(mut self) -> Option<B> {
+        self.body.take()
+    }
+}
+
+impl<B> Drop for Outgoing<B> {
+    fn drop(&mut self) {
+        if let Some(track) = &self.track {
+            track.gone.set(true);
+            track.tell();
+        }
     }
 }
 
@@ -103,7 +115,12 @@ pub(super) struct Track {
     stage: Cell<Stage>,
     moved: Cell<Instant>,
     cancelled: Cell<bool>,
+    /// Nobody holds the body any more.
+    gone: Cell<bool>,
+    /// Whoever sends the body.
     waker: RefCell<Option<Waker>>,
+    /// Those who wait for its end.
+    watchers: RefCell<Vec<Waker>>,
 }
 
 /// Whose turn it is.
@@ -139,6 +156,31 @@ impl Track {
         }
     }
 
+    /// Returns when the body is over, whole or not.
+    pub(super) async fn ended(&self) {
+        poll_fn(|cx| {
+            if self.is_over() {
+                return Poll::Ready(());
+            }
+            let mut watchers = self.watchers.borrow_mut();
+            if !watchers.iter().any(|watcher| watcher.will_wake(cx.waker())) {
+                watchers.push(cx.waker().clone());
+            }
+            Poll::Pending
+        })
+        .await;
+    }
+
+    fn is_over(&self) -> bool {
+        self.gone.get() || matches!(self.stage.get(), Stage::Done | Stage::Broken)
+    }
+
+    fn tell(&self) {
+        // Not under the borrow: a waker may do anything.
+        let watchers = self.watchers.take();
+        watchers.into_iter().for_each(Waker::wake);
+    }
+
     fn is_cancelled(&self, cx: &Context<'_>) -> bool {
         let mut waker = self.waker.borrow_mut();
         if !waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
@@ -159,6 +201,25 @@ impl Track {
             self.moved.set(Instant::now());
         }
         self.stage.set(stage);
+        if self.is_over() {
+            self.tell();
+        }
+    }
+}
+
+/// A request's body that was still under way when its response began.
+#[derive(Debug)]
+pub struct Upload(pub(super) Rc<Track>);
+
+impl Upload {
+    /// Returns when the body is over, whole or not.
+    pub async fn ended(&self) {
+        self.0.ended().await;
+    }
+
+    /// Breaks the body off, and with it the response if that is not over.
+    pub fn cancel(&self) {
+        self.0.cancel();
     }
 }
 

@@ -237,6 +237,11 @@ impl<B> Shelf<B> {
         *self.two.borrow_mut() = Some(Shared { sender: sender.clone(), used: now });
     }
 
+    /// The endpoint speaks HTTP/1 now: its connections need not be made one after the other.
+    pub(super) fn forget_two(&self) {
+        self.is_two.set(false);
+    }
+
     pub(super) fn is_two(&self) -> bool {
         self.is_two.get()
     }

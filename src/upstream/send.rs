@@ -37,6 +37,13 @@ const CONTINUE: Duration = Duration::from_secs(1);
 /// copy. On a busy one it would be the most expensive part of the call.
 const MAY_BE_STALE: Duration = Duration::from_secs(1);
 
+/// How much of one HTTP/2 response may wait for its caller, in bytes.
+const STREAM_WINDOW: u32 = 512 * 1024;
+
+/// How much of all responses on one connection: the most there is (RFC 9113 §6.9.1), for callers who take nothing must
+/// not hold up the others.
+const CONNECTION_WINDOW: u32 = (1 << 31) - 1;
+
 /// The largest head of a response.
 const HEAD: usize = 256 * 1024;
 
@@ -158,13 +165,19 @@ where
             if let Some(sender) = shelf.share_two(Instant::now()) {
                 return Ok(Connection::Two(sender));
             }
-            Some(guard)
+            // Whoever went before may have found out that it speaks HTTP/1 after all.
+            (upstream.protocol == Protocol::Http2 || shelf.is_two()).then_some(guard)
         } else {
             None
         };
         let (stream, http) = connect(upstream, endpoint, upgrade, self.metrics()).await?;
         match http {
-            Http::One => speak_one(stream).await.map(Connection::One),
+            Http::One => {
+                if !upgrade {
+                    shelf.forget_two();
+                }
+                speak_one(stream).await.map(Connection::One)
+            }
             Http::Two => {
                 let sender = speak_two(stream).await?;
                 shelf.keep_two(&sender, Instant::now());
@@ -211,6 +224,8 @@ where
         .keep_alive_interval(Duration::from_secs(20))
         .keep_alive_timeout(Duration::from_secs(10))
         .max_header_list_size(64 * 1024)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
         .handshake(TokioIo::new(stream))
         .await
         .map_err(unspoken)?;
