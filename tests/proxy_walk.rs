@@ -5,6 +5,7 @@ mod proxy_house;
 mod support;
 
 use carta_gateway::policy::{Change, Grant, Levels, Pattern, Subject};
+use carta_gateway::store::Item;
 use jiff::{SignedDuration, Timestamp};
 use proxy_house::{ALICE, BOB, House, MP, OLGA, alices};
 use serde_json::{Value, json};
@@ -248,6 +249,79 @@ fn a_stream_ends_when_a_grant_expires_or_its_user_is_disabled() {
     bobs.until_closed();
     house.disable("alice");
     alices.until_closed();
+}
+
+#[test]
+fn an_answer_of_known_length_ends_with_its_permit_too() {
+    let upstream = Upstream::scripted(|exchange| {
+        exchange.tell();
+        exchange.send("HTTP/1.1 200 OK\r\nContent-Length: 100000000\r\n\r\nopen")?;
+        if exchange.received.head.target().ends_with("/flood") {
+            loop {
+                exchange.send([b'x'; 65536])?;
+            }
+        }
+        exchange.until_closed()?;
+        Ok(false)
+    });
+    let house = start(&upstream, json!({}));
+    let token = house.token(ALICE);
+    let mut slow = call(&house, "GET", "/materials/mp/slow").token(&token).open();
+    let mut flood = call(&house, "GET", "/materials/mp/flood").token(&token).open();
+    slow.until("open");
+    flood.until("open");
+    flood.exactly(4 << 20);
+    house.policy([Change::Ungrant(Subject::User(ALICE), Pattern::parse("materials.mp").unwrap())]);
+    slow.until_closed();
+    upstream.wait_until_closed(1);
+    let rest = flood.until_closed();
+    assert!(rest.len() < 64 << 20, "{} bytes came after the end", rest.len());
+    upstream.wait_until_closed(2);
+}
+
+#[test]
+fn an_upload_ends_with_its_permit_though_its_answer_began_before() {
+    let upstream = Upstream::scripted(|exchange| {
+        exchange.some()?;
+        exchange.tell();
+        exchange.send("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhal")?;
+        exchange.until_closed()?;
+        Ok(false)
+    });
+    let house = start(&upstream, json!({}));
+    let mut wire = call(&house, "POST", "/materials/mp/x")
+        .token(&house.token(ALICE))
+        .header("Transfer-Encoding", "chunked")
+        .open();
+    wire.send("5\r\nbegin\r\n");
+    wire.until("hal");
+    house.policy([Change::Ungrant(Subject::User(ALICE), Pattern::parse("materials.mp").unwrap())]);
+    upstream.wait_until_closed(1);
+    wire.until_closed();
+}
+
+#[test]
+fn what_changed_while_a_caller_was_being_identified_counts() {
+    let upstream = Upstream::fixed("answer");
+    let house = std::sync::Arc::new(start(&upstream, json!({})));
+    let bobs = Pattern::parse("materials.mp").unwrap();
+    house.policy([Change::Grant(Grant {
+        subject: Subject::User(BOB),
+        pattern: bobs.clone(),
+        levels: Levels::EXECUTE,
+        expires: None,
+    })]);
+    let inner = house.clone();
+    *house.enrolment.linking.lock().unwrap() = Some(Box::new(move |link| {
+        inner.change(|state| {
+            state.directory = state.directory.patched(&[Item::Link(link)]).into();
+            state.policy = state.policy.patched([Change::Ungrant(Subject::User(BOB), bobs)]);
+        });
+    }));
+    let ask = call(&house, "GET", "/materials/mp/x").header("X-Forwarded-Email", "bob@example.org");
+    assert_eq!(ask.expect(403).problem(), Some("permission-denied"));
+    assert!(house.enrolment.linking.lock().unwrap().is_none(), "he was not linked");
+    assert!(upstream.received().is_empty());
 }
 
 #[test]

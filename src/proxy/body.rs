@@ -19,6 +19,9 @@ use super::streams::Watch;
 use super::target::Door;
 use crate::upstream::{BodyError, UpstreamBody};
 
+/// How many bytes of an answer may come without a pause before its watch awakes.
+const UNWATCHED: usize = 1024 * 1024;
+
 /// The caller's body on its way to the upstream.
 #[derive(Debug)]
 pub struct RequestBody {
@@ -125,8 +128,11 @@ pub struct Passed {
     pub door: Door,
     /// What `Connection` listed.
     pub named: Named,
-    /// Ends a body of unknown length when the permit does.
+    /// Ends a body when the permit does; none for a short one. It costs something only when the upstream makes us wait,
+    /// or sends much.
     pub watch: Option<Watch>,
+    /// Bytes that passed while it slept.
+    pub unwatched: usize,
 }
 
 /// Why an answer's body broke off.
@@ -249,10 +255,31 @@ impl Drop for ProxyBody {
 
 impl Passed {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, ProxyBodyError>>> {
-        if self.watch.as_mut().is_some_and(|watch| watch.poll(cx).is_ready()) {
-            return Poll::Ready(Some(Err(ProxyBodyError::PermitEnded)));
+        let ended = Poll::Ready(Some(Err(ProxyBodyError::PermitEnded)));
+        let mut asleep = None;
+        match &mut self.watch {
+            Some(watch) if watch.is_awake() => {
+                if watch.poll(cx).is_ready() {
+                    return ended;
+                }
+            }
+            watch => asleep = watch.as_mut(),
         }
-        Pin::new(&mut self.body).poll_frame(cx).map(|polled| {
+        let polled = Pin::new(&mut self.body).poll_frame(cx);
+        if let Some(watch) = asleep {
+            let due = match &polled {
+                Poll::Pending => true,
+                Poll::Ready(Some(Ok(frame))) => {
+                    self.unwatched += frame.data_ref().map_or(0, Bytes::len);
+                    self.unwatched > UNWATCHED
+                }
+                Poll::Ready(_) => false,
+            };
+            if due && watch.poll(cx).is_ready() {
+                return ended;
+            }
+        }
+        polled.map(|polled| {
             polled.map(|frame| {
                 let mut frame = frame?;
                 if let Some(trailers) = frame.trailers_mut() {

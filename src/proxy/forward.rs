@@ -19,11 +19,14 @@ use super::gateway::Worker;
 use super::headers::Named;
 use super::limit;
 use super::route::{Fault, Route};
-use super::streams::{Standing, Watch};
+use super::streams::{Standing, Watch, watch_over};
 use super::target::Target;
 use super::template::Buffer;
 use super::tunnel;
 use crate::upstream::{Endpoint, SendErrorKind, UpstreamBody};
+
+/// An answer that says to be no longer than this, in bytes, is not watched: it is soon over.
+const BRIEF: u64 = 64 * 1024;
 
 /// How many endpoints are tried for a call of which nothing reached any.
 const ATTEMPTS: usize = 3;
@@ -141,9 +144,14 @@ fn receive(
     // What else hyper attaches to a response is about its connection.
     let reason = head.extensions.remove::<hyper::ext::ReasonPhrase>();
     let passed_on = {
-        let known = http_body::Body::size_hint(&body).exact().is_some();
-        let watch = if known { None } else { Some(Watch::new(standing)) };
-        ProxyBody::passed(Passed { body, door: exchange.door, named, watch })
+        let upload = body.upload();
+        let lengthy = http_body::Body::size_hint(&body).exact().is_none_or(|length| length > BRIEF);
+        let standing = (lengthy || upload.is_some()).then(|| Rc::new(standing));
+        if let (Some(upload), Some(standing)) = (upload, &standing) {
+            watch_over(upload, standing.clone());
+        }
+        let watch = standing.filter(|_| lengthy).map(Watch::new);
+        ProxyBody::passed(Passed { body, door: exchange.door, named, watch, unwatched: 0 })
     };
     let mut answer = Response::new(passed_on);
     *answer.status_mut() = head.status;

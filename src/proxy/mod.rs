@@ -23,6 +23,8 @@ pub mod template;
 pub mod token;
 mod tunnel;
 
+use std::future::poll_fn;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -85,13 +87,13 @@ async fn steps(
             return Ok(exchange.own(answer));
         }
     }
-    let now = Timestamp::now();
+    let mut now = Timestamp::now();
     let public =
         early.as_ref().and_then(|route| authorize::public(&Call { route, target: &target, method: &head.method }));
     let (who, route, permit, operation) = if let (Some(permit), Some(route)) = (public, early) {
         (None, route, permit, None)
     } else {
-        let who = identify(worker, &exchange, &mut state, &head, now).await?;
+        let who = identify(worker, &exchange, &mut state, &head, &mut now).await?;
         let route = state.route(&target).cloned().ok_or_else(|| unknown(&target))?;
         guard_origin(&exchange, &route, &who, &head)?;
         let call = Call { route: &route, target: &target, method: &head.method };
@@ -109,28 +111,52 @@ async fn steps(
     }
     let upgrade = upgrade(&mut head, &mut removed);
     let trace = headers::add_to_request(&mut head.headers, &mut removed, &added(&exchange, who.as_ref()));
-    let query = inject(worker, &exchange, &state, &route, (&mut head, &target), who.as_ref(), own_token, now).await?;
+    let injecting = inject(worker, &exchange, &state, &route, (&mut head, &target), who.as_ref(), own_token, now);
+    let (query, waited) = noting_pauses(injecting).await;
+    let query = query?;
 
     exchange.permit(operation.as_ref(), trace);
     let standing = Standing { gateway: gateway.clone(), who, route, target, method: head.method, permit };
+    if waited && !standing.holds() {
+        return Err(Problem::new(&Kind::PERMISSION_DENIED, "the permission was withdrawn while the call waited"));
+    }
     let outbound = Outbound { standing, headers: head.headers, query, body, named: removed.named, upgrade };
     forward::send(worker, outbound, ticket).await
 }
 
-/// Who calls; `state` becomes the one of now, as the answer may have taken its time, or made the account.
+/// Who calls; `state` and `now` become those of now, as the answer may have taken its time, or made the account.
 async fn identify(
     worker: &Worker,
     exchange: &Exchange,
     state: &mut Arc<State>,
     head: &Parts,
-    now: Timestamp,
+    now: &mut Timestamp,
 ) -> Result<Identity, Problem> {
     let shared = exchange.gateway.shared();
     let directory = || shared.state.load().directory.clone();
-    let who = shared.authenticator.authenticate(&worker.tokens, directory, &head.headers, exchange.ip(), now).await?;
+    let authenticating =
+        shared.authenticator.authenticate(&worker.tokens, directory, &head.headers, exchange.ip(), *now);
+    let (who, waited) = noting_pauses(authenticating).await;
+    let who = who?;
     exchange.identify(&who);
     *state = exchange.gateway.state(std::time::Instant::now())?;
+    if waited {
+        *now = Timestamp::now();
+    }
     Ok(who)
+}
+
+/// What the future comes to, and whether it had to be waited for.
+async fn noting_pauses<F: Future>(future: F) -> (F::Output, bool) {
+    let mut future = pin!(future);
+    let mut waited = false;
+    let output = poll_fn(|cx| {
+        let polled = future.as_mut().poll(cx);
+        waited |= polled.is_pending();
+        polled
+    })
+    .await;
+    (output, waited)
 }
 
 /// A page of another origin calls only where the service's rules let it, with the credentials that a browser adds.

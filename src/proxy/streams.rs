@@ -5,6 +5,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
@@ -18,6 +19,7 @@ use super::route::Route;
 use super::target::Target;
 use crate::identity::Identity;
 use crate::policy::Permit;
+use crate::upstream::Upload;
 
 /// A timer further away than this is set anew when it fires: tokio's have a horizon.
 const HORIZON: Duration = Duration::from_secs(24 * 60 * 60);
@@ -47,16 +49,22 @@ pub struct Watch(Stage);
 
 enum Stage {
     /// Most answers are over before anything needs to be watched.
-    Asleep(Box<Standing>),
+    Asleep(Rc<Standing>),
     Awake(Pin<Box<dyn Future<Output = ()>>>),
     Over,
 }
 
 impl Watch {
-    /// Watches over what was permitted.
+    /// Watches over what was permitted, from the first [`Watch::poll`] on.
     #[must_use]
-    pub fn new(standing: Standing) -> Self {
-        Self(Stage::Asleep(Box::new(standing)))
+    pub fn new(standing: Rc<Standing>) -> Self {
+        Self(Stage::Asleep(standing))
+    }
+
+    /// Whether it watches already.
+    #[must_use]
+    pub fn is_awake(&self) -> bool {
+        !matches!(self.0, Stage::Asleep(_))
     }
 
     /// Ready when the stream must end.
@@ -93,7 +101,24 @@ impl std::fmt::Debug for Watch {
     }
 }
 
+/// Ends an upload, which may outlive its response, when its permit does.
+pub(super) fn watch_over(upload: Upload, standing: Rc<Standing>) {
+    tokio::task::spawn_local(async move {
+        tokio::select! {
+            biased;
+            () = upload.ended() => {}
+            () = standing.ends() => upload.cancel(),
+        }
+    });
+}
+
 impl Standing {
+    /// Whether the permit still holds: for what had to wait between the decision and the call.
+    #[must_use]
+    pub fn holds(&self) -> bool {
+        self.ask_again().is_some()
+    }
+
     /// Returns when the permit no longer holds.
     pub async fn ends(&self) {
         // This receiver has seen nothing yet, so that no change since the permit was made is missed.

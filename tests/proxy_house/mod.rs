@@ -54,6 +54,7 @@ create_users = false
 pub struct House {
     pub gateway: Arc<Gateway>,
     pub first_uses: Arc<Notes>,
+    pub enrolment: Arc<Enrolment>,
     state: Arc<ArcSwap<State>>,
     revisions: watch::Sender<u64>,
     issuer: Arc<Issuer>,
@@ -76,16 +77,23 @@ impl FirstUse for Notes {
     }
 }
 
-struct Nobody;
+/// Lets nobody in, unless a test says what happens while an account is linked.
+#[derive(Default)]
+pub struct Enrolment {
+    pub linking: Mutex<Option<Box<dyn FnOnce(Link) + Send>>>,
+}
 
 #[async_trait]
-impl Enrol for Nobody {
+impl Enrol for Enrolment {
     async fn enrol(&self, _: Newcomer) -> Result<Revision, AuthError> {
         Err(AuthError::NotInvited)
     }
 
-    async fn link(&self, _: Link) -> Result<Revision, AuthError> {
-        Err(AuthError::NotInvited)
+    async fn link(&self, link: Link) -> Result<Revision, AuthError> {
+        let linking = self.linking.lock().unwrap().take().ok_or(AuthError::NotInvited)?;
+        tokio::task::yield_now().await;
+        linking(link);
+        Ok(Revision(0))
     }
 }
 
@@ -110,7 +118,8 @@ impl House {
         };
         let state = Arc::new(ArcSwap::from_pointee(state));
         let (revisions, shown) = watch::channel(1);
-        let (authenticator, _fetchers) = Authenticator::new(&config.auth, Some(&issuer), Arc::new(Nobody)).unwrap();
+        let enrolment = Arc::new(Enrolment::default());
+        let (authenticator, _fetchers) = Authenticator::new(&config.auth, Some(&issuer), enrolment.clone()).unwrap();
         let first_uses = Arc::new(Notes::default());
         let shared = Shared {
             state: state.clone(),
@@ -130,7 +139,7 @@ impl House {
             address
         };
         let (proxy, api) = (open(Door::Proxy), open(Door::Api));
-        let house = Self { gateway, first_uses, state, revisions, issuer, vault, proxy, api, stop, threads };
+        let house = Self { gateway, first_uses, enrolment, state, revisions, issuer, vault, proxy, api, stop, threads };
         house.service(MP, "materials", "mp", table, false);
         house
     }
