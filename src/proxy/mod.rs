@@ -115,11 +115,11 @@ async fn steps(
     let (query, waited) = noting_pauses(injecting).await;
     let query = query?;
 
-    exchange.permit(operation.as_ref(), trace);
     let standing = Standing { gateway: gateway.clone(), who, route, target, method: head.method, permit };
     if waited && !standing.holds() {
         return Err(Problem::new(&Kind::PERMISSION_DENIED, "the permission was withdrawn while the call waited"));
     }
+    exchange.permit(operation.as_ref(), trace);
     let outbound = Outbound { standing, headers: head.headers, query, body, named: removed.named, upgrade };
     forward::send(worker, outbound, ticket).await
 }

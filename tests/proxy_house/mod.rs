@@ -80,8 +80,10 @@ impl FirstUse for Notes {
 /// Lets nobody in, unless a test says what happens while an account is linked.
 #[derive(Default)]
 pub struct Enrolment {
-    pub linking: Mutex<Option<Box<dyn FnOnce(Link) + Send>>>,
+    pub linking: Mutex<Option<Meanwhile>>,
 }
+
+type Meanwhile = Box<dyn FnOnce(Link) + Send>;
 
 #[async_trait]
 impl Enrol for Enrolment {
