@@ -128,13 +128,8 @@ async fn build(
     };
     let refresher = Refresher::load(parts).await?;
     let published = refresher.published();
-    let actor = Actor { user: None, via: "config", from: "start".into(), request_id: None };
-    let directory = published.state.load().directory.clone();
-    let first = directory.users().filter(|user| user.administrator).min_by_key(|user| (user.created, user.id));
-    if let Some(first) = first {
-        refresh::reserve_carta(&*store, first.id, actor.clone()).await?;
-    }
     if let Some(issuer) = &issuer {
+        let actor = Actor { user: None, via: "config", from: "start".into(), request_id: None };
         issuer
             .ensure_key(&*store, &vault, actor, Timestamp::now())
             .await

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use crate::api::{Catalog, View};
 use crate::config::{self, Config};
 use crate::identity::{Directory, Issuer};
-use crate::policy::{Change, Member, Pattern, Resource, Snapshot, UserId};
+use crate::policy::{Change, Member, Pattern, Resource, Snapshot};
 use crate::proxy::State;
 use crate::proxy::route::{Route, Routes};
 use crate::store::{
@@ -313,20 +313,6 @@ pub async fn declare(store: &dyn Store, config: &Config) -> Result<Revision, Sto
         .collect();
     let actor = Actor { user: None, via: "config", from: "gateway.toml".into(), request_id: None };
     Ok(store.commit(actor, Mutation::DeclareServices(declared)).await?.revision)
-}
-
-/// Makes the namespace `carta`, which the API's clients expect, once there is an administrator to own it.
-///
-/// # Errors
-/// [`StoreError`] but for a namespace that is there already.
-pub async fn reserve_carta(store: &dyn Store, owner: UserId, actor: Actor) -> Result<(), StoreError> {
-    if store.namespace_named("carta").await?.is_some() {
-        return Ok(());
-    }
-    match store.commit(actor, Mutation::ReserveNamespace { name: "carta".to_owned(), owner }).await {
-        Ok(_) | Err(StoreError::Exists { .. }) => Ok(()),
-        Err(error) => Err(error),
-    }
 }
 
 #[cfg(test)]

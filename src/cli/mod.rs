@@ -11,9 +11,12 @@ pub mod check;
 mod bench;
 mod explain;
 mod grant;
+mod group;
 mod health;
+mod issuer;
 mod lookup;
 mod open;
+mod progress;
 mod quickstart;
 mod serve;
 mod subject;
@@ -81,9 +84,12 @@ enum Command {
     /// Reports all faults at once, each with file, line, column and key, and what to write instead. Where the store is
     /// there, owners and names of the declared services are compared with it.
     Check(CheckArgs),
-    /// Make, disable, enable users; set passwords
+    /// Make, disable, enable users; set passwords; link what proves them
     #[command(subcommand)]
     User(user::UserCommand),
+    /// Make groups; put users into them
+    #[command(subcommand)]
+    Group(group::GroupCommand),
     /// Give levels on a resource to a user, group, role, everyone, or the holders of levels elsewhere
     ///
     /// A grant on a name covers everything below it. What the same subject had on exactly this name is replaced. Levels
@@ -93,6 +99,9 @@ enum Command {
     Revoke(grant::RevokeArgs),
     /// Print a token of the built-in issuer: nothing else goes to standard output
     Token(token::Args),
+    /// The built-in issuer's signing keys
+    #[command(subcommand)]
+    Issuer(issuer::IssuerCommand),
     /// Say whether a user may make a call, which grant decides, and who could change it
     ///
     /// Ends with 0 where the call is allowed and with 1 where it is refused.
@@ -165,9 +174,11 @@ pub fn run(
         Command::Quickstart(args) => quickstart::run(args, out),
         Command::Check(args) => run_check(args, out),
         Command::User(command) => user::run(command, input, out),
+        Command::Group(command) => group::run(command, out),
         Command::Grant(args) => grant::grant(args, out),
         Command::Revoke(args) => grant::revoke(args, out),
         Command::Token(args) => token::run(args, out),
+        Command::Issuer(command) => issuer::run(command, out),
         Command::Explain(args) => explain::run(args, out),
         Command::Vault(command) => vault::run(command, out),
         Command::Health(args) => health::run(args, out),

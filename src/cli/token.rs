@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::issuer::with_keys;
 use super::open::{actor, block_on, open};
 use super::subject::duration;
 use super::{ConfigArg, Failure};
-use crate::identity::{Directory, Issuer};
+use crate::identity::Directory;
 
 /// Arguments of `token`.
 #[derive(Debug, clap::Args)]
@@ -26,13 +27,7 @@ pub(super) struct Args {
 pub(super) fn run(args: &Args, out: &mut dyn Write) -> Result<(), Failure> {
     let token = block_on(async {
         let opened = open(&args.config.config).await?;
-        let local = &opened.config.auth.local;
-        if !local.enabled {
-            return Err(Failure::Usage(
-                "the built-in issuer is off\nset `enabled = true` in [auth.local], or ask the configured issuer"
-                    .to_owned(),
-            ));
-        }
+        let issuer = with_keys(&opened).await?;
         let user = opened.user(&args.name).await?;
         if user.disabled {
             return Err(Failure::NotFine(format!(
@@ -40,13 +35,10 @@ pub(super) fn run(args: &Args, out: &mut dyn Write) -> Result<(), Failure> {
                 args.name
             )));
         }
-        let issuer = Issuer::new(local, &opened.config.listen.public_api);
-        let contents = opened.store.load().await?;
-        issuer.load(&opened.vault, &contents.items);
         let internal = |error: crate::identity::IssuerError| Failure::Internal(error.to_string());
         let now = Timestamp::now();
         issuer.ensure_key(&*opened.store, &opened.vault, actor(), now).await.map_err(internal)?;
-        let directory = Directory::empty().patched(&contents.items);
+        let directory = Directory::empty().patched(&opened.store.load().await?.items);
         let Some(account) = directory.by_id(user.id) else {
             return Err(Failure::NotFine(format!("the user `{}` was removed meanwhile", args.name)));
         };

@@ -1,4 +1,4 @@
-//! `user add|disable|enable|passwd`.
+//! `user add|disable|enable|passwd|link`.
 
 use std::io::{BufRead, Write};
 
@@ -7,12 +7,12 @@ use jiff::Timestamp;
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
-use super::open::{Opened, actor, block_on, open};
+use super::open::{Opened, block_on, open};
 use super::{ConfigArg, Failure};
+use crate::config::Auth;
 use crate::identity::srp::{self, Verifier};
 use crate::policy::UserId;
-use crate::refresh;
-use crate::store::{Mutation, NewUser, Password, User};
+use crate::store::{HEADER_ISSUER, Item, Key, Link, Mutation, NewUser, Password, User};
 
 /// The commands about users.
 #[derive(Debug, Subcommand)]
@@ -30,6 +30,25 @@ pub(super) enum UserCommand {
     ///
     /// The user's secrets are deleted: whoever sets somebody else's password can never read them by that way.
     Passwd(Passwd),
+    /// Let one more identity prove an account
+    ///
+    /// For a person who is answered 403 `identity-conflict`, because the name that the token gives them is an account that
+    /// something else proved first. The user's secrets and consents are deleted: whoever links an identity that they hold
+    /// themselves can never read another's secrets by that way. The user stores them again.
+    Link(LinkArgs),
+}
+
+/// Arguments of `user link`.
+#[derive(Debug, clap::Args)]
+pub(super) struct LinkArgs {
+    /// The login name of the account
+    name: String,
+    /// Who proves it: the `issuer` of an [[auth.jwt]] table, or `header` for the one of [auth.header]
+    issuer: String,
+    /// As whom: the `sub` of its tokens, or the e-mail address of the header
+    subject: String,
+    #[command(flatten)]
+    config: ConfigArg,
 }
 
 /// Arguments of `user passwd`.
@@ -79,6 +98,7 @@ pub(super) fn run(command: &UserCommand, input: &mut dyn BufRead, out: &mut dyn 
         UserCommand::Disable(args) => set_disabled(args, true, out),
         UserCommand::Enable(args) => set_disabled(args, false, out),
         UserCommand::Passwd(args) => passwd(&args.name, input, out),
+        UserCommand::Link(args) => link(args, out),
     }
 }
 
@@ -95,9 +115,6 @@ fn add(args: &Add, input: &mut dyn BufRead, out: &mut dyn Write) -> Result<(), F
         let id = user.id;
         let new = NewUser { user, link: None, password, first_role: None };
         let done = opened.commit(Mutation::CreateUser(Box::new(new))).await?;
-        if args.admin {
-            refresh::reserve_carta(&*opened.store, id, actor()).await?;
-        }
         let standing = if args.admin { ", an administrator" } else { "" };
         writeln!(out, "user {} added{standing} (id {id}, revision {})", args.name, done.revision.0)?;
         Ok(())
@@ -150,6 +167,43 @@ fn passwd(args: &Name, input: &mut dyn BufRead, out: &mut dyn Write) -> Result<(
         )?;
         Ok(())
     })
+}
+
+fn link(args: &LinkArgs, out: &mut dyn Write) -> Result<(), Failure> {
+    block_on(async {
+        let opened = open(&args.config.config).await?;
+        let user = opened.user(&args.name).await?;
+        let (issuer, subject) = identity(&opened.config.auth, &args.issuer, &args.subject)?;
+        let known = opened.store.item(Key::Link(issuer.clone(), subject.clone())).await?;
+        if matches!(known, Item::Link(known) if known.user == user.id) {
+            writeln!(out, "{} of {} proves the user {} already", args.subject, args.issuer, args.name)?;
+            return Ok(());
+        }
+        let link = Link { issuer, subject, user: user.id };
+        let done = opened.commit(Mutation::Link { link, by_self: false }).await?;
+        writeln!(
+            out,
+            "{} of {} proves the user {}, whose secrets are gone (revision {})",
+            args.subject, args.issuer, args.name, done.revision.0
+        )?;
+        Ok(())
+    })
+}
+
+/// What an issuer, or the header, calls a user; a link to anything else would never prove anybody.
+fn identity(auth: &Auth, issuer: &str, subject: &str) -> Result<(String, String), Failure> {
+    if subject.is_empty() {
+        return Err(Failure::Usage("the subject is empty\nwrite the `sub` of the issuer's tokens".to_owned()));
+    }
+    if issuer == HEADER_ISSUER {
+        check_email(subject)?;
+        return Ok((issuer.to_owned(), subject.to_lowercase()));
+    }
+    if auth.jwt.iter().any(|known| known.issuer == issuer) {
+        return Ok((issuer.to_owned(), subject.to_owned()));
+    }
+    let known: Vec<&str> = auth.jwt.iter().map(|known| known.issuer.as_str()).chain([HEADER_ISSUER]).collect();
+    Err(Failure::Usage(format!("`{issuer}` is no issuer of the configuration\nknown are: {}", known.join(", "))))
 }
 
 fn seal_password(opened: &Opened, user: &User, text: &str) -> Result<Password, Failure> {

@@ -5,6 +5,7 @@ use std::io::Write;
 use clap::Subcommand;
 
 use super::open::{actor, block_on, open};
+use super::progress::Progress;
 use super::{ConfigArg, Failure};
 use crate::vault;
 
@@ -30,9 +31,10 @@ pub(super) fn run(command: &VaultCommand, out: &mut dyn Write) -> Result<(), Fai
     let VaultCommand::Rotate(args) = command;
     let rotated = block_on(async {
         let opened = open(&args.config.config).await?;
-        Ok(vault::rotate(&*opened.store, &opened.vault, actor()).await?)
+        let mut progress = Progress::of("sealing");
+        Ok(vault::rotate(&*opened.store, &opened.vault, actor(), |done, of| progress.at(done, of)).await?)
     })?;
-    if rotated.secrets + rotated.passwords + rotated.keys == 0 {
+    if rotated.done() == 0 {
         writeln!(out, "everything is sealed under the first key already")?;
     } else {
         writeln!(

@@ -75,7 +75,7 @@ impl Enrol for StoreEnrol {
 
     async fn link(&self, link: Link) -> Result<Revision, AuthError> {
         let from = link.issuer.clone();
-        self.settle(&from, Mutation::Link(link)).await
+        self.settle(&from, Mutation::Link { link, by_self: true }).await
     }
 }
 

@@ -71,8 +71,14 @@ pub enum Mutation {
         /// Now.
         at: Timestamp,
     },
-    /// Lets one more issuer's subject prove the account. `Exists` where another account has it.
-    Link(Link),
+    /// Lets one more issuer's subject prove the account; said by somebody else, it deletes the user's secrets and consents.
+    /// `Exists` where another account has it.
+    Link {
+        /// What proves the account from now on.
+        link: Link,
+        /// Whether the account's user proved to be that subject, by what the account's rules accept.
+        by_self: bool,
+    },
     /// Makes a group. `Exists` where the name is taken.
     CreateGroup(Group),
     /// Adds the user to the group; adding again changes nothing.

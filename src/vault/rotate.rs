@@ -78,14 +78,29 @@ pub struct Rotated {
     pub unreadable: usize,
 }
 
+impl Rotated {
+    /// How many values were sealed anew.
+    #[must_use]
+    pub fn done(&self) -> usize {
+        self.secrets + self.passwords + self.keys
+    }
+}
+
 /// Seals everything anew that is not sealed under the vault's key, until nothing is left: what somebody stores meanwhile
 /// under an older key, too. A value that changes under its hands is left alone and looked at again.
+///
+/// `progress` is told how many of the values found so far are done.
 ///
 /// Every running gateway must know the new key before this begins: it opens what is sealed under it from then on.
 ///
 /// # Errors
 /// Where the store or the cipher fails; what was done so far stays done, and a second run does the rest.
-pub async fn rotate(store: &dyn Store, vault: &Vault, actor: Actor) -> Result<Rotated, KeyError> {
+pub async fn rotate(
+    store: &dyn Store,
+    vault: &Vault,
+    actor: Actor,
+    mut progress: impl FnMut(usize, usize),
+) -> Result<Rotated, KeyError> {
     verify_key(store, vault).await?;
     let mut rotated = Rotated::default();
     loop {
@@ -102,6 +117,7 @@ pub async fn rotate(store: &dyn Store, vault: &Vault, actor: Actor) -> Result<Ro
         if envelopes.is_empty() {
             break;
         }
+        let found = rotated.done() + envelopes.len();
         for batch in envelopes.chunks(BATCH) {
             for envelope in batch {
                 *match envelope.of {
@@ -111,6 +127,7 @@ pub async fn rotate(store: &dyn Store, vault: &Vault, actor: Actor) -> Result<Ro
                 } += 1;
             }
             store.commit(actor.clone(), Mutation::Reseal(batch.to_vec())).await?;
+            progress(rotated.done(), found);
         }
     }
     // Last, so that a run that was cut short still asks for the older key.
@@ -229,7 +246,7 @@ mod tests {
     async fn after_a_rotation_the_older_key_is_not_needed() {
         let (_directory, store) = store();
         filled(&store, &vault(1, &[])).await;
-        let rotated = rotate(&store, &vault(2, &[1]), actor()).await.unwrap();
+        let rotated = rotate(&store, &vault(2, &[1]), actor(), |_, _| {}).await.unwrap();
         assert_eq!(rotated, Rotated { secrets: 600, passwords: 1, keys: 1, unreadable: 0 });
         let new = vault(2, &[]);
         verify_key(&store, &new).await.unwrap();
@@ -248,7 +265,7 @@ mod tests {
         }
         let password = store.password(ALICE).await.unwrap().unwrap();
         assert_eq!(new.open(Context::Password(ALICE), &password.sealed).unwrap().as_slice(), b"verifier");
-        assert_eq!(rotate(&store, &vault(2, &[1]), actor()).await.unwrap(), Rotated::default());
+        assert_eq!(rotate(&store, &vault(2, &[1]), actor(), |_, _| {}).await.unwrap(), Rotated::default());
     }
 
     #[tokio::test]
@@ -256,7 +273,7 @@ mod tests {
         let (_directory, store) = store();
         filled(&store, &vault(1, &[])).await;
         store.commit(actor(), Mutation::PutSecrets(vec![secret(&vault(9, &[]), "lost")])).await.unwrap();
-        let rotated = rotate(&store, &vault(2, &[1]), actor()).await.unwrap();
+        let rotated = rotate(&store, &vault(2, &[1]), actor(), |_, _| {}).await.unwrap();
         assert_eq!((rotated.secrets, rotated.unreadable), (600, 1));
         assert!(verify_key(&store, &vault(2, &[])).await.is_err());
     }

@@ -1,7 +1,7 @@
 //! Accounts, groups and what proves an account.
 
 use carta_gateway::policy::{GroupId, UserId};
-use carta_gateway::store::{Group, Item, Key, Mutation, NewUser, Store, User};
+use carta_gateway::store::{Group, Item, Key, Link, Mutation, NewUser, Store, User};
 use uuid::Uuid;
 
 use crate::fixture::*;
@@ -17,6 +17,8 @@ crate::contract![
     a_password_set_by_somebody_else_deletes_secrets_and_consents,
     a_password_set_by_its_user_keeps_secrets,
     a_link_is_given_once,
+    a_link_made_by_somebody_else_deletes_secrets_and_consents,
+    the_platforms_namespace_is_made_with_the_first_administrator_and_stays_theirs,
     membership_is_part_of_the_user,
 ];
 
@@ -78,7 +80,7 @@ async fn two_first_logins_make_one_administrator(store: &dyn Store) {
 async fn a_failed_creation_leaves_nothing_behind(store: &dyn Store) {
     let (ann, bob) = (user("ann"), user("bob"));
     done(store, new(&ann)).await;
-    done(store, Mutation::Link(link("https://i", "1", ann.id))).await;
+    done(store, linked(link("https://i", "1", ann.id), true)).await;
     let before = loaded(store).await;
     let taken = Some(link("https://i", "1", bob.id));
     let new = NewUser { user: bob.clone(), link: taken, password: Some(password(1)), first_role: None };
@@ -159,12 +161,52 @@ async fn a_password_set_by_its_user_keeps_secrets(store: &dyn Store) {
     assert_eq!(store.passwords().await.unwrap(), [(ann, password(2))]);
 }
 
+fn linked(link: Link, by_self: bool) -> Mutation {
+    Mutation::Link { link, by_self }
+}
+
+async fn a_link_made_by_somebody_else_deletes_secrets_and_consents(store: &dyn Store) {
+    let (ann, bob) = (with_secrets(store, "ann").await, with_secrets(store, "bob").await);
+    let of = |user: UserId| {
+        move |item: &Item| match item {
+            Item::Secret(secret) => secret.user == user,
+            Item::Consent(consent) => consent.user == user,
+            _ => false,
+        }
+    };
+    done(store, linked(link("https://i", "1", ann), true)).await;
+    assert_eq!(items(store).await.iter().filter(|item| of(ann)(item)).count(), 3);
+    idle(store, linked(link("https://i", "1", ann), false)).await;
+    let before = *store.revisions().borrow();
+    done(store, linked(link("https://i", "2", ann), false)).await;
+    let (_, changed) = since(store, before).await;
+    assert!(changed.contains(&Item::Gone(Key::Secret(ann, "one".to_owned()))), "{changed:?}");
+    assert!(!items(store).await.iter().any(of(ann)));
+    assert_eq!(items(store).await.iter().filter(|item| of(bob)(item)).count(), 3);
+}
+
+async fn the_platforms_namespace_is_made_with_the_first_administrator_and_stays_theirs(store: &dyn Store) {
+    let (ann, bob) = (user("ann"), User { administrator: true, ..user("bob") });
+    done(store, new(&ann)).await;
+    assert_eq!(store.namespace_named("carta").await.unwrap(), None);
+    let standing = |user, administrator| Mutation::SetStanding { user, role: "Guest".to_owned(), administrator };
+    idle(store, standing(ann.id, false)).await;
+    let before = *store.revisions().borrow();
+    done(store, standing(ann.id, true)).await;
+    let (_, changed) = since(store, before).await;
+    let platform = store.namespace_named("carta").await.unwrap().unwrap();
+    assert_eq!(platform.owner, Some(ann.id));
+    assert!(changed.contains(&Item::Namespace(platform.clone())), "{changed:?}");
+    done(store, new(&bob)).await;
+    assert_eq!(store.namespace_named("carta").await.unwrap(), Some(platform));
+}
+
 async fn a_link_is_given_once(store: &dyn Store) {
     let (ann, bob) = (made(store, "ann").await, made(store, "bob").await);
-    done(store, Mutation::Link(link("https://i", "1", ann))).await;
-    idle(store, Mutation::Link(link("https://i", "1", ann))).await;
-    clashes(store, "link", Mutation::Link(link("https://i", "1", bob))).await;
-    misses(store, "user", Mutation::Link(link("https://i", "2", UserId(Uuid::new_v4())))).await;
+    done(store, linked(link("https://i", "1", ann), true)).await;
+    idle(store, linked(link("https://i", "1", ann), true)).await;
+    clashes(store, "link", linked(link("https://i", "1", bob), true)).await;
+    misses(store, "user", linked(link("https://i", "2", UserId(Uuid::new_v4())), true)).await;
     assert!(items(store).await.contains(&Item::Link(link("https://i", "1", ann))));
 }
 

@@ -160,7 +160,7 @@ async fn mutation(store: &dyn Store, step: &Step, second: i64) -> Option<Mutatio
         }
         21 => Mutation::SetPassword { user: someone(one), password: password(two), by_self: two == 0, at },
         22 => Mutation::DisableUser { user: someone(one), disabled: two == 0, at },
-        23 => Mutation::Link(link("https://i", &format!("subject-{one}"), someone(two))),
+        23 => Mutation::Link { link: link("https://i", &format!("subject-{one}"), someone(two)), by_self: two == 0 },
         24 if two == 0 => Mutation::RetireSigningKey(format!("kid-{one}"), at),
         24 => {
             let (kid, sealed) = (format!("kid-{one}"), vec![two]);

@@ -12,6 +12,7 @@ use hdrhistogram::Histogram;
 use jiff::Timestamp;
 
 use super::Failure;
+use super::progress::Progress;
 use crate::policy::{Levels, Snapshot};
 use population::Population;
 
@@ -72,7 +73,11 @@ fn decide(policy: &Snapshot, population: &Population, decisions: u32) -> Result<
         at = at.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         usize::try_from(at >> 33).unwrap_or_default() % length
     };
-    for turn in 0..decisions.saturating_add(warm_up) {
+    let (turns, mut progress) = (decisions.saturating_add(warm_up), Progress::of("deciding"));
+    for turn in 0..turns {
+        if turn.is_multiple_of(4096) {
+            progress.at(turn, turns);
+        }
         let user = population.users.get(pick(population.users.len()));
         let service = population.services.get(pick(population.services.len()));
         let (Some(user), Some([namespace, service])) = (user, service) else { continue };

@@ -16,6 +16,7 @@ use tokio::net::TcpStream;
 use super::{Failure, histogram, record, row};
 use crate::app;
 use crate::cli::open::{self, block_on};
+use crate::cli::progress::Progress;
 use crate::cli::quickstart::backend::Backend;
 use crate::cli::quickstart::client::Call;
 use crate::cli::quickstart::lines::Places;
@@ -70,7 +71,11 @@ async fn measure(to: SocketAddr, target: &str, token: Option<&str>, calls: u32) 
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(|error| failed(&error))?;
     tokio::spawn(connection);
     let mut times = histogram()?;
-    for turn in 0..calls.saturating_add(WARM_UP) {
+    let (turns, mut progress) = (calls.saturating_add(WARM_UP), Progress::of("calling"));
+    for turn in 0..turns {
+        if turn.is_multiple_of(64) {
+            progress.at(turn, turns);
+        }
         let mut request = Request::builder().uri(target).header("host", "bench");
         if let Some(token) = token {
             request = request.header("authorization", format!("Bearer {token}"));

@@ -74,7 +74,7 @@ pub(super) fn apply(connection: &Connection, mutation: Mutation) -> Result<Outco
         M::SetStanding { user, role, administrator } => users::set_standing(connection, user, role, administrator),
         M::DisableUser { user, disabled, at } => users::disable(connection, user, disabled, at),
         M::SetPassword { user, password, by_self, at } => users::set_password(connection, user, &password, by_self, at),
-        M::Link(link) => users::link(connection, link),
+        M::Link { link, by_self } => users::link(connection, link, by_self),
         M::CreateGroup(group) => groups::create(connection, group),
         M::AddMember(group, user) => groups::add(connection, group, user),
         M::RemoveMember(group, user) => groups::remove(connection, group, user),

@@ -50,6 +50,11 @@ pub(super) fn delete_all(connection: &Connection, of: UserId) -> Result<Vec<Key>
     Ok(secrets.into_iter().map(|secret| Key::Secret(of, secret.name)).chain(consents.into_iter().map(key)).collect())
 }
 
+/// How many secrets are among the keys.
+pub(super) fn count(keys: &[Key]) -> usize {
+    keys.iter().filter(|key| matches!(key, Key::Secret(..))).count()
+}
+
 pub(super) fn consent(connection: &Connection, consent: Consent) -> Result<Outcome, StoreError> {
     let owner = user(connection, consent.user)?;
     let of = consent.user.0.as_bytes();

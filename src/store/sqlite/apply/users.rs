@@ -4,11 +4,15 @@ use jiff::Timestamp;
 use rusqlite::Connection;
 use serde_json::json;
 
+use super::services::{insert_namespace, namespace_named};
 use super::{Outcome, exists, missing, secrets, user, write};
 use crate::policy::UserId;
 use crate::store::sqlite::code::micros;
 use crate::store::sqlite::{audit, read};
-use crate::store::{Key, Link, NewUser, Password, StoreError, User};
+use crate::store::{Key, Link, Namespace, NewUser, Password, StoreError, User};
+
+/// The namespace that nobody may reserve.
+const PLATFORM: &str = "carta";
 
 /// The role that makes the first account an administrator.
 const ADMINISTRATORS_ROLE: &str = "Admin";
@@ -26,6 +30,7 @@ pub(super) fn create(connection: &Connection, new: NewUser) -> Result<Outcome, S
         user.role = role;
     }
     insert(connection, &user)?;
+    let platform = platform_of(connection, &user)?;
     write(connection, "UPDATE meta SET accounts = accounts + 1", [])?;
     if let Some(link) = &link {
         if link.user != user.id {
@@ -43,9 +48,11 @@ pub(super) fn create(connection: &Connection, new: NewUser) -> Result<Outcome, S
         "user": audit::user(&user),
         "link": link.as_ref().map(|link| json!({ "issuer": link.issuer, "subject": link.subject })),
         "password": password.map(|password| json!({ "temporary": password.temporary })),
+        "namespace": platform.as_ref().map(audit::namespace),
     });
     Ok(Outcome::changed("user.create", &user.name)
         .touching([Key::User(user.id)])
+        .touching(platform.map(|namespace| Key::Namespace(namespace.id)))
         .touching(link.map(|link| Key::Link(link.issuer, link.subject)))
         .after(after))
 }
@@ -69,7 +76,17 @@ pub(super) fn set_standing(
 ) -> Result<Outcome, StoreError> {
     let before = user(connection, id)?;
     let after = User { role, administrator, ..before.clone() };
-    replace(connection, "user.standing", &before, &after)
+    let platform = if before == after { None } else { platform_of(connection, &after)? };
+    let outcome = replace(connection, "user.standing", &before, &after)?;
+    Ok(outcome.touching(platform.map(|namespace| Key::Namespace(namespace.id))))
+}
+
+/// The platform's own namespace, made with the first administrator, whose it is from then on.
+fn platform_of(connection: &Connection, user: &User) -> Result<Option<Namespace>, StoreError> {
+    if !user.administrator || namespace_named(connection, PLATFORM)?.is_some() {
+        return Ok(None);
+    }
+    insert_namespace(connection, PLATFORM.to_owned(), user.id).map(Some)
 }
 
 pub(super) fn disable(
@@ -106,21 +123,30 @@ pub(super) fn set_password(
         "by_self": by_self,
         "temporary": password.temporary,
         "tokens_dead_until": after.tokens_dead_until,
-        "secrets_deleted": gone.iter().filter(|key| matches!(key, Key::Secret(..))).count(),
+        "secrets_deleted": secrets::count(&gone),
     });
     Ok(Outcome::changed("user.password", before.name).touching([Key::User(id)]).touching(gone).after(after))
 }
 
-pub(super) fn link(connection: &Connection, link: Link) -> Result<Outcome, StoreError> {
+pub(super) fn link(connection: &Connection, link: Link, by_self: bool) -> Result<Outcome, StoreError> {
     let user = user(connection, link.user)?;
     match link_of(connection, &link)? {
         Some(known) if known.user == link.user => Ok(Outcome::unchanged()),
         Some(_) => Err(exists("link", link.subject)),
         None => {
             insert_link(connection, &link)?;
+            // Whoever links another's account may hold the other end: what they find must be empty.
+            let gone = if by_self { Vec::new() } else { secrets::delete_all(connection, user.id)? };
+            let after = json!({
+                "issuer": link.issuer,
+                "subject": link.subject,
+                "by_self": by_self,
+                "secrets_deleted": secrets::count(&gone),
+            });
             Ok(Outcome::changed("user.link", user.name)
-                .after(json!({ "issuer": link.issuer, "subject": link.subject }))
-                .touching([Key::Link(link.issuer, link.subject)]))
+                .after(after)
+                .touching([Key::Link(link.issuer, link.subject)])
+                .touching(gone))
         }
     }
 }
