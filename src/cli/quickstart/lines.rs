@@ -29,12 +29,16 @@ impl Places {
     }
 }
 
-/// The running binary, as it can be called from here.
-fn program() -> String {
-    let here = std::env::current_dir().ok();
-    let binary = std::env::current_exe().unwrap_or_else(|_| "carta-gateway".into());
-    let near = here.and_then(|here| binary.strip_prefix(here).map(|near| Path::new(".").join(near)).ok());
-    near.unwrap_or(binary).display().to_string()
+/// The program that runs, wherever it was started from: it need not be on anybody's path.
+fn program() -> PathBuf {
+    std::env::current_exe().unwrap_or_else(|_| "carta-gateway".into())
+}
+
+/// The path as one word of a shell.
+fn quoted(path: &Path) -> String {
+    let text = path.display().to_string();
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-+=:@%".contains(&byte);
+    if text.bytes().all(plain) { text } else { format!("'{}'", text.replace('\'', r"'\''")) }
 }
 
 /// Writes what is there and the calls that show it, each complete.
@@ -87,7 +91,11 @@ carta-gateway is running.
         ),
         (
             "Why bob may.",
-            format!("{} explain --config {}/{CONFIG} --user bob GET /demo/echo/hello", program(), dir.display()),
+            format!(
+                "{} explain --config {} --user bob GET /demo/echo/hello",
+                quoted(&program()),
+                quoted(&std::path::absolute(dir.join(CONFIG))?)
+            ),
         ),
     ];
     for (number, (what, command)) in steps.iter().enumerate() {
@@ -95,4 +103,15 @@ carta-gateway is running.
     }
     writeln!(out, "\nCtrl-C ends it. Run quickstart again in the same directory to start over.")?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_is_one_word_of_a_shell() {
+        assert_eq!(quoted(Path::new("/opt/carta-gateway")), "/opt/carta-gateway");
+        assert_eq!(quoted(Path::new("/my files/it's")), r"'/my files/it'\''s'");
+    }
 }
