@@ -176,6 +176,29 @@ fn what_a_listener_refuses_itself_is_a_problem_of_the_table_with_a_line_and_a_co
 }
 
 #[test]
+fn a_gateway_without_access_lines_leaves_none_on_either_listener_and_counts_all_the_same() {
+    let upstream = Upstream::fixed("ok");
+    let gateway = Gateway::with_service(&upstream.url(), "").config("[log]\naccess = false").start();
+    let alice = gateway.token("alice");
+    gateway.call("GET", "/materials/mp/x").token(&alice).expect(200);
+    gateway.rest("GET", "/secret").token(&alice).expect(200);
+    gateway.rest("GET", "/secret").expect(401);
+    for path in ["/-/live", "/-/ready"] {
+        for probe in [gateway.call("GET", path), gateway.rest("GET", path)] {
+            assert!(probe.expect(200).header("x-request-id").is_some_and(|id| id.len() >= 32), "{path}");
+        }
+    }
+    let metrics = gateway.rest("GET", "/-/metrics").expect(200).text();
+    for decision in ["decision=\"allow\",status=\"2xx\"} 1", "decision=\"unauthenticated\",status=\"4xx\"} 1"] {
+        let line = format!("carta_gateway_requests_total{{namespace=\"-\",service=\"-\",{decision}");
+        assert!(metrics.contains(&line), "{line} in:\n{metrics}");
+    }
+    gateway.signal("TERM");
+    gateway.wait_for_end();
+    assert!(!gateway.log().contains("request_id"), "{}", gateway.log());
+}
+
+#[test]
 fn metrics_count_requests_by_service_and_decision_and_their_labels_are_bounded() {
     let upstream = Upstream::fixed("ok");
     let gateway = Gateway::with_service(&upstream.url(), "").start();

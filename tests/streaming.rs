@@ -281,6 +281,56 @@ fn a_request_in_flight_finishes_after_sigterm_and_no_new_one_is_taken() {
     assert_eq!(gateway.wait_for_end(), Some(0));
 }
 
+/// A WebSocket that is open, and what the test says when it may end.
+fn tunnel(upstream: &Upstream, listen: &str) -> (Gateway, support::Wire) {
+    let gateway = Gateway::with_service(&upstream.url(), "").listen(listen).start();
+    let token = gateway.token("alice");
+    let ask = gateway.call("GET", "/materials/mp/ws").token(&token);
+    let mut wire = ask.header("Connection", "Upgrade").header("Upgrade", "websocket").open();
+    assert_eq!(wire.head().status(), 101);
+    wire.send("one").until("one");
+    gateway.signal("TERM");
+    support::eventually("the listener is closed", support::PATIENCE, || {
+        std::net::TcpStream::connect(gateway.proxy()).is_err().then_some(())
+    });
+    (gateway, wire)
+}
+
+/// Switches protocols, and then sends back what comes.
+fn parrot() -> Upstream {
+    Upstream::scripted(|exchange| {
+        exchange.send("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")?;
+        loop {
+            let bytes = exchange.some()?;
+            if bytes.is_empty() {
+                return Ok(false);
+            }
+            exchange.send(bytes)?;
+        }
+    })
+}
+
+#[test]
+fn a_websocket_goes_on_after_sigterm_and_the_gateway_ends_with_it() {
+    let upstream = parrot();
+    let (gateway, mut wire) = tunnel(&upstream, "drain = \"5m\"");
+    for _ in 0..20 {
+        wire.send("still here").until("still here");
+    }
+    assert_eq!(gateway.ended(), None, "the tunnel is waited for");
+    wire.finish_sending();
+    assert_eq!(wire.until_closed(), b"");
+    assert_eq!(gateway.wait_for_end(), Some(0));
+}
+
+#[test]
+fn a_websocket_that_outlasts_the_drain_is_cut() {
+    let upstream = parrot();
+    let (gateway, mut wire) = tunnel(&upstream, "drain = \"1s\"");
+    assert_eq!(gateway.wait_for_end(), Some(0));
+    assert_eq!(wire.until_closed(), b"");
+}
+
 #[test]
 fn a_second_signal_ends_at_once_what_still_drains() {
     let upstream = Upstream::scripted(|exchange| {

@@ -30,7 +30,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::identity::Issuer;
-use crate::proxy::error::{Kind, Problem};
+use crate::proxy::error::{Kind, Problem, X_REQUEST_ID};
 use crate::store::{Actor, Mutation, Revision, Store};
 use crate::telemetry::RequestId;
 use crate::vault::Vault;
@@ -115,10 +115,13 @@ impl Readiness {
             "/-/ready" => self.refusal(),
             _ => return None,
         };
-        Some(match problem {
-            Some(problem) => problem.into_response(RequestId::mint().as_str()),
+        let id = RequestId::mint();
+        let mut answer = match problem {
+            Some(problem) => problem.into_response(id.as_str()),
             None => Response::new(Bytes::from_static(b"ok\n")),
-        })
+        };
+        answer.headers_mut().insert(X_REQUEST_ID, id.header());
+        Some(answer)
     }
 
     /// The problem of state that is too old to decide on.
