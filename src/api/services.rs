@@ -14,7 +14,7 @@ use super::extract::{Asked, Caller, Named, Sent};
 use super::view::View;
 use super::{Api, answer, role, table};
 use crate::config;
-use crate::policy::{Levels, Permit, Snapshot, UserId};
+use crate::policy::{Denied, Levels, Permit, Snapshot, UserId};
 use crate::proxy::error::{Kind, Problem};
 use crate::store::{Namespace, Origin, Service};
 
@@ -60,7 +60,9 @@ pub(super) async fn register_service(
     }
     let table = table::with_address(known.map(|service| &service.table), url);
     config::parse_service(&namespace, &name, &table)?;
-    let revision = services::put(&api, permit, caller.actor(), (&namespace, &name), caller.id(), table).await?;
+    let (by, replaces) = (caller.actor(), known.map(|service| service.id));
+    let place = (namespace.as_str(), name.as_str());
+    let revision = services::put(&api, permit, by, place, replaces, caller.id(), table::without_name(table)).await?;
     let view = api.view();
     let service = find_service(&view, &namespace, &name)?;
     Ok(answer::written(revision, Json(service_json(&api, &view, service, caller.id()))))
@@ -107,6 +109,8 @@ pub(super) async fn rename_service(
     if view.catalog.service(&namespace, &new).is_some() {
         return Err(Refusal::duplicate("service", &new));
     }
+    // What names the service literally would be another's under the new name.
+    config::parse_service(&namespace, &new, &service.table)?;
     let revision = services::rename(&api, permit, caller.actor(), service.id, &new).await?;
     Ok(answer::done(revision))
 }
@@ -172,8 +176,9 @@ pub(super) async fn set_service_config(
     not_of_file(service)?;
     let table = sent.object()?;
     config::parse_service(&namespace, &name, &table)?;
-    let by = caller.actor();
-    let revision = services::put(&api, permit, by, (&namespace, &name), caller.id(), table.clone()).await?;
+    let table = table::without_name(table);
+    let (by, place, replaces) = (caller.actor(), (namespace.as_str(), name.as_str()), Some(service.id));
+    let revision = services::put(&api, permit, by, place, replaces, caller.id(), table.clone()).await?;
     Ok(answer::written(revision, Json(table)))
 }
 
@@ -212,9 +217,8 @@ fn may_administer(view: &View, user: UserId, namespace: &str, name: &str) -> Res
 fn any_level(view: &View, user: UserId, keys: &[&str]) -> Result<Levels, Refusal> {
     let levels = view.state.policy.levels(user, keys, Timestamp::now());
     if levels.is_empty() {
-        let resource = keys.join(".");
-        let problem = Problem::new(&Kind::PERMISSION_DENIED, format!("you have no permission on `{resource}`"));
-        return Err(problem.with("resource", resource).into());
+        let denied = Denied { user, need: Levels::READ, held: levels, owner: view.state.policy.owner(keys) };
+        return Err(Refusal::denied(view, keys, &denied));
     }
     Ok(levels)
 }

@@ -13,6 +13,14 @@ pub(super) fn with_address(table: Option<&Value>, url: &str) -> Value {
     Value::Object(table)
 }
 
+/// The table without the service's name, which is kept beside it: a renamed service must not contradict itself.
+pub(super) fn without_name(mut table: Value) -> Value {
+    if let Some(entries) = table.as_object_mut() {
+        entries.retain(|key, _| key != "namespace" && key != "name");
+    }
+    table
+}
+
 /// The first address of the table.
 pub(super) fn address(table: &Value) -> Option<String> {
     let first = |value: &Value| match value {

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use crate::config::{self, Config, Fault, Faults, StoreUrl};
 use crate::store::sqlite::SqliteStore;
-use crate::store::{Origin, Reader, StoreError};
+use crate::store::{Item, Key, Origin, Reader, StoreError};
 
 /// Writes every fault of the configuration to `out`, or one line that says that it is fine; with `schema`, writes the
 /// JSON Schema of the file instead and reads nothing. True where nothing is wrong.
@@ -81,6 +81,15 @@ pub async fn against_store(config: &Config, path: &Path, store: &dyn Reader) -> 
             faults.push(config::service_fault(path, index, "owner", what, instead));
         }
         let registered = store.service_named(namespace, name).await?;
+        let declared = registered.as_ref().is_some_and(|known| known.origin == Origin::File && known.present);
+        if !declared && let Some(holder) = foreign_owner(config, namespace, store).await? {
+            let what = format!(
+                "the namespace `{namespace}` belongs to `{holder}`, who owns none of the services declared in it and \
+                 would have rights on all of them"
+            );
+            let instead = format!("write another namespace, or let `{holder}` give it to the owner of the service");
+            faults.push(config::service_fault(path, index, "namespace", what, instead));
+        }
         if registered.is_some_and(|registered| registered.origin == Origin::Api) {
             let what = format!("`{namespace}/{name}` is registered in the store already");
             let instead = "give this one another name, or remove the registered one first";
@@ -88,6 +97,17 @@ pub async fn against_store(config: &Config, path: &Path, store: &dyn Reader) -> 
         }
     }
     Ok(Faults::new(faults))
+}
+
+/// The owner of the namespace, where that is nobody who owns a service that the file declares there. `carta` belongs
+/// to an administrator from the start.
+async fn foreign_owner(config: &Config, namespace: &str, store: &dyn Reader) -> Result<Option<String>, StoreError> {
+    let Some(id) = store.namespace_named(namespace).await?.and_then(|place| place.owner) else { return Ok(None) };
+    let Item::User(holder, _) = store.item(Key::User(id)).await? else { return Ok(None) };
+    let theirs = |service: &config::Service| {
+        service.namespace == namespace && service.owner.as_deref() == Some(holder.name.as_str())
+    };
+    Ok((namespace != "carta" && !config.services.iter().any(theirs)).then_some(holder.name))
 }
 
 #[cfg(test)]
@@ -129,6 +149,52 @@ mod tests {
             "gateway.toml:2:1: log.acces: unknown key\n  did you mean `access`? known here: `filter`, `format`, \
              `access`\n1 fault\n"
         );
+    }
+
+    #[tokio::test]
+    async fn a_namespace_that_a_stranger_reserved_is_a_fault() {
+        use crate::policy::UserId;
+        use crate::store::{Actor, Mutation, NewUser, User, Writer};
+        let directory = tempfile::tempdir().unwrap();
+        let store = SqliteStore::open(&directory.path().join("carta.db")).unwrap();
+        let actor = || Actor { user: None, via: "cli", from: "test".into(), request_id: None };
+        let mut ids = Vec::new();
+        for name in ["alice", "mallory"] {
+            let id = UserId(uuid::Uuid::new_v4());
+            ids.push(id);
+            let user = User {
+                id,
+                name: name.to_owned(),
+                email: None,
+                email_verified: false,
+                first_name: None,
+                last_name: None,
+                organization: None,
+                role: "Guest".to_owned(),
+                administrator: false,
+                disabled: false,
+                tokens_dead_until: None,
+                created: jiff::Timestamp::UNIX_EPOCH,
+            };
+            let new = NewUser { user, link: None, password: None, first_role: None };
+            store.commit(actor(), Mutation::CreateUser(Box::new(new))).await.unwrap();
+        }
+        let reserve = Mutation::ReserveNamespace { name: "a".to_owned(), owner: ids[1] };
+        store.commit(actor(), reserve).await.unwrap();
+        let service = |owner: &str, name: &str| {
+            format!(
+                "[[service]]\nnamespace = 'a'\nname = '{name}'\nbase_url = 'http://127.0.0.1:1'\nowner = '{owner}'\n"
+            )
+        };
+        let (fine, answer) = check(directory.path(), &service("alice", "b")).await;
+        assert!(!fine);
+        assert!(
+            answer.starts_with("gateway.toml:2:13: service[0].namespace: the namespace `a` belongs to `mallory`"),
+            "{answer}"
+        );
+        let both = format!("{}{}", service("alice", "b"), service("mallory", "c"));
+        let (fine, answer) = check(directory.path(), &both).await;
+        assert!(fine, "{answer}");
     }
 
     #[tokio::test]

@@ -3,6 +3,7 @@
 //! [`Store`] is the whole contract. SQLite is the embedded default; the same contract suite runs against every store.
 
 mod mutation;
+mod quota;
 mod record;
 pub mod sqlite;
 
@@ -12,6 +13,7 @@ use tokio::sync::watch;
 use crate::policy::UserId;
 
 pub use mutation::{Committed, DeclaredService, Mutation, NewUser, Resealed, Sealed};
+pub use quota::{MOST_CONSENTS, MOST_NAMESPACES, MOST_SECRETS, MOST_SERVICES};
 pub use record::{
     Actor, Audit, Changes, Consent, Contents, Grant, Group, HEADER_ISSUER, Item, Key, Link, Namespace, Origin,
     Password, Revision, Secret, Service, SigningKey, User,
@@ -36,7 +38,7 @@ pub enum StoreError {
         /// Its name.
         name: String,
     },
-    /// The change contradicts what is there: a namespace that is not empty, a service of the file.
+    /// The change contradicts what is there: a namespace that is not empty, a service of the file, too much of one user.
     #[error("{0}")]
     Refused(String),
     /// The store cannot be reached, or is busy for too long: try again.

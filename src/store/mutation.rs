@@ -116,12 +116,15 @@ pub enum Mutation {
         /// Its owner.
         owner: UserId,
     },
-    /// Makes a service of the API, or replaces the table of one. `Refused` for one of the file.
+    /// Makes a service of the API, or replaces the table of one. `Refused` for one of the file; `Exists` or `Missing`
+    /// where what is there is not what `replaces` says, so that who was judged on one service never writes another.
     PutService {
         /// Its namespace, which must be there.
         namespace: String,
         /// Its name.
         name: String,
+        /// Which service is there now; none: it is new.
+        replaces: Option<ResourceId>,
         /// Its owner when it is new.
         owner: UserId,
         /// Its table.
@@ -142,7 +145,9 @@ pub enum Mutation {
     /// it. `Refused` where it has services, those of the file that are absent included.
     RemoveNamespace(ResourceId),
     /// Makes the services of the file present under their kept ids, and every other of the file absent. `Missing` for
-    /// an owner who is not there, `Refused` for a clash with a service of the API. Changes nothing, and raises no
+    /// an owner who is not there, `Refused` for a clash with a service of the API, and for one that is new in a
+    /// namespace whose owner owns none of the services that the file declares there: the owner of a namespace has
+    /// rights on all in it. Changes nothing, and raises no
     /// revision, when all is as declared.
     DeclareServices(Vec<DeclaredService>),
     /// Stores all of these, or none; a changed value keeps the consents.

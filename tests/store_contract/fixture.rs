@@ -82,12 +82,23 @@ pub(crate) async fn reserved(store: &dyn Store, name: &str, owner: UserId) -> Re
 
 /// Makes, or changes, a service.
 pub(crate) async fn registered(store: &dyn Store, namespace: &str, name: &str, owner: UserId) -> ResourceId {
-    done(store, service(namespace, name, owner, "http://a")).await.id.unwrap()
+    let replaces = store.service_named(namespace, name).await.unwrap().map(|found| found.id);
+    done(store, replacing(replaces, service(namespace, name, owner, "http://a"))).await.id.unwrap()
+}
+
+/// The change of a service, made to replace this one.
+pub(crate) fn replacing(id: Option<ResourceId>, change: Mutation) -> Mutation {
+    match change {
+        Mutation::PutService { namespace, name, owner, table, .. } => {
+            Mutation::PutService { namespace, name, replaces: id, owner, table }
+        }
+        other => other,
+    }
 }
 
 pub(crate) fn service(namespace: &str, name: &str, owner: UserId, url: &str) -> Mutation {
     let table = serde_json::json!({ "base_url": url });
-    Mutation::PutService { namespace: namespace.to_owned(), name: name.to_owned(), owner, table }
+    Mutation::PutService { namespace: namespace.to_owned(), name: name.to_owned(), replaces: None, owner, table }
 }
 
 pub(crate) fn link(issuer: &str, subject: &str, user: UserId) -> Link {

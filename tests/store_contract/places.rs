@@ -1,7 +1,9 @@
 //! Namespaces, services, grants, owners.
 
 use carta_gateway::policy::{Levels, Pattern, PatternKey, ResourceId, Subject, UserId};
-use carta_gateway::store::{DeclaredService, Grant, Item, Key, Mutation, Origin, Service, Store};
+use carta_gateway::store::{
+    DeclaredService, Grant, Item, Key, MOST_NAMESPACES, MOST_SECRETS, Mutation, Origin, Service, Store,
+};
 use uuid::Uuid;
 
 use crate::fixture::*;
@@ -9,6 +11,9 @@ use crate::fixture::*;
 crate::contract![
     a_name_is_reserved_once,
     a_service_keeps_its_id_when_its_table_changes,
+    a_service_that_is_not_the_one_expected_is_not_replaced,
+    nobody_keeps_more_than_their_share,
+    a_namespace_that_a_stranger_reserved_takes_no_service_of_the_file,
     a_grant_replaces_the_one_before_and_is_taken_once,
     every_pattern_comes_back_as_it_was,
     a_grant_to_nobody_is_refused,
@@ -37,8 +42,8 @@ async fn a_service_keeps_its_id_when_its_table_changes(store: &dyn Store) {
     misses(store, "namespace", service("ns", "svc", ann, "http://a")).await;
     reserved(store, "ns", ann).await;
     let made = done(store, service("ns", "svc", ann, "http://a")).await;
-    assert_eq!(idle(store, service("ns", "svc", bob, "http://a")).await.id, made.id);
-    let changed = done(store, service("ns", "svc", bob, "http://b")).await;
+    assert_eq!(idle(store, replacing(made.id, service("ns", "svc", bob, "http://a"))).await.id, made.id);
+    let changed = done(store, replacing(made.id, service("ns", "svc", bob, "http://b"))).await;
     assert_eq!(changed.id, made.id);
     assert!(changed.revision > made.revision);
     let found = store.service_named("ns", "svc").await.unwrap().unwrap();
@@ -49,6 +54,45 @@ async fn a_service_keeps_its_id_when_its_table_changes(store: &dyn Store) {
     assert_eq!(found, expected);
     assert!(items(store).await.contains(&Item::Service(Box::new(expected))));
     misses(store, "user", service("ns", "new", UserId(Uuid::new_v4()), "http://b")).await;
+}
+
+async fn a_service_that_is_not_the_one_expected_is_not_replaced(store: &dyn Store) {
+    let (ann, bob) = (made(store, "ann").await, made(store, "bob").await);
+    reserved(store, "ns", ann).await;
+    let svc = registered(store, "ns", "svc", ann).await;
+    clashes(store, "service", service("ns", "svc", bob, "http://evil")).await;
+    let other = Some(ResourceId(Uuid::new_v4()));
+    clashes(store, "service", replacing(other, service("ns", "svc", bob, "http://evil"))).await;
+    misses(store, "service", replacing(Some(svc), service("ns", "gone", bob, "http://evil"))).await;
+}
+
+async fn nobody_keeps_more_than_their_share(store: &dyn Store) {
+    let (ann, bob) = (made(store, "ann").await, made(store, "bob").await);
+    let reserve = |name: String, owner| Mutation::ReserveNamespace { name, owner };
+    for number in 0..MOST_NAMESPACES {
+        done(store, reserve(format!("ns-{number}"), ann)).await;
+    }
+    refused(store, "more than 100 namespaces", reserve("another".to_owned(), ann)).await;
+    let bobs = reserved(store, "another", bob).await;
+    let give = Mutation::TransferOwner { resource: bobs, to: ann, keep: None, at: at(8) };
+    refused(store, "more than 100 namespaces", give).await;
+    let secrets = |count: u32| (0..count).map(|number| secret(ann, &format!("key-{number}"), 1)).collect();
+    done(store, Mutation::PutSecrets(secrets(MOST_SECRETS))).await;
+    refused(store, "secrets of one user", Mutation::PutSecrets(vec![secret(ann, "another", 1)])).await;
+    done(store, Mutation::PutSecrets(vec![secret(ann, "key-0", 2)])).await;
+    done(store, Mutation::PutSecrets(vec![secret(bob, "another", 1)])).await;
+}
+
+async fn a_namespace_that_a_stranger_reserved_takes_no_service_of_the_file(store: &dyn Store) {
+    let (ann, mallory) = (made(store, "ann").await, made(store, "mallory").await);
+    let ours = [("ns", "one", "ann")];
+    let namespace = reserved(store, "ns", mallory).await;
+    refused(store, "belongs to `mallory`", declared(&ours)).await;
+    done(store, Mutation::TransferOwner { resource: namespace, to: ann, keep: None, at: at(8) }).await;
+    done(store, declared(&ours)).await;
+    // Given away by who had it rightfully, the service stays: a restart must not fail by what a user may do.
+    done(store, Mutation::TransferOwner { resource: namespace, to: mallory, keep: None, at: at(9) }).await;
+    idle(store, declared(&ours)).await;
 }
 
 async fn a_grant_replaces_the_one_before_and_is_taken_once(store: &dyn Store) {

@@ -133,6 +133,7 @@ async fn no_sealed_value_reaches_the_audit_or_a_debug_print(store: &dyn Store) {
     let (ann, _, _) = ready(store).await;
     let table = serde_json::json!({ "base_url": "http://a", "inject": { "headers": { "X-Key": CANARY } } });
     let (namespace, name) = ("ns".to_owned(), "svc".to_owned());
+    let replaces = store.service_named("ns", "svc").await.unwrap().map(|found| found.id);
     let mutations = [
         Mutation::PutSecrets(vec![secret(ann, "key", 9)]),
         Mutation::SetPassword { user: ann, password: password(1), by_self: true, at: at(2) },
@@ -144,7 +145,7 @@ async fn no_sealed_value_reaches_the_audit_or_a_debug_print(store: &dyn Store) {
             to: format!("{CANARY}-new").into_bytes(),
         }]),
         Mutation::RetireSigningKey("k".to_owned(), at(3)),
-        Mutation::PutService { namespace, name, owner: ann, table },
+        Mutation::PutService { namespace, name, replaces, owner: ann, table },
         Mutation::SetPassword { user: ann, password: password(2), by_self: false, at: at(2) },
     ];
     let bytes = format!("{:?}", CANARY.as_bytes());

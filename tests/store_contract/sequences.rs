@@ -130,7 +130,10 @@ async fn mutation(store: &dyn Store, step: &Step, second: i64) -> Option<Mutatio
         4 => Mutation::AddMember(some_group(one), someone(two)),
         5 => Mutation::RemoveMember(some_group(one), someone(two)),
         6 | 7 => Mutation::ReserveNamespace { name: ns, owner: someone(two) },
-        8 | 9 => service(&ns, &svc, someone(one), &format!("http://{}", second % 3)),
+        8 | 9 => {
+            let there = some_service(store, one, two).await;
+            replacing(there, service(&ns, &svc, someone(one), &format!("http://{}", second % 3)))
+        }
         10 => Mutation::RenameService { id: some_service(store, one, two).await?, to: format!("svc-{}", second % 4) },
         11 => Mutation::RemoveService(some_service(store, one, two).await?),
         12 => Mutation::RemoveNamespace(store.namespace_named(&ns).await.unwrap()?.id),

@@ -19,19 +19,20 @@ pub(in crate::api) async fn reserve(
     api.commit(by, Mutation::ReserveNamespace { name: name.to_owned(), owner }).await
 }
 
-/// Makes a service, or replaces the table of one; the table has been read and found right by
+/// Makes a service, or replaces the table of the one that the permit is for; the table has been read and found right by
 /// [`parse_service`](crate::config::parse_service).
 pub(in crate::api) async fn put(
     api: &Api,
     permit: Permit,
     by: Actor,
     (namespace, name): (&str, &str),
+    replaces: Option<ResourceId>,
     owner: UserId,
     table: Value,
 ) -> Result<Revision, Refusal> {
     let Permit { .. } = permit;
     let (namespace, name) = (namespace.to_owned(), name.to_owned());
-    api.commit(by, Mutation::PutService { namespace, name, owner, table }).await
+    api.commit(by, Mutation::PutService { namespace, name, replaces, owner, table }).await
 }
 
 /// Gives a service another name in its namespace.

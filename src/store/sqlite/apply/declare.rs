@@ -7,7 +7,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::services::{insert_namespace, insert_service, namespace_named, service_named, title};
-use super::{Outcome, missing, write};
+use super::{Outcome, missing, user, write};
 use crate::policy::{ResourceId, UserId};
 use crate::store::sqlite::read;
 use crate::store::{DeclaredService, Key, Namespace, Origin, Service, StoreError, User};
@@ -26,6 +26,10 @@ pub(super) fn declare(connection: &Connection, declared: &[DeclaredService]) -> 
                 place
             }
         };
+        let known = service_named(connection, &service.namespace, &service.name)?;
+        if !known.is_some_and(|known| known.present) {
+            not_squatted(connection, &place, declared)?;
+        }
         let (id, changed) = one(connection, &place, service, owner)?;
         kept.insert(id);
         if changed {
@@ -80,6 +84,22 @@ fn one(
             Ok((service.id, true))
         }
     }
+}
+
+/// A namespace's owner has rights on all in it, so whoever was first to reserve the name would have them on the
+/// operator's service. Services that were declared there before stay, whoever has the namespace now: only who had it
+/// rightfully can have given it away. `carta` belongs to an administrator from the start.
+fn not_squatted(connection: &Connection, place: &Namespace, declared: &[DeclaredService]) -> Result<(), StoreError> {
+    let Some(id) = place.owner.filter(|_| place.name != "carta") else { return Ok(()) };
+    let name = user(connection, id)?.name;
+    if declared.iter().any(|service| service.namespace == place.name && service.owner == name) {
+        return Ok(());
+    }
+    Err(StoreError::Refused(format!(
+        "the namespace `{}` belongs to `{name}`, who owns none of the services that the configuration file declares \
+         there\nwrite another namespace, or let `{name}` give the namespace to the owner of the service",
+        place.name
+    )))
 }
 
 fn owner(connection: &Connection, name: &str) -> Result<UserId, StoreError> {

@@ -4,6 +4,7 @@ mod declare;
 mod grants;
 mod groups;
 mod keys;
+mod quota;
 mod secrets;
 mod services;
 mod users;
@@ -82,7 +83,9 @@ pub(super) fn apply(connection: &Connection, mutation: Mutation) -> Result<Outco
         M::RemoveGrant(subject, pattern) => grants::remove(connection, subject, pattern),
         M::TransferOwner { resource, to, keep, at } => services::transfer(connection, resource, to, keep, at),
         M::ReserveNamespace { name, owner } => services::reserve(connection, name, owner),
-        M::PutService { namespace, name, owner, table } => services::put(connection, &namespace, name, owner, table),
+        M::PutService { namespace, name, replaces, owner, table } => {
+            services::put(connection, &namespace, name, replaces, owner, table)
+        }
         M::RenameService { id, to } => services::rename(connection, id, to),
         M::RemoveService(id) => services::remove(connection, id),
         M::RemoveNamespace(id) => services::remove_namespace(connection, id),

@@ -1,9 +1,11 @@
 //! Secrets and the consents that let them go somewhere.
 
+use std::collections::BTreeSet;
+
 use rusqlite::Connection;
 use serde_json::json;
 
-use super::{Outcome, missing, user, write};
+use super::{Outcome, missing, quota, user, write};
 use crate::policy::{ResourceId, UserId};
 use crate::store::sqlite::code::micros;
 use crate::store::sqlite::{audit, read};
@@ -18,6 +20,9 @@ pub(super) fn put(connection: &Connection, secrets: &[Secret]) -> Result<Outcome
         user(connection, secret.user)?;
         let (created, expires) = (micros(secret.created), secret.expires.map(micros));
         write(connection, statement, (secret.user.0.as_bytes(), &secret.name, &secret.sealed, created, expires))?;
+    }
+    for user in secrets.iter().map(|secret| secret.user).collect::<BTreeSet<_>>() {
+        quota::secrets(connection, user)?;
     }
     let shown: serde_json::Value = secrets
         .iter()
@@ -71,6 +76,7 @@ pub(super) fn consent(connection: &Connection, consent: Consent) -> Result<Outco
     if write(connection, statement, row)? == 0 {
         return Ok(Outcome::unchanged());
     }
+    quota::consents(connection, consent.user)?;
     Ok(Outcome::changed("consent.put", owner.name).after(audit::consent(&consent)).touching([key(consent)]))
 }
 

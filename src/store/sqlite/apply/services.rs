@@ -5,7 +5,7 @@ use rusqlite::Connection;
 use serde_json::json;
 use uuid::Uuid;
 
-use super::{Outcome, exists, grants, missing, secrets, user, write};
+use super::{Outcome, exists, grants, missing, quota, secrets, user, write};
 use crate::policy::{Pattern, ResourceId, UserId};
 use crate::store::sqlite::{audit, read};
 use crate::store::{Consent, Grant, Key, Namespace, Origin, Service, StoreError};
@@ -15,6 +15,7 @@ pub(super) fn reserve(connection: &Connection, name: String, owner: UserId) -> R
     if namespace_named(connection, &name)?.is_some() {
         return Err(exists("namespace", name));
     }
+    quota::namespaces(connection, owner)?;
     let namespace = insert_namespace(connection, name, owner)?;
     Ok(Outcome::changed("namespace.reserve", &namespace.name)
         .touching([Key::Namespace(namespace.id)])
@@ -26,12 +27,15 @@ pub(super) fn put(
     connection: &Connection,
     namespace: &str,
     name: String,
+    replaces: Option<ResourceId>,
     owner: UserId,
     table: serde_json::Value,
 ) -> Result<Outcome, StoreError> {
     let place = namespace_named(connection, namespace)?.ok_or_else(|| missing("namespace", namespace))?;
     match service_named(connection, namespace, &name)? {
         Some(before) if before.origin == Origin::File => Err(of_the_file(&before)),
+        Some(before) if replaces != Some(before.id) => Err(exists("service", title(&before))),
+        None if replaces.is_some() => Err(missing("service", format!("{namespace}/{name}"))),
         Some(before) if before.table == table => Ok(Outcome::unchanged().with_id(before.id)),
         Some(before) => {
             let after = Service { table, ..before.clone() };
@@ -45,6 +49,7 @@ pub(super) fn put(
         }
         None => {
             user(connection, owner)?;
+            quota::services(connection, &place)?;
             let service = Service {
                 id: ResourceId(Uuid::new_v4()),
                 namespace: place.name,
@@ -148,6 +153,9 @@ pub(super) fn transfer(
     };
     if before == Some(to) {
         return Ok(Outcome::unchanged().with_id(resource));
+    }
+    if matches!(key, Key::Namespace(_)) {
+        quota::namespaces(connection, to)?;
     }
     for table in ["UPDATE namespaces SET owner = ?2 WHERE id = ?1", "UPDATE services SET owner = ?2 WHERE id = ?1"] {
         write(connection, table, (id, to.0.as_bytes()))?;

@@ -1,0 +1,42 @@
+//! How much one user may keep, counted in the transaction that adds to it.
+
+use rusqlite::Connection;
+
+use crate::policy::UserId;
+use crate::store::sqlite::failure::failure;
+use crate::store::{MOST_CONSENTS, MOST_NAMESPACES, MOST_SECRETS, MOST_SERVICES, Namespace, StoreError};
+
+/// Refuses one namespace more.
+pub(super) fn namespaces(connection: &Connection, owner: UserId) -> Result<(), StoreError> {
+    let there = count(connection, "SELECT count(*) FROM namespaces WHERE owner = ?1", owner.0.as_bytes())?;
+    within(there + 1, MOST_NAMESPACES, "namespaces of one owner", "remove one that is not needed")
+}
+
+/// Refuses one service more.
+pub(super) fn services(connection: &Connection, place: &Namespace) -> Result<(), StoreError> {
+    let there = count(connection, "SELECT count(*) FROM services WHERE namespace = ?1", place.id.0.as_bytes())?;
+    within(there + 1, MOST_SERVICES, "services in one namespace", "remove one that is not needed")
+}
+
+/// Refuses what was added, where it is too much.
+pub(super) fn secrets(connection: &Connection, user: UserId) -> Result<(), StoreError> {
+    let there = count(connection, "SELECT count(*) FROM secrets WHERE user = ?1", user.0.as_bytes())?;
+    within(there, MOST_SECRETS, "secrets of one user", "delete one that is not needed")
+}
+
+/// Refuses what was added, where it is too much.
+pub(super) fn consents(connection: &Connection, user: UserId) -> Result<(), StoreError> {
+    let there = count(connection, "SELECT count(*) FROM consents WHERE user = ?1", user.0.as_bytes())?;
+    within(there, MOST_CONSENTS, "consents of one user", "withdraw one that is not needed")
+}
+
+fn count(connection: &Connection, statement: &str, of: &[u8; 16]) -> Result<u32, StoreError> {
+    connection.prepare_cached(statement).and_then(|mut count| count.query_row([of], |row| row.get(0))).map_err(failure)
+}
+
+fn within(count: u32, most: u32, what: &str, instead: &str) -> Result<(), StoreError> {
+    if count <= most {
+        return Ok(());
+    }
+    Err(StoreError::Refused(format!("there would be more than {most} {what}\n{instead}")))
+}
