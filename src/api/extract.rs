@@ -61,15 +61,18 @@ impl<S: Sync> FromRequestParts<S> for Caller {
     }
 }
 
-/// The caller where somebody is identified; nobody where not. For answers open to all that say more to some.
-pub(super) struct Anyone(pub(super) Option<Identity>, pub(super) Option<IpAddr>);
+/// Whoever calls, with the reason where nobody is identified.
+pub(super) struct Visitor {
+    pub(super) identity: Result<Identity, AuthError>,
+    pub(super) peer: IpAddr,
+}
 
-impl<S: Sync> FromRequestParts<S> for Anyone {
-    type Rejection = std::convert::Infallible;
+impl<S: Sync> FromRequestParts<S> for Visitor {
+    type Rejection = Refusal;
 
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
-        let asker = parts.extensions.get::<Asker>();
-        Ok(Self(asker.and_then(|asker| asker.identity.clone().ok()), asker.map(|asker| asker.peer)))
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Refusal> {
+        let asker = parts.extensions.get::<Asker>().ok_or_else(|| Refusal::from(AuthError::Missing))?;
+        Ok(Self { identity: asker.identity.clone(), peer: asker.peer })
     }
 }
 

@@ -8,7 +8,7 @@ use axum::routing::{delete, get, patch, post, put};
 use http::Method;
 
 use super::error::Refusal;
-use super::extract::{Anyone, Caller};
+use super::extract::Caller;
 use super::{Api, permissions, secrets, services, signs, users, well_known};
 use crate::proxy::error::{Kind, Problem};
 
@@ -83,7 +83,7 @@ async fn nothing(_: Caller) -> Refusal {
     Problem::new(&Kind::NOT_FOUND, "there is nothing at this path").into()
 }
 
-async fn no_such_method(_: Anyone) -> Refusal {
+async fn no_such_method() -> Refusal {
     Problem::new(&Kind::METHOD_NOT_ALLOWED, "this path does not take the method").into()
 }
 

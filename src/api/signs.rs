@@ -5,12 +5,14 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use http::header::CONTENT_TYPE;
+use http::header::{CONTENT_TYPE, HOST};
 use http::{HeaderMap, Uri};
+use url::{Host, Url};
 
 use super::Api;
 use super::error::Refusal;
-use super::extract::Anyone;
+use super::extract::Visitor;
+use crate::identity::AuthError;
 use crate::proxy::error::{Kind, Problem};
 use crate::telemetry::metrics as measured;
 
@@ -20,14 +22,53 @@ pub(super) async fn probe(State(api): State<Arc<Api>>, uri: Uri) -> Result<Respo
     answer.ok_or_else(|| Problem::new(&Kind::NOT_FOUND, "there is nothing at this path").into())
 }
 
-/// `GET /-/metrics`: to loopback and administrators. Behind a proxy on this machine everybody comes from loopback, so
-/// whoever was forwarded counts as coming from elsewhere.
-pub(super) async fn metrics(Anyone(identity, peer): Anyone, headers: HeaderMap) -> Result<Response, Refusal> {
-    let administrator = identity.is_some_and(|identity| identity.account.administrator);
+/// `GET /-/metrics`: to loopback and administrators. A credential that is there decides, and a bad one is refused.
+/// Behind a proxy on this machine everybody comes from loopback, so whoever was forwarded counts as coming from
+/// elsewhere; so does who asks for a name that is not ours, as a page whose name was rebound to loopback does.
+pub(super) async fn metrics(
+    State(api): State<Arc<Api>>,
+    Visitor { identity, peer }: Visitor,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Result<Response, Refusal> {
+    let administrator = match identity {
+        Ok(identity) => identity.account.administrator,
+        Err(AuthError::Missing) => false,
+        Err(bad) => return Err(bad.into()),
+    };
     let forwarded = ["x-forwarded-for", "forwarded", "via"].iter().any(|name| headers.contains_key(*name));
-    let local = peer.is_some_and(|peer| peer.is_loopback()) && !forwarded;
+    let asked = uri.authority().map(http::uri::Authority::as_str);
+    let asked = asked.or_else(|| headers.get(HOST).and_then(|host| host.to_str().ok())).unwrap_or_default();
+    let local = peer.is_loopback() && !forwarded && is_ours(asked, &api.config.listen.public_api);
     if !administrator && !local {
         return Err(Problem::new(&Kind::PERMISSION_DENIED, "metrics are for loopback and administrators").into());
     }
     Ok(([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], measured::render()).into_response())
+}
+
+/// Whether the authority names loopback or this gateway itself.
+fn is_ours(authority: &str, public: &Url) -> bool {
+    let Ok(url) = Url::parse(&format!("http://{authority}/")) else { return false };
+    match url.host() {
+        Some(Host::Ipv4(address)) if address.is_loopback() => true,
+        Some(Host::Ipv6(address)) if address.is_loopback() => true,
+        Some(Host::Domain("localhost")) => true,
+        host => host.is_some() && host == public.host(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_loopback_and_our_own_name_are_ours() {
+        let public = Url::parse("https://api.gw.example.org").unwrap();
+        for ours in ["localhost:8081", "127.0.0.1:8081", "127.9.9.9", "[::1]:8081", "api.gw.example.org", "LOCALHOST"] {
+            assert!(is_ours(ours, &public), "{ours}");
+        }
+        for foreign in ["evil.example", "localhost.evil.example", "127.0.0.1.evil.example", "10.0.0.1", "", "a b"] {
+            assert!(!is_ours(foreign, &public), "{foreign}");
+        }
+    }
 }

@@ -133,7 +133,10 @@ impl Route {
             bases: service.endpoints.iter().map(|endpoint| endpoint.url.clone()).collect(),
             upstream,
             metrics: named.map_or_else(
-                || ServiceMetrics::new(&service.namespace, &service.name),
+                || {
+                    let of = if service.trusted { ServiceMetrics::new } else { ServiceMetrics::of_registered };
+                    of(&service.namespace, &service.name)
+                },
                 |previous| previous.metrics.clone(),
             ),
             service,
