@@ -33,6 +33,7 @@ mod vault;
 /// Start with `carta-gateway quickstart`: it makes everything that is needed in a directory, runs a demonstration
 /// service beside the gateway, and prints the calls to paste.
 #[derive(Debug, Parser)]
+#[allow(rustdoc::invalid_html_tags, reason = "the text is the program's help, read in a terminal")]
 #[command(name = "carta-gateway", version, max_term_width = 100, after_long_help = MANUAL)]
 struct Cli {
     #[command(subcommand)]
