@@ -83,10 +83,10 @@ pub(super) async fn give_consent(
     let view = api.view();
     let secret = name.to_lowercase();
     let service = service_of(&view, &asked)?;
-    if view.state.secrets.held(caller.id(), &secret, Timestamp::now()).is_none() {
+    let at = Timestamp::now();
+    if view.state.secrets.held(caller.id(), &secret, at).is_none() {
         return Err(Refusal::unknown("secret", &name));
     }
-    let at = Timestamp::now();
     let route = view.state.routes.by_id(service.id);
     let consents: Vec<Consent> = route
         .iter()

@@ -49,7 +49,8 @@ pub(super) fn offered<'h>(
 
 /// An address as a proxy or an issuer may assert it, lower-cased; none unless it has one `@` with something on both
 /// sides, and no comma, blank, control or invisible character, which the next reader might take for two addresses.
-pub(super) fn email(text: &str) -> Option<Cow<'_, str>> {
+#[must_use]
+pub fn email(text: &str) -> Option<Cow<'_, str>> {
     let (local, domain) = text.split_once('@')?;
     if local.is_empty() || domain.is_empty() || domain.contains('@') || text.contains(is_unfit) {
         return None;

@@ -26,6 +26,7 @@ use crate::store::{Link, Revision};
 
 pub use authenticate::Authenticator;
 pub use cache::{Signed, TokenCache};
+pub use credential::email;
 pub use directory::Directory;
 pub use enrol::StoreEnrol;
 pub use issuer::{Issuer, IssuerError, Minted};
