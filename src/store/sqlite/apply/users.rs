@@ -1,6 +1,6 @@
 //! Accounts: what proves them, what they may manage, whether they may come in.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use rusqlite::Connection;
 use serde_json::json;
 
@@ -101,9 +101,16 @@ pub(super) fn disable(
     }
     let mut after = User { disabled, ..before.clone() };
     if disabled {
-        after.tokens_dead_until = after.tokens_dead_until.max(Some(at));
+        after.tokens_dead_until = Some(tokens_end(&before, at));
     }
     replace(connection, if disabled { "user.disable" } else { "user.enable" }, &before, &after)
+}
+
+/// The second until which a user's tokens die when all of them must. `iat` counts whole seconds, so the first token after
+/// an earlier such change may carry the second after it, ahead of the clock: that one dies as well.
+fn tokens_end(before: &User, at: Timestamp) -> Timestamp {
+    let Some(earlier) = before.tokens_dead_until else { return at };
+    earlier.checked_add(SignedDuration::from_secs(1)).map_or(at, |next| next.max(at))
 }
 
 pub(super) fn set_password(
@@ -114,7 +121,7 @@ pub(super) fn set_password(
     at: Timestamp,
 ) -> Result<Outcome, StoreError> {
     let before = user(connection, id)?;
-    let after = User { tokens_dead_until: before.tokens_dead_until.max(Some(at)), ..before.clone() };
+    let after = User { tokens_dead_until: Some(tokens_end(&before, at)), ..before.clone() };
     put_password(connection, id, password)?;
     write_user(connection, &after)?;
     // Whoever sets another's password could sign in as them: what they find must be empty.
