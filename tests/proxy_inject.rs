@@ -9,8 +9,9 @@ use carta_gateway::config::{VaultConfig, VaultKey, parse_service};
 use carta_gateway::identity::{Account, Claims, Identity, Proof};
 use carta_gateway::policy::{ResourceId, UserId};
 use carta_gateway::proxy::error::{Kind, Problem};
-use carta_gateway::proxy::inject::{Buffers, FirstConsent, FirstUse, Named, Program, strip_cookies};
+use carta_gateway::proxy::inject::{Buffers, Named, Program, strip_cookies};
 use carta_gateway::proxy::template::Values;
+use carta_gateway::proxy::{FirstConsent, FirstUse};
 use carta_gateway::store::{Consent, Item, Secret};
 use carta_gateway::vault::{Context, ProcessKey, Secrets, Vault};
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -243,6 +244,18 @@ async fn a_registered_service_gets_a_secret_only_after_consent() {
     let fingerprint = &program.uses()[0].fingerprint;
     assert!(consent(&program, &secrets(&[("key", "x")], &[("key", fingerprint)]), ALICE, false).await.0.is_ok());
     assert!(consent(&program, &secrets(&[("key", "x")], &[("key", "another")]), ALICE, false).await.0.is_err());
+}
+
+#[tokio::test]
+async fn a_line_to_paste_never_runs_what_a_service_calls_its_secret() {
+    let program = program("https://up.example", json!({"headers": {"X-Key": "{secret:a'`reboot`'&b#}"}}));
+    let held = secrets(&[("a'`reboot`'&b#", "x")], &[]);
+    let asked = consent(&program, &held, ALICE, false).await.0.unwrap_err();
+    let line = "'http://api/secret/a%27%60reboot%60%27%26b%23/consent?service=ns/svc&shown=";
+    assert!(asked.detail().contains(line), "{}", asked.detail());
+    let missing = apply(&program, &secrets(&[], &[]), &[], None).unwrap_err();
+    let line = r"-H 'secret-a'\''`reboot`'\''&b#: VALUE' http://api/secret";
+    assert!(missing.detail().contains(line), "{}", missing.detail());
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@
 mod support;
 
 use support::gateway::OWNER;
-use support::{Gateway, Upstream, WITHIN_A_SECOND, eventually};
+use support::{Gateway, Response, Upstream, WITHIN_A_SECOND, eventually};
 
 const INJECT: &str = "[service.inject]\nheaders = { X-API-KEY = \"{secret:mp-api-key}\" }";
 
@@ -88,6 +88,91 @@ fn a_missing_or_expired_secret_is_a_problem_that_names_it_and_nothing_is_sent() 
     assert_eq!(call().status(), 200);
     eventually("the secret expires", WITHIN_A_SECOND * 2, || (call().status() == 400).then_some(()));
     gateway.rest("GET", "/secret?name=mp-api-key").token(&alice).expect(404);
+}
+
+/// A gateway on which `olga` registers what she likes.
+fn open_to_registration() -> Gateway {
+    let register = "[register]\nallow_hosts = [\"127.0.0.1\"]\nallow_loopback = true";
+    Gateway::builder().user("alice", &[]).user("bob", &[]).config(register).start()
+}
+
+/// Registers `lab/tool` at this address, or moves it there.
+fn register(gateway: &Gateway, url: &str) {
+    let target = format!("/service/register/lab/tool?baseUrl={url}");
+    gateway.rest("POST", &target).token(&gateway.token(OWNER)).body("").expect(200);
+}
+
+/// The table of `lab/tool`: this header gets the caller's secret `key`.
+fn configure(gateway: &Gateway, url: &str, header: &str) {
+    let table = serde_json::json!({ "base_url": url, "inject": { "headers": { header: "{secret:key}" } } });
+    let put = gateway.rest("PUT", "/service/config/lab/tool").token(&gateway.token(OWNER));
+    put.header("Content-Type", "application/json").body(table.to_string()).expect(200);
+}
+
+/// What the line to paste in a problem asks for, as a target of the API.
+fn line_of(gateway: &Gateway, asked: &Response) -> String {
+    assert_eq!((asked.status(), asked.problem()), (400, Some("secret-consent")), "{}", asked.text());
+    let detail = asked.json()["detail"].as_str().unwrap().to_owned();
+    let address = format!("'http://{}", gateway.api());
+    let line = detail.split(&address).nth(1).unwrap_or_else(|| panic!("a line to paste: {detail}"));
+    line.split('\'').next().unwrap().to_owned()
+}
+
+#[test]
+fn a_consent_is_to_what_was_shown_and_a_service_that_moved_since_gets_nothing() {
+    let (first, second) = (Upstream::fixed("first"), Upstream::fixed("second"));
+    let gateway = open_to_registration();
+    let (alice, owner) = (gateway.token("alice"), gateway.token(OWNER));
+    gateway.rest("POST", "/service/reserve/lab").token(&owner).body("").expect(200);
+    register(&gateway, &first.url());
+    configure(&gateway, &first.url(), "X-Key");
+    gateway.run(&["grant", "alice", "lab.tool", "execute"]).done();
+    gateway.secret(&alice, "key", "canary-7");
+    let call = || gateway.call("GET", "/lab/tool/x").token(&alice).send();
+    let paste = |line: &str| gateway.rest("POST", line).token(&alice).body("").send();
+    let asked = eventually("the grant holds", WITHIN_A_SECOND, || Some(call()).filter(|asked| asked.status() != 403));
+    let stale = line_of(&gateway, &asked);
+    assert!(stale.contains("shown="), "{stale}");
+
+    register(&gateway, &second.url());
+    let refused = paste(&stale);
+    let fresh = line_of(&gateway, &refused);
+    assert!(refused.text().contains("changed") && refused.text().contains(&second.url()), "{}", refused.text());
+    assert_eq!(refused.json()["origins"], serde_json::json!([second.url()]));
+    assert_ne!(stale, fresh);
+    assert_eq!(call().problem(), Some("secret-consent"));
+    configure(&gateway, &second.url(), "X-Other");
+    assert_eq!(paste(&fresh).problem(), Some("secret-consent"), "another template is another thing to consent to");
+    assert_eq!((first.received().len(), second.received().len()), (0, 0));
+
+    let given = paste(&line_of(&gateway, &call()));
+    assert_eq!(
+        (given.status(), &given.json()["origins"]),
+        (200, &serde_json::json!([second.url()])),
+        "{}",
+        given.text()
+    );
+    assert_eq!(call().text(), "second");
+    assert_eq!(second.only().header("x-other"), Some("canary-7"));
+    assert_eq!(first.received().len(), 0);
+}
+
+#[test]
+fn a_consent_without_what_was_shown_is_to_the_service_as_it_is_and_says_to_what() {
+    let upstream = Upstream::fixed("ok");
+    let gateway = open_to_registration();
+    let (alice, owner) = (gateway.token("alice"), gateway.token(OWNER));
+    gateway.rest("POST", "/service/reserve/lab").token(&owner).body("").expect(200);
+    register(&gateway, &upstream.url());
+    configure(&gateway, &upstream.url(), "X-Key");
+    gateway.secret(&alice, "key", "canary-8");
+    let given = gateway.rest("POST", "/secret/key/consent?service=lab/tool").token(&alice).body("").expect(200);
+    let said = given.json();
+    assert_eq!((said["secret"].as_str(), said["service"].as_str()), (Some("key"), Some("lab/tool")));
+    assert_eq!(said["origins"], serde_json::json!([upstream.url()]));
+    gateway.rest("POST", "/secret/key/consent?service=lab/tool&shown=nonsense").token(&alice).body("").expect(400);
+    let listed = gateway.rest("GET", "/secret").token(&alice).expect(200).json();
+    assert_eq!(listed[0]["consents"][0]["origins"], serde_json::json!([upstream.url()]));
 }
 
 #[test]

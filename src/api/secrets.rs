@@ -18,6 +18,7 @@ use super::view::View;
 use super::{Api, answer};
 use crate::policy::Snapshot;
 use crate::proxy::error::{Kind, Problem};
+use crate::proxy::{consent, inject};
 use crate::store::{Consent, Service};
 use crate::vault::SecretFault;
 
@@ -73,7 +74,8 @@ pub(super) async fn delete_secret(
     Ok(answer::done(revision))
 }
 
-/// `POST /secret/{name}/consent?service=ns/svc`: lets the secret go to the service as the service is now.
+/// `POST /secret/{name}/consent?service=ns/svc`: lets the secret go to the service as the service is now; with
+/// `&shown=`, as the line to paste has it, only if that is what the user was shown.
 pub(super) async fn give_consent(
     State(api): State<Arc<Api>>,
     caller: Caller,
@@ -87,29 +89,21 @@ pub(super) async fn give_consent(
     if view.state.secrets.held(caller.id(), &secret, at).is_none() {
         return Err(Refusal::unknown("secret", &name));
     }
+    let label = format!("{}/{}", service.namespace, service.name);
     let route = view.state.routes.by_id(service.id);
-    let consents: Vec<Consent> = route
-        .iter()
-        .flat_map(|route| route.injection().uses())
-        .filter(|of| *of.secret == *secret)
-        .map(|of| Consent {
-            user: caller.id(),
-            secret: secret.clone(),
-            service: service.id,
-            fingerprint: of.fingerprint.to_string(),
-            origins: of.origins.to_string(),
-            at,
-        })
-        .collect();
-    if consents.is_empty() {
-        return Err(Refusal::input(format!(
-            "the service `{}/{}` does not use the secret `{secret}`",
-            service.namespace, service.name
-        )));
+    let found = route.and_then(|route| route.injection().uses().iter().find(|of| *of.secret == *secret));
+    let of =
+        found.ok_or_else(|| Refusal::input(format!("the service `{label}` does not use the secret `{secret}`")))?;
+    if asked.value("shown").is_some_and(|shown| shown != &*of.fingerprint) {
+        let api = api.config.listen.public_api.as_str().trim_end_matches('/');
+        return Err(consent::changed_since(of, &inject::Named { service: &label, api }).into());
     }
+    let (fingerprint, origins) = (of.fingerprint.to_string(), of.origins.to_string());
+    let consent = Consent { user: caller.id(), secret, service: service.id, fingerprint, origins, at };
+    let said = json!({"secret": consent.secret, "service": label, "origins": consent::listed(&consent.origins)});
     let permit = Snapshot::permit_self(caller.id());
-    let revision = secrets::consent(&api, permit, caller.actor(), consents).await?;
-    Ok(answer::done(revision))
+    let revision = secrets::consent(&api, permit, caller.actor(), consent).await?;
+    Ok(answer::written(revision, Json(said)))
 }
 
 /// `DELETE /secret/{name}/consent?service=ns/svc`: withdraws every consent for the two.
@@ -137,7 +131,7 @@ fn list(view: &View, caller: &Caller) -> Json<Value> {
             .map(|consent| {
                 let service = view.catalog.service_of(consent.service);
                 let name = service.map(|service| format!("{}/{}", service.namespace, service.name));
-                json!({"service": name, "origins": consent.origins, "at": consent.at})
+                json!({"service": name, "origins": consent::listed(&consent.origins), "at": consent.at})
             })
             .collect();
         let age = now.duration_since(secret.created).as_secs().max(0);

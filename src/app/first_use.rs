@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use tokio::sync::watch;
 
 use crate::api::wait_for;
-use crate::proxy::inject::{FirstConsent, FirstUse};
+use crate::proxy::{FirstConsent, FirstUse};
 use crate::store::{Actor, Consent, Mutation, Revision, Store};
 
 /// How long a call waits for its consent to be shown.

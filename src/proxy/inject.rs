@@ -1,23 +1,19 @@
 //! What a service adds to upstream requests: the caller's own secrets, where the caller consented, and nothing of the
 //! caller's that could stand in their place.
 
-use std::sync::Arc;
-
-use async_trait::async_trait;
-use aws_lc_rs::digest::{Context as Digest, SHA256};
 use base64::Engine as _;
-use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
+use base64::prelude::BASE64_STANDARD;
 use http::header::{AUTHORIZATION, COOKIE};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use zeroize::Zeroizing;
 
 use super::alias::{canonical_header, canonical_parameter, without_parameters};
+use super::consent::{self, FirstConsent, FirstUse, SecretUse, needs_consent};
 use super::error::{Kind, Problem};
 use super::template::{Buffer, Fault, Place, Values, fill};
-use crate::config::{Basic, HeaderUse, Service, Template, TemplatePart, Variable, header_use};
-use crate::policy::{ResourceId, UserId};
-use crate::vault::ConsentKey;
+use crate::config::{Basic, HeaderUse, Service, Template, header_use};
+use crate::policy::ResourceId;
 
 /// Cookies whose canonical name begins so are the gateway's own, such as the session of its UI: never forwarded.
 pub const OWN_COOKIES: &[u8] = b"__host_carta";
@@ -34,38 +30,6 @@ pub struct Program {
     set_query: Vec<Box<[u8]>>,
     set_cookies: Vec<Box<[u8]>>,
     uses: Vec<SecretUse>,
-}
-
-/// A secret that a service asks for, and what a consent to it is for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SecretUse {
-    /// The secret's name, lower case.
-    pub secret: Arc<str>,
-    /// Digest of service, origins, and every template that has the secret, with its place.
-    pub fingerprint: Arc<str>,
-    /// The origins of every endpoint, for people.
-    pub origins: Arc<str>,
-}
-
-/// A user's word, taken from the first use of a service that the configuration file declares.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FirstConsent {
-    /// Whose secret.
-    pub user: UserId,
-    /// For which service.
-    pub service: ResourceId,
-    /// Which secret, and what the word is for.
-    pub of: SecretUse,
-}
-
-/// Notes a consent that a first use is.
-#[async_trait]
-pub trait FirstUse: Send + Sync {
-    /// Notes the consent, and returns once the local snapshot shows it.
-    ///
-    /// # Errors
-    /// Where it could not be noted, with the reason for the log: the secret then stays where it is.
-    async fn consent(&self, consent: FirstConsent) -> Result<(), String>;
 }
 
 /// What of a service the problems of an injection speak of.
@@ -112,7 +76,7 @@ impl Program {
                 .map(|(name, _)| canonical_parameter(encoded(name).as_bytes()).into())
                 .collect(),
             set_cookies: inject.cookies.iter().map(|(name, _)| canonical(name)).collect(),
-            uses: uses(id, service),
+            uses: consent::uses(id, service),
         })
     }
 
@@ -272,15 +236,6 @@ impl Program {
     }
 }
 
-impl SecretUse {
-    /// Whether the caller has the secret and has not consented. One that is not there needs none, and is missed later.
-    fn lacks_consent(&self, values: &Values<'_>) -> bool {
-        let user = values.identity.account.id;
-        let key = ConsentKey { user, secret: self.secret.clone(), fingerprint: self.fingerprint.clone() };
-        values.secrets.held(user, &self.secret, values.now).is_some() && !values.secrets.consented(&key)
-    }
-}
-
 /// Removes the gateway's own cookies, and those of these canonical names, from what the caller sent. Several lines
 /// become one, as HTTP/2 callers may split them (RFC 9113 §8.2.3).
 pub fn strip_cookies(headers: &mut HeaderMap, set: &[Box<[u8]>]) {
@@ -305,17 +260,6 @@ pub fn strip_cookies(headers: &mut HeaderMap, set: &[Box<[u8]>]) {
     }
 }
 
-/// 400 `secret-consent`, with the line to paste.
-fn needs_consent(of: &SecretUse, named: &Named<'_>) -> Problem {
-    let detail = format!(
-        "your secret `{}` may not go to `{}` at {} before you allow it\n\
-         allow it: curl -X POST -H \"Authorization: Bearer $TOKEN\" '{}/secret/{}/consent?service={}'",
-        of.secret, named.service, of.origins, named.api, of.secret, named.service
-    );
-    let problem = Problem::new(&Kind::SECRET_CONSENT, detail);
-    problem.with("secret", &*of.secret).with("service", named.service).with("origins", &*of.origins)
-}
-
 fn problem(fault: Fault, named: &Named<'_>) -> Problem {
     let Named { service, api } = named;
     match fault {
@@ -338,9 +282,11 @@ fn problem(fault: Fault, named: &Named<'_>) -> Problem {
 }
 
 fn missing(name: &str, why: &str, Named { service, api }: &Named<'_>) -> Problem {
+    // A quote is a character of header names, and whoever registers a service chooses the name.
+    let quoted = name.replace('\'', r"'\''");
     let detail = format!(
         "`{service}` needs your secret `{name}`, {why}\n\
-         store it: curl -X PUT -H \"Authorization: Bearer $TOKEN\" -H 'secret-{name}: VALUE' {api}/secret"
+         store it: curl -X PUT -H \"Authorization: Bearer $TOKEN\" -H 'secret-{quoted}: VALUE' {api}/secret"
     );
     Problem::new(&Kind::MISSING_SECRET, detail).with("secret", name).with("service", *service)
 }
@@ -354,67 +300,8 @@ fn sensitive(value: &Buffer) -> Option<HeaderValue> {
     Some(header)
 }
 
-fn encoded(name: &str) -> Box<str> {
+/// The name as it can stand anywhere in a URL, and between quotes of a shell.
+pub(super) fn encoded(name: &str) -> Box<str> {
     const UNRESERVED: percent_encoding::AsciiSet = NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
     utf8_percent_encode(name, &UNRESERVED).to_string().into()
-}
-
-/// Every secret that the templates name, each with the digest of what a consent to it is for.
-fn uses(id: ResourceId, service: &Service) -> Vec<SecretUse> {
-    let inject = &service.inject;
-    let headers = inject.headers.iter().map(|(name, template)| (format!("header {name}"), template));
-    let query = inject.query.iter().map(|(name, template)| (format!("query {name}"), template));
-    let cookies = inject.cookies.iter().map(|(name, template)| (format!("cookie {name}"), template));
-    let basic = inject.basic.iter().flat_map(|basic| {
-        [("basic username".to_owned(), &basic.username), ("basic password".to_owned(), &basic.password)]
-    });
-    let places: Vec<_> = headers.chain(query).chain(cookies).chain(basic).collect();
-
-    let mut origins: Vec<_> = service.endpoints.iter().map(|e| e.url.origin().ascii_serialization()).collect();
-    origins.sort_unstable();
-    origins.dedup();
-
-    let mut names: Vec<_> = places.iter().flat_map(|(_, template)| secrets(template)).cloned().collect();
-    names.sort_unstable();
-    names.dedup();
-    let shown: Arc<str> = origins.join(", ").into();
-    let fingerprint = |secret: &Arc<str>| {
-        let with_it = places.iter().filter(|(_, template)| secrets(template).any(|name| name == secret));
-        let templates = with_it.flat_map(|(place, template)| [place.as_str(), &*template.written]);
-        fingerprint(id, secret, origins.iter().map(String::as_str), templates)
-    };
-    names
-        .iter()
-        .map(|name| SecretUse { secret: name.clone(), fingerprint: fingerprint(name), origins: shown.clone() })
-        .collect()
-}
-
-fn secrets(template: &Template) -> impl Iterator<Item = &Arc<str>> {
-    template.parts.iter().filter_map(|part| match part {
-        TemplatePart::Variable(Variable::Secret(name)) => Some(name),
-        _ => None,
-    })
-}
-
-/// Each part with its length before it, so that no two lists have one digest.
-fn fingerprint<'a>(
-    id: ResourceId,
-    secret: &str,
-    origins: impl Iterator<Item = &'a str>,
-    templates: impl Iterator<Item = &'a str>,
-) -> Arc<str> {
-    let mut digest = Digest::new(&SHA256);
-    let mut add = |bytes: &[u8]| {
-        digest.update(&u64::try_from(bytes.len()).unwrap_or(u64::MAX).to_be_bytes());
-        digest.update(bytes);
-    };
-    add(b"carta-gateway consent 1");
-    add(id.0.as_bytes());
-    add(secret.as_bytes());
-    for (mark, parts) in [(&b"origins"[..], origins.collect::<Vec<_>>()), (b"templates", templates.collect())] {
-        add(mark);
-        add(&u64::try_from(parts.len()).unwrap_or(u64::MAX).to_be_bytes());
-        parts.iter().for_each(|part| add(part.as_bytes()));
-    }
-    BASE64_URL_SAFE_NO_PAD.encode(digest.finish()).into()
 }

@@ -7,6 +7,7 @@ pub mod alias;
 pub mod answer;
 pub mod authorize;
 pub mod body;
+pub mod consent;
 pub mod cors;
 pub mod error;
 pub mod exchange;
@@ -46,8 +47,8 @@ use names::Rules;
 use streams::Standing;
 use template::Values;
 
+pub use consent::{FirstConsent, FirstUse, SecretUse};
 pub use gateway::{Gateway, Peer, Settings, Shared, State, Worker};
-pub use inject::{FirstConsent, FirstUse, SecretUse};
 pub use route::{Route, Routes};
 pub use target::{Door, Target};
 

@@ -48,20 +48,15 @@ pub(in crate::api) async fn delete(api: &Api, permit: Permit, by: Actor, name: &
     api.commit(by, Mutation::DeleteSecret(user, name.to_owned())).await
 }
 
-/// Notes the consents; those that are there already change nothing.
+/// Notes the consent; one that is there already changes nothing.
 pub(in crate::api) async fn consent(
     api: &Api,
     permit: Permit,
     by: Actor,
-    consents: Vec<Consent>,
+    consent: Consent,
 ) -> Result<Revision, Refusal> {
     let user = own(&permit)?;
-    let mut revision = Revision(api.view().state.revision);
-    for consent in consents {
-        let consent = Consent { user, ..consent };
-        revision = api.commit(by.clone(), Mutation::PutConsent(consent)).await?;
-    }
-    Ok(revision)
+    api.commit(by, Mutation::PutConsent(Consent { user, ..consent })).await
 }
 
 /// Withdraws every consent for this secret and service.
