@@ -24,6 +24,7 @@ pub struct Problem {
     error: Option<Cow<'static, str>>,
     retry_after: Option<u32>,
     more: Option<Box<Map<String, Value>>>,
+    kept: Option<Box<Value>>,
 }
 
 /// One type of problem: a row of the table.
@@ -161,7 +162,7 @@ impl Problem {
     /// its own what to do next.
     #[must_use]
     pub fn new(kind: &'static Kind, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self { kind, detail: detail.into(), error: None, retry_after: None, more: None }
+        Self { kind, detail: detail.into(), error: None, retry_after: None, more: None, kept: None }
     }
 
     /// Sets `error`, the phrase that clients look for; without it, it is the first line of the detail.
@@ -176,6 +177,18 @@ impl Problem {
     pub fn with(mut self, member: &str, value: impl Into<Value>) -> Self {
         self.more.get_or_insert_default().insert(member.to_owned(), value.into());
         self
+    }
+
+    /// Keeps what the record may show to others than the caller; it is no part of the answer.
+    #[must_use]
+    pub fn keeping(mut self, value: Value) -> Self {
+        self.kept = Some(Box::new(value));
+        self
+    }
+
+    /// Takes what is kept for the record.
+    pub fn take_kept(&mut self) -> Option<Box<Value>> {
+        self.kept.take()
     }
 
     /// Sends `Retry-After` with these seconds.

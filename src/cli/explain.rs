@@ -11,8 +11,9 @@ use super::open::{Opened, block_on, open};
 use super::{ConfigArg, Failure};
 use crate::config::{Config, Service};
 use crate::identity::Directory;
-use crate::policy::{Because, Explanation, Grant, Pattern, ResourceId, Snapshot, Subject, Winner};
+use crate::policy::ResourceId;
 use crate::proxy::authorize::{self, Call, Judge, Needed};
+use crate::proxy::why::{self, Why};
 use crate::proxy::{Door, Route, Target};
 use crate::refresh;
 use crate::store::{Contents, Item};
@@ -59,18 +60,19 @@ pub(super) fn run(args: &Args, out: &mut dyn Write) -> Result<(), Failure> {
         let policy = refresh::policy(&contents.items);
         let directory = Directory::empty().patched(&contents.items);
         let judge = Judge { policy: &policy, directory: &directory, decisions: None };
+        let now = Timestamp::now();
         let asked = authorize::ask(&call, |needed| {
-            let explained = policy.explain(user.id, needed.keys, needed.need, Timestamp::now());
-            (described(&call, &needed), explained)
+            let explained = policy.explain(user.id, needed.keys, needed.need, now);
+            let told = Why::of(judge.names(), &explained, needed.keys, now).to_string();
+            (described(&call, &needed), told, explained.allowed)
         });
-        let (described, explained) =
+        let (described, told, allowed) =
             asked.map_err(|no_question| refused(no_question.problem(&judge, &call).detail()))?;
-        writeln!(out, "{described}")?;
-        report(&explained, &user.name, &Names { directory, policy: &policy }, out)?;
+        write!(out, "{described}\n{told}")?;
         if let Some(fault) = call.route.fault() {
             writeln!(out, "note: the service cannot be called as it is configured: {fault}")?;
         }
-        if explained.allowed { Ok(()) } else { Err(Failure::NotFine(String::new())) }
+        if allowed { Ok(()) } else { Err(Failure::NotFine(String::new())) }
     })
 }
 
@@ -105,77 +107,6 @@ fn described(call: &Call<'_>, needed: &Needed<'_, '_>) -> String {
         None if call.route.operations().is_empty() => format!("a call of {label}"),
         None => format!("no declared operation of {label}, judged by its level"),
     };
-    let name = Pattern::literal(needed.keys.iter().copied()).map(|name| name.to_string()).unwrap_or_default();
+    let name = why::resource(needed.keys);
     format!("{} {}: {what}\nneeds {} on {name}", call.method, call.target.path(), needed.need)
-}
-
-/// What ids are called.
-struct Names<'a> {
-    directory: Directory,
-    policy: &'a Snapshot,
-}
-
-impl Names<'_> {
-    fn user(&self, id: crate::policy::UserId) -> String {
-        self.directory.by_id(id).map_or_else(|| id.to_string(), |account| account.name.to_string())
-    }
-
-    fn grant(&self, grant: &Grant) -> String {
-        let subject = match &grant.subject {
-            Subject::User(id) => format!("user {}", self.user(*id)),
-            Subject::Group(id) => {
-                format!(
-                    "group {}",
-                    self.directory.group(*id).map_or_else(|| id.to_string(), |group| group.name.clone())
-                )
-            }
-            Subject::Role(name) => format!("role {name}"),
-            Subject::Everyone => "everyone".to_owned(),
-            Subject::Holders(levels, id) => {
-                let name = self.policy.resource(*id).map_or_else(|| id.to_string(), |known| known.name.to_string());
-                format!("whoever holds {levels} on {name}")
-            }
-        };
-        let gives =
-            if grant.levels.is_empty() { "is denied everything".to_owned() } else { format!("has {}", grant.levels) };
-        let until = grant.expires.map(|at| format!(" until {at}")).unwrap_or_default();
-        format!("{subject} {gives} on {}{until}", grant.pattern)
-    }
-}
-
-fn report(explained: &Explanation, user: &str, names: &Names<'_>, out: &mut dyn Write) -> Result<(), Failure> {
-    let verdict = if explained.allowed { "allowed" } else { "refused" };
-    let why = match explained.because {
-        Because::Owner => format!("{user} owns it"),
-        Because::Granted => "grants give what is needed".to_owned(),
-        Because::OwnDeny => format!("{user} is denied in person, and that is final"),
-        Because::Deny => "a deny binds, and no deeper grant gives what is needed".to_owned(),
-        Because::TooLittle => format!("{user} has {} only", explained.held),
-        Because::Nothing => format!("no grant covers it for {user}"),
-    };
-    writeln!(out, "{verdict}: {why}")?;
-    for grant in &explained.deciding {
-        writeln!(out, "  decides: {}", names.grant(grant))?;
-    }
-    for beaten in &explained.beaten {
-        let by = match beaten.by {
-            Winner::Nearer => "a nearer grant of the same subject counts",
-            Winner::Deny => "a deny at the same name or deeper binds",
-            Winner::OwnDeny => "the user's own deny is final",
-            Winner::Deeper => "something deeper counts",
-            Winner::Owner => "the owner needs no grant",
-        };
-        writeln!(out, "  does not count: {} ({by})", names.grant(&beaten.grant))?;
-    }
-    match explained.owner {
-        Some(owner) => {
-            writeln!(out, "who can change it: {}, the owner, and whoever has admin on it", names.user(owner))?
-        }
-        None => writeln!(out, "who can change it: whoever has admin on it, and `carta-gateway grant`; nobody owns it")?,
-    }
-    if let Some(change) = explained.smallest_change.as_ref().filter(|_| !explained.allowed) {
-        let levels: Vec<&str> = change.levels.words().collect();
-        writeln!(out, "to allow it: carta-gateway grant {user} {} {}", change.pattern, levels.join(","))?;
-    }
-    Ok(())
 }

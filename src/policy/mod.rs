@@ -10,6 +10,7 @@ mod decide;
 pub mod dialect;
 mod evaluate;
 mod explain;
+mod givers;
 mod level;
 mod name;
 mod names;

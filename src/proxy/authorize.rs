@@ -10,9 +10,10 @@ use smallvec::SmallVec;
 use super::error::{Kind, Problem};
 use super::route::Route;
 use super::target::{Segments, Target};
+use super::why::{self, Names, View, Why};
 use crate::config::{Operation, RequestPattern, Segment as PatternSegment, Unmatched};
 use crate::identity::{Directory, Identity};
-use crate::policy::{Denied, Grant, Levels, Pattern, Permit, Recent, Snapshot, UserId};
+use crate::policy::{Denied, Levels, Permit, Recent, Snapshot, UserId};
 use crate::telemetry::metrics::CacheMetrics;
 
 /// How many decisions a worker remembers, in some 150 bytes each.
@@ -116,7 +117,7 @@ pub fn check<'r>(
         ));
     }
     let judged = ask(call, |needed| {
-        let denied = |denied: Denied| refusal(judge, call, needed.keys, &denied);
+        let denied = |denied: Denied| refusal(judge, call, needed.keys, &denied, now);
         let permit = judge.permit(identity.account.id, needed.keys, needed.need, now).map_err(denied)?;
         Ok(Permitted { permit, operation: needed.operation })
     });
@@ -195,7 +196,13 @@ pub fn public(call: &Call<'_>) -> Option<Permit> {
     route.public().iter().any(is_it).then(Snapshot::permit_public)
 }
 
-impl Judge<'_> {
+impl<'a> Judge<'a> {
+    /// What ids are called.
+    #[must_use]
+    pub fn names(&self) -> Names<'a> {
+        Names { policy: self.policy, directory: self.directory }
+    }
+
     fn permit(&self, user: UserId, keys: &[&str], need: Levels, now: Timestamp) -> Result<Permit, Denied> {
         match self.decisions {
             Some(decisions) => decisions.permit(self.policy, user, keys, need, now),
@@ -273,11 +280,10 @@ impl Judged {
     }
 }
 
-/// 403: the caller learns the level, the resource and its owner; the owner also sees the grants.
-fn refusal(judge: &Judge<'_>, call: &Call<'_>, keys: &[&str], denied: &Denied) -> Problem {
-    let name =
-        judge.directory.by_id(denied.user).map_or_else(|| denied.user.to_string(), |account| account.name.to_string());
-    let resource = Pattern::literal(keys.iter().copied()).map(|pattern| pattern.to_string()).unwrap_or_default();
+/// 403: the caller learns the level, the resource, its owner and why; the owner also sees the grants.
+fn refusal(judge: &Judge<'_>, call: &Call<'_>, keys: &[&str], denied: &Denied, now: Timestamp) -> Problem {
+    let names = judge.names();
+    let (name, resource) = (names.user(denied.user), why::resource(keys));
     let missing = denied.need.without(denied.held);
     let missing = if missing.is_empty() { denied.need } else { missing };
     let owner = owner(judge, keys);
@@ -286,14 +292,19 @@ fn refusal(judge: &Judge<'_>, call: &Call<'_>, keys: &[&str], denied: &Denied) -
         "`{name}` lacks {missing} on `{resource}`, which calling `{}` needs\nask {whom} for it",
         call.route.label()
     );
+    let explained = judge.policy.explain(denied.user, keys, denied.need, now);
+    let told = Why::of(names, &explained, keys, now);
+    let view = View::of(judge.policy, denied.user, keys, now);
     let problem = Problem::new(&Kind::PERMISSION_DENIED, detail)
         .with("user", name)
         .with("level", denied.need.to_string())
         .with("held", denied.held.to_string())
         .with("resource", resource)
-        .with("owner", owner);
-    match owned(judge.policy, keys, denied) {
-        Some(from) => problem.with("grants", grants(judge.policy, keys, from)),
+        .with("owner", owner)
+        .with("why", told.json(view))
+        .keeping(told.json(View::Full));
+    match why::owned(judge.policy, denied.user, keys) {
+        Some(from) => problem.with("grants", names.grants(keys, from)),
         None => problem,
     }
 }
@@ -301,27 +312,4 @@ fn refusal(judge: &Judge<'_>, call: &Call<'_>, keys: &[&str], denied: &Denied) -
 fn owner(judge: &Judge<'_>, keys: &[&str]) -> Value {
     let account = judge.policy.owner(keys).and_then(|owner| judge.directory.by_id(owner));
     account.map_or(Value::Null, |account| (*account.name).into())
-}
-
-/// From how many keys on the caller owns what was asked for.
-fn owned(policy: &Snapshot, keys: &[&str], denied: &Denied) -> Option<usize> {
-    (1..=keys.len()).find(|&count| keys.get(..count).and_then(|keys| policy.owner(keys)) == Some(denied.user))
-}
-
-fn grants(policy: &Snapshot, keys: &[&str], from: usize) -> Value {
-    let names = (from..=keys.len()).filter_map(|count| Pattern::literal(keys.get(..count)?.iter().copied()).ok());
-    names
-        .flat_map(|name| {
-            let shown = name.to_string();
-            let row = |grant: Grant| {
-                serde_json::json!({
-                    "subject": grant.subject.to_string(),
-                    "resource": shown,
-                    "levels": grant.levels.to_string(),
-                    "expires": grant.expires.map(|at| at.to_string()),
-                })
-            };
-            policy.grants_on(&name).map(row).collect::<Vec<_>>()
-        })
-        .collect()
 }

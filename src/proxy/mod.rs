@@ -23,6 +23,7 @@ pub mod target;
 pub mod template;
 pub mod token;
 mod tunnel;
+pub mod why;
 
 use std::future::poll_fn;
 use std::pin::pin;
