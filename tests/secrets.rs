@@ -253,6 +253,59 @@ fn a_service_of_the_file_asks_once_it_sends_the_secret_elsewhere() {
 }
 
 #[test]
+fn a_consent_that_was_withdrawn_from_a_service_of_the_file_is_not_given_again_by_a_use() {
+    let upstream = Upstream::fixed("ok");
+    let gateway = Gateway::with_service(&upstream.url(), INJECT).grant("bob", "materials.mp", "execute").start();
+    let (alice, bob) = (gateway.token("alice"), gateway.token("bob"));
+    let bare = "/secret/mp-api-key/consent?service=materials/mp";
+    gateway.rest("DELETE", bare).token(&bob).expect(404);
+    for token in [&alice, &bob] {
+        gateway.secret(token, "mp-api-key", "canary-9");
+    }
+    let call = |token: &str| gateway.call("GET", "/materials/mp/x").token(token).send();
+    assert_eq!(call(&alice).status(), 200, "the very first use is the consent");
+    for token in [&alice, &bob] {
+        // Bob withdraws before he ever used the service.
+        gateway.rest("DELETE", bare).token(token).expect(200);
+        line_of(&gateway, &call(token));
+    }
+    let listed = gateway.rest("GET", "/secret").token(&bob).expect(200).json();
+    assert_eq!(listed[0]["withdrawn"], serde_json::json!(["materials/mp"]));
+    gateway.kill();
+    gateway.serve();
+    gateway.rest("DELETE", "/secret?name=mp-api-key").token(&bob).expect(200);
+    gateway.secret(&bob, "mp-api-key", "canary-10");
+    let lines = [&alice, &bob].map(|token| line_of(&gateway, &call(token)));
+    assert_eq!(upstream.received().len(), 1);
+    for (token, line) in [&alice, &bob].into_iter().zip(lines) {
+        gateway.rest("POST", &line).token(token).body("").expect(200);
+        assert_eq!(call(token).status(), 200);
+    }
+    assert_eq!(upstream.last().header("x-api-key"), Some("canary-10"));
+    let listed = gateway.rest("GET", "/secret").token(&bob).expect(200).json();
+    assert_eq!(listed[0]["withdrawn"], serde_json::json!([]));
+}
+
+#[test]
+fn the_first_use_of_a_service_of_the_file_is_no_consent_to_plain_http_off_this_machine() {
+    let upstream = Upstream::fixed("ok");
+    let plain = "http://service.invalid:9";
+    let gateway = Gateway::with_service(&upstream.url(), INJECT)
+        .service("materials", "plain", plain, INJECT)
+        .grant("alice", "materials.plain", "execute")
+        .start();
+    let alice = gateway.token("alice");
+    gateway.secret(&alice, "mp-api-key", "canary-11");
+    gateway.call("GET", "/materials/mp/x").token(&alice).expect(200);
+    let call = || gateway.call("GET", "/materials/plain/x").token(&alice).send();
+    let asked = call();
+    let line = line_of(&gateway, &asked);
+    assert!(asked.text().contains(plain) && asked.text().contains("not encrypted"), "{}", asked.text());
+    gateway.rest("POST", &line).token(&alice).body("").expect(200);
+    assert_eq!(call().status(), 502, "the consent is given, and nobody is there");
+}
+
+#[test]
 fn a_registered_service_may_name_no_environment_no_file_and_no_header_of_the_gateway() {
     let upstream = Upstream::fixed("ok");
     let gateway = Gateway::builder()

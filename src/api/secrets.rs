@@ -16,7 +16,7 @@ use super::error::Refusal;
 use super::extract::{Asked, Caller, Named};
 use super::view::View;
 use super::{Api, answer};
-use crate::policy::Snapshot;
+use crate::policy::{ResourceId, Snapshot};
 use crate::proxy::error::{Kind, Problem};
 use crate::proxy::{consent, inject};
 use crate::store::{Consent, Service};
@@ -106,7 +106,7 @@ pub(super) async fn give_consent(
     Ok(answer::written(revision, Json(said)))
 }
 
-/// `DELETE /secret/{name}/consent?service=ns/svc`: withdraws every consent for the two.
+/// `DELETE /secret/{name}/consent?service=ns/svc`: withdraws every consent for the two; no use gives it again.
 pub(super) async fn withdraw_consent(
     State(api): State<Arc<Api>>,
     caller: Caller,
@@ -129,13 +129,17 @@ fn list(view: &View, caller: &Caller) -> Json<Value> {
             .iter()
             .filter(|consent| consent.secret == *secret.name)
             .map(|consent| {
-                let service = view.catalog.service_of(consent.service);
-                let name = service.map(|service| format!("{}/{}", service.namespace, service.name));
-                json!({"service": name, "origins": consent::listed(&consent.origins), "at": consent.at})
+                json!({"service": name_of(view, consent.service), "origins": consent::listed(&consent.origins), "at": consent.at})
             })
             .collect();
+        let withdrawn: Vec<_> = view.state.secrets.withdrawn_of(caller.id()).collect();
+        let withdrawn: Vec<Option<String>> = withdrawn
+            .iter()
+            .filter(|(of, _)| *of == &*secret.name)
+            .map(|(_, service)| name_of(view, *service))
+            .collect();
         let age = now.duration_since(secret.created).as_secs().max(0);
-        let mut object = json!({"name": &*secret.name, "created": secret.created, "age": age, "consents": to});
+        let mut object = json!({"name": &*secret.name, "created": secret.created, "age": age, "consents": to, "withdrawn": withdrawn});
         if let (Some(expires), Some(object)) = (secret.expires, object.as_object_mut()) {
             object.insert("expires".to_owned(), json!(expires));
             object.insert("expired".to_owned(), json!(expires <= now));
@@ -143,6 +147,10 @@ fn list(view: &View, caller: &Caller) -> Json<Value> {
         object
     });
     Json(listed.collect())
+}
+
+fn name_of(view: &View, service: ResourceId) -> Option<String> {
+    view.catalog.service_of(service).map(|service| format!("{}/{}", service.namespace, service.name))
 }
 
 fn service_of<'v>(view: &'v View, asked: &Asked) -> Result<&'v Arc<Service>, Refusal> {

@@ -40,7 +40,7 @@ impl FirstUse for StoreFirstUse {
             at: Timestamp::now(),
         };
         let committed =
-            self.store.commit(actor, Mutation::PutConsent(consent)).await.map_err(|error| error.to_string())?;
+            self.store.commit(actor, Mutation::FirstUse(consent)).await.map_err(|error| error.to_string())?;
         if wait_for(&self.shown, committed.revision, PATIENCE).await {
             return Ok(());
         }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use http::HeaderName;
 use url::Url;
 
-use super::{Hidden, Operation};
+use super::{Hidden, Operation, value};
 use crate::policy::Levels;
 
 /// A service, from the file or registered.
@@ -50,6 +50,14 @@ pub struct Endpoint {
     pub url: Url,
     /// Its share of the calls.
     pub weight: u32,
+}
+
+impl Endpoint {
+    /// Whether what is sent there can be read on its way: plain HTTP to another machine.
+    #[must_use]
+    pub fn is_exposed(&self) -> bool {
+        self.url.scheme() == "http" && !value::is_loopback(&self.url)
+    }
 }
 
 /// What happens to a call that matches no operation.

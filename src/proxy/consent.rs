@@ -10,7 +10,7 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use super::error::{Kind, Problem};
 use super::inject::{Named, encoded};
 use super::template::Values;
-use crate::config::{Service, Template, TemplatePart, Variable};
+use crate::config::{Endpoint, Service, Template, TemplatePart, Variable};
 use crate::policy::{ResourceId, UserId};
 use crate::vault::ConsentKey;
 
@@ -27,6 +27,8 @@ pub struct SecretUse {
     pub fingerprint: Arc<str>,
     /// The origins of every endpoint, for people; see [`listed`].
     pub origins: Arc<str>,
+    /// Whether it would leave this machine without encryption.
+    pub exposed: bool,
 }
 
 /// A user's word, taken from the first use of a service that the configuration file declares.
@@ -82,8 +84,9 @@ fn with_line(what: String, of: &SecretUse, named: &Named<'_>) -> Problem {
     let SecretUse { secret, fingerprint, .. } = of;
     let Named { service, api } = named;
     let name = encoded(secret);
+    let way = if of.exposed { "\nthe way there is not encrypted: whoever is on it can read the secret" } else { "" };
     let detail = format!(
-        "{what}\n\
+        "{what}{way}\n\
          allow it: curl -X POST -H \"Authorization: Bearer $TOKEN\" \
          '{api}/secret/{name}/consent?service={service}&shown={fingerprint}'"
     );
@@ -117,6 +120,7 @@ pub(super) fn uses(id: ResourceId, service: &Service) -> Vec<SecretUse> {
     names.sort_unstable();
     names.dedup();
     let shown: Arc<str> = origins.join(SEPARATOR).into();
+    let exposed = service.endpoints.iter().any(Endpoint::is_exposed);
     let fingerprint = |secret: &Arc<str>| {
         let with_it = places.iter().filter(|(_, template)| secrets(template).any(|name| name == secret));
         let templates = with_it.flat_map(|(place, template)| [place.as_str(), &*template.written]);
@@ -124,7 +128,7 @@ pub(super) fn uses(id: ResourceId, service: &Service) -> Vec<SecretUse> {
     };
     names
         .iter()
-        .map(|name| SecretUse { secret: name.clone(), fingerprint: fingerprint(name), origins: shown.clone() })
+        .map(|name| SecretUse { secret: name.clone(), fingerprint: fingerprint(name), origins: shown.clone(), exposed })
         .collect()
 }
 

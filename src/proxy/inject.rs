@@ -93,7 +93,8 @@ impl Program {
     }
 
     /// Sees to it that the caller consented to all that the service gets of theirs. The very first use of a `trusted`
-    /// service, one of the file, is the consent; once it sends the secret elsewhere or otherwise, it is asked for.
+    /// service, one of the file, is the consent; once it sends the secret elsewhere or otherwise, or the caller has
+    /// withdrawn, it is asked for, and so it is where others could read the secret on its way.
     ///
     /// # Errors
     /// 400 `secret-consent`; 503 where a first use could not be noted.
@@ -106,7 +107,7 @@ impl Program {
     ) -> Result<(), Problem> {
         let user = values.identity.account.id;
         for of in self.uses.iter().filter(|of| of.lacks_consent(values)) {
-            if !trusted || values.secrets.consented_before(user, &of.secret, service) {
+            if !trusted || of.exposed || values.secrets.decided_before(user, &of.secret, service) {
                 return Err(needs_consent(of, named));
             }
             first_use.consent(FirstConsent { user, service, of: of.clone() }).await.map_err(|reason| {

@@ -16,7 +16,7 @@ pub use mutation::{Committed, DeclaredService, Mutation, NewUser, Resealed, Seal
 pub use quota::{MOST_CONSENTS, MOST_NAMESPACES, MOST_SECRETS, MOST_SERVICES};
 pub use record::{
     Actor, Audit, Changes, Consent, Contents, Grant, Group, HEADER_ISSUER, Item, Key, Link, Namespace, Origin,
-    Password, Revision, Secret, Service, SigningKey, User,
+    Password, Revision, Secret, Service, SigningKey, User, Withdrawal,
 };
 
 /// Why the store did not do what was asked.

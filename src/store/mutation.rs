@@ -154,9 +154,14 @@ pub enum Mutation {
     PutSecrets(Vec<Secret>),
     /// Deletes a secret with its consents. `Missing` where there is none.
     DeleteSecret(UserId, String),
-    /// Notes a consent; once more changes nothing. `Missing` where the secret or the service is gone.
+    /// Notes a consent that the user was asked for, which ends a withdrawal; once more changes nothing. `Missing` where
+    /// the secret or the service is gone.
     PutConsent(Consent),
-    /// Withdraws what was consented for this secret and service; nothing happens where there is nothing.
+    /// Notes the consent that a first use is. `Refused` where the user consented to something else of the service
+    /// before, or withdrew: decided in the transaction, so that a use on its way cannot undo a withdrawal.
+    FirstUse(Consent),
+    /// Withdraws what was consented for this secret and service, and notes that it was; once more changes nothing.
+    /// `Missing` where the secret or the service is not there.
     WithdrawConsent {
         /// Whose secret.
         user: UserId,
@@ -164,6 +169,8 @@ pub enum Mutation {
         secret: String,
         /// For which service.
         service: ResourceId,
+        /// Now.
+        at: Timestamp,
     },
     /// Adds a key of the issuer. `Exists` where the `kid` is taken.
     PutSigningKey(SigningKey),

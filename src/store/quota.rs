@@ -4,7 +4,7 @@
 /// Secrets of one user.
 pub const MOST_SECRETS: u32 = 1024;
 
-/// Consents of one user: each is for one secret, one service and what that service was then.
+/// Consents of one user, and withdrawals: each is for one secret, one service and what that service was then.
 pub const MOST_CONSENTS: u32 = 16 * 1024;
 
 /// Namespaces of one owner.

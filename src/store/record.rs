@@ -161,6 +161,20 @@ pub struct Consent {
     pub at: Timestamp,
 }
 
+/// A user's word that a secret may not go to one service, whatever was consented to before: its use is no consent any
+/// more, not even the first one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Withdrawal {
+    /// Whose secret.
+    pub user: UserId,
+    /// Which secret, lower case; it may be gone.
+    pub secret: String,
+    /// To which service.
+    pub service: ResourceId,
+    /// When it was said.
+    pub at: Timestamp,
+}
+
 /// A key of the built-in issuer.
 #[derive(Clone, PartialEq, Eq)]
 pub struct SigningKey {
@@ -220,6 +234,8 @@ pub enum Key {
     Secret(UserId, String),
     /// A consent, by user, secret, fingerprint.
     Consent(UserId, String, String),
+    /// A withdrawal, by user, secret, service.
+    Withdrawal(UserId, String, ResourceId),
     /// A signing key, by `kid`.
     SigningKey(String),
 }
@@ -243,6 +259,8 @@ pub enum Item {
     Secret(Secret),
     /// The consent.
     Consent(Consent),
+    /// The withdrawal.
+    Withdrawal(Withdrawal),
     /// The signing key.
     SigningKey(Box<SigningKey>),
     /// Nothing any more.

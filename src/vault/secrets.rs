@@ -26,6 +26,8 @@ struct Owned {
     secrets: Vec<(Arc<str>, Value)>,
     /// By secret and fingerprint.
     consents: Vec<Arc<Consent>>,
+    /// By secret and service.
+    withdrawn: Vec<(String, ResourceId)>,
 }
 
 /// A secret as far as it could be opened.
@@ -88,6 +90,12 @@ impl Secrets {
                     patched.owned(secret.user).put(&secret.name, value);
                 }
                 Item::Consent(consent) => patched.owned(consent.user).consent(consent),
+                Item::Withdrawal(withdrawal) => {
+                    patched.owned(withdrawal.user).refuse(&withdrawal.secret, withdrawal.service);
+                }
+                Item::Gone(Key::Withdrawal(user, secret, service)) => {
+                    patched.without(*user, |owned| owned.allow(secret, *service));
+                }
                 Item::Gone(Key::Secret(user, name)) => patched.without(*user, |owned| owned.forget(name)),
                 Item::Gone(Key::Consent(user, secret, fingerprint)) => {
                     patched.without(*user, |owned| owned.withdraw(secret, fingerprint));
@@ -128,10 +136,12 @@ impl Secrets {
         self.users.get(&key.user).is_some_and(|owned| owned.place(&key.secret, &key.fingerprint).is_ok())
     }
 
-    /// Whether the user ever let the secret go to this service, wherever and however the service sent it then.
+    /// Whether the user ever said whether the secret may go to this service, wherever and however the service sent it
+    /// then: let it go there, or withdrew that.
     #[must_use]
-    pub fn consented_before(&self, user: UserId, secret: &str, service: ResourceId) -> bool {
+    pub fn decided_before(&self, user: UserId, secret: &str, service: ResourceId) -> bool {
         self.consents_of(user).any(|known| known.secret == secret && known.service == service)
+            || self.withdrawn_of(user).any(|(known, from)| known == secret && from == service)
     }
 
     /// The user's secrets by name, expired ones included.
@@ -148,6 +158,12 @@ impl Secrets {
     /// The user's consents by secret.
     pub fn consents_of(&self, user: UserId) -> impl Iterator<Item = &Arc<Consent>> + '_ {
         self.users.get(&user).into_iter().flat_map(|owned| &owned.consents)
+    }
+
+    /// The secrets that the user lets go to these services no more.
+    pub fn withdrawn_of(&self, user: UserId) -> impl Iterator<Item = (&str, ResourceId)> + '_ {
+        let withdrawn = self.users.get(&user).into_iter().flat_map(|owned| &owned.withdrawn);
+        withdrawn.map(|(secret, service)| (secret.as_str(), *service))
     }
 
     fn usable(&self, user: UserId, name: &str, now: Timestamp) -> Result<&Held, SecretFault> {
@@ -181,7 +197,7 @@ impl Secrets {
     fn without(&mut self, user: UserId, forget: impl FnOnce(&mut Owned)) {
         let Some(owned) = self.users.get_mut(&user).map(Arc::make_mut) else { return };
         forget(owned);
-        if owned.secrets.is_empty() && owned.consents.is_empty() {
+        if owned.is_empty() {
             self.users.remove(&user);
         }
     }
@@ -194,6 +210,10 @@ impl fmt::Debug for Secrets {
 }
 
 impl Owned {
+    fn is_empty(&self) -> bool {
+        self.secrets.is_empty() && self.consents.is_empty() && self.withdrawn.is_empty()
+    }
+
     fn find(&self, name: &str) -> Result<usize, usize> {
         self.secrets.binary_search_by(|(known, _)| known.as_ref().cmp(name))
     }
@@ -226,6 +246,17 @@ impl Owned {
         }
     }
 
+    fn refuse(&mut self, secret: &str, service: ResourceId) {
+        let known = self.withdrawn.binary_search_by(|(of, from)| (of.as_str(), *from).cmp(&(secret, service)));
+        if let Err(place) = known {
+            self.withdrawn.insert(place, (secret.to_owned(), service));
+        }
+    }
+
+    fn allow(&mut self, secret: &str, service: ResourceId) {
+        self.withdrawn.retain(|(of, from)| (of.as_str(), *from) != (secret, service));
+    }
+
     fn withdraw(&mut self, secret: &str, fingerprint: &str) {
         if let Ok(place) = self.place(secret, fingerprint) {
             self.consents.remove(place);
@@ -245,6 +276,7 @@ struct Unreadable {
 mod tests {
     use super::*;
     use crate::config::{VaultConfig, VaultKey};
+    use crate::store::Withdrawal;
     use uuid::Uuid;
 
     const ALICE: UserId = UserId(Uuid::from_u128(1));
@@ -341,10 +373,15 @@ mod tests {
             assert!(!asked(&secrets, user, secret, fingerprint), "{user} {secret} {fingerprint}");
         }
         assert_eq!(secrets.consents_of(ALICE).count(), 2);
-        let before =
-            |user, secret, service| secrets.consented_before(user, secret, ResourceId(Uuid::from_u128(service)));
+        let before = |user, secret, service| secrets.decided_before(user, secret, ResourceId(Uuid::from_u128(service)));
         assert!(before(ALICE, "key", 0) && before(ALICE, "a", 0));
         assert!(!before(ALICE, "key", 1) && !before(ALICE, "b", 0) && !before(BOB, "key", 0));
+        let service = ResourceId(Uuid::from_u128(1));
+        let word = Withdrawal { user: ALICE, secret: "b".to_owned(), service, at: at(1) };
+        let refused = secrets.patched(&vault(1), &[Item::Withdrawal(word)]).unwrap();
+        assert!(refused.decided_before(ALICE, "b", service) && !refused.decided_before(BOB, "b", service));
+        let gone = Item::Gone(Key::Withdrawal(ALICE, "b".to_owned(), service));
+        assert!(!refused.patched(&vault(1), &[gone]).unwrap().decided_before(ALICE, "b", service));
         let gone = Item::Gone(Key::Consent(ALICE, "key".to_owned(), "f".to_owned()));
         let withdrawn = secrets.patched(&vault(1), &[gone]).unwrap();
         assert!(!asked(&withdrawn, ALICE, "key", "f") && asked(&withdrawn, ALICE, "a", "z"));

@@ -11,6 +11,8 @@ crate::contract![
     a_new_value_keeps_the_consents_and_a_deletion_takes_them,
     a_consent_is_for_a_secret_and_a_service_that_are_there,
     withdrawing_takes_every_consent_for_the_service,
+    a_withdrawal_outlives_the_secret_and_ends_with_a_consent_that_was_asked_for,
+    a_first_use_is_a_consent_only_where_nothing_was_said_before,
     an_envelope_is_replaced_only_where_it_is_still_the_same,
     a_key_is_retired_once,
     a_first_value_is_settled_once,
@@ -75,11 +77,63 @@ async fn withdrawing_takes_every_consent_for_the_service(store: &dyn Store) {
     for (service, fingerprint) in [(one, "f"), (one, "g"), (two, "h")] {
         done(store, Mutation::PutConsent(consent(ann, "key", service, fingerprint))).await;
     }
-    let withdraw = Mutation::WithdrawConsent { user: ann, secret: "key".to_owned(), service: one };
-    done(store, withdraw.clone()).await;
-    idle(store, withdraw).await;
+    done(store, withdraw(ann, one)).await;
+    idle(store, withdraw(ann, one)).await;
     assert_eq!(consents(store).await, 1);
     assert!(items(store).await.contains(&Item::Consent(consent(ann, "key", two, "h"))));
+}
+
+fn withdraw(user: UserId, service: ResourceId) -> Mutation {
+    Mutation::WithdrawConsent { user, secret: "key".to_owned(), service, at: at(9) }
+}
+
+async fn withdrawals(store: &dyn Store) -> Vec<ResourceId> {
+    let of = |item: &Item| match item {
+        Item::Withdrawal(withdrawal) => Some(withdrawal.service),
+        _ => None,
+    };
+    items(store).await.iter().filter_map(of).collect()
+}
+
+async fn a_withdrawal_outlives_the_secret_and_ends_with_a_consent_that_was_asked_for(store: &dyn Store) {
+    let (ann, one, two) = ready(store).await;
+    misses(
+        store,
+        "secret",
+        Mutation::WithdrawConsent { user: ann, secret: "other".to_owned(), service: one, at: at(9) },
+    )
+    .await;
+    misses(store, "service", withdraw(ann, ResourceId(Uuid::new_v4()))).await;
+    done(store, withdraw(ann, one)).await;
+    done(store, Mutation::DeleteSecret(ann, "key".to_owned())).await;
+    done(store, Mutation::PutSecrets(vec![secret(ann, "key", 2)])).await;
+    assert_eq!(withdrawals(store).await, [one]);
+    done(store, Mutation::PutConsent(consent(ann, "key", two, "g"))).await;
+    assert_eq!(withdrawals(store).await, [one], "another service's consent ends nothing");
+    let before = *store.revisions().borrow();
+    done(store, Mutation::PutConsent(consent(ann, "key", one, "f"))).await;
+    let gone = Item::Gone(Key::Withdrawal(ann, "key".to_owned(), one));
+    assert!(since(store, before).await.1.contains(&gone));
+    assert_eq!(withdrawals(store).await, []);
+    done(store, withdraw(ann, one)).await;
+    done(store, Mutation::RemoveService(one)).await;
+    assert_eq!(withdrawals(store).await, []);
+}
+
+async fn a_first_use_is_a_consent_only_where_nothing_was_said_before(store: &dyn Store) {
+    let (ann, one, two) = ready(store).await;
+    let first_use = |fingerprint: &str| Mutation::FirstUse(consent(ann, "key", one, fingerprint));
+    done(store, Mutation::PutConsent(consent(ann, "key", two, "h"))).await;
+    done(store, first_use("f")).await;
+    idle(store, first_use("f")).await;
+    refused(store, "before", first_use("g")).await;
+    done(store, withdraw(ann, one)).await;
+    refused(store, "before", first_use("f")).await;
+    refused(store, "before", first_use("g")).await;
+    done(store, Mutation::PutConsent(consent(ann, "key", one, "g"))).await;
+    idle(store, first_use("g")).await;
+    refused(store, "before", first_use("f")).await;
+    assert_eq!(consents(store).await, 2);
 }
 
 fn key(kid: &str) -> SigningKey {

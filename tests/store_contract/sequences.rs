@@ -91,6 +91,7 @@ fn key(item: &Item) -> Key {
         Item::Grant(grant) => Key::Grant(grant.row.subject.clone(), grant.row.pattern.clone()),
         Item::Secret(secret) => Key::Secret(secret.user, secret.name.clone()),
         Item::Consent(consent) => Key::Consent(consent.user, consent.secret.clone(), consent.fingerprint.clone()),
+        Item::Withdrawal(withdrawal) => Key::Withdrawal(withdrawal.user, withdrawal.secret.clone(), withdrawal.service),
         Item::SigningKey(key) => Key::SigningKey(key.kid.clone()),
         Item::Gone(key) => key.clone(),
     }
@@ -155,11 +156,12 @@ async fn mutation(store: &dyn Store, step: &Step, second: i64) -> Option<Mutatio
         17 => Mutation::DeleteSecret(someone(one), name),
         18 | 19 => {
             let service = some_service(store, two, one).await?;
-            Mutation::PutConsent(consent(someone(one), &name, service, &format!("f-{}", second % 2)))
+            let consent = consent(someone(one), &name, service, &format!("f-{}", second % 2));
+            if kind == 18 { Mutation::PutConsent(consent) } else { Mutation::FirstUse(consent) }
         }
         20 => {
             let service = some_service(store, two, one).await?;
-            Mutation::WithdrawConsent { user: someone(one), secret: name, service }
+            Mutation::WithdrawConsent { user: someone(one), secret: name, service, at }
         }
         21 => Mutation::SetPassword { user: someone(one), password: password(two), by_self: two == 0, at },
         22 => Mutation::DisableUser { user: someone(one), disabled: two == 0, at },

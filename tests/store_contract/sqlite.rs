@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use carta_gateway::store::sqlite::SqliteStore;
-use carta_gateway::store::{Changes, Feed, Reader, Revision, StoreError};
+use carta_gateway::store::{Changes, Feed, Mutation, Reader, Revision, StoreError};
 use rusqlite::Connection;
 
 use crate::fixture::*;
@@ -206,4 +206,20 @@ async fn a_file_that_was_replaced_takes_no_change_and_says_so() {
     unavailable(&store.load().await.map(|_| ()));
     std::fs::rename(directory.path().join("old.db"), path(&directory)).unwrap();
     made(&store, "bob").await;
+}
+
+#[tokio::test]
+async fn a_file_of_the_first_schema_is_brought_up_to_date() {
+    let directory = tempfile::tempdir().unwrap();
+    let old = Connection::open(path(&directory)).unwrap();
+    old.execute_batch(include_str!("../../migrations/sqlite/0001_start.sql")).unwrap();
+    old.execute_batch("PRAGMA application_id = 0x63677477; PRAGMA user_version = 1").unwrap();
+    drop(old);
+    let store = sqlite(&directory);
+    let ann = made(&store, "ann").await;
+    reserved(&store, "ns", ann).await;
+    let service = registered(&store, "ns", "svc", ann).await;
+    done(&store, Mutation::PutSecrets(vec![secret(ann, "key", 1)])).await;
+    let secret = "key".to_owned();
+    done(&store, Mutation::WithdrawConsent { user: ann, secret, service, at: at(1) }).await;
 }

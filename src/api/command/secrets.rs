@@ -59,7 +59,7 @@ pub(in crate::api) async fn consent(
     api.commit(by, Mutation::PutConsent(Consent { user, ..consent })).await
 }
 
-/// Withdraws every consent for this secret and service.
+/// Withdraws every consent for this secret and service, for good: only a consent that is asked for ends it.
 pub(in crate::api) async fn withdraw(
     api: &Api,
     permit: Permit,
@@ -68,7 +68,7 @@ pub(in crate::api) async fn withdraw(
     service: ResourceId,
 ) -> Result<Revision, Refusal> {
     let user = own(&permit)?;
-    api.commit(by, Mutation::WithdrawConsent { user, secret: secret.to_owned(), service }).await
+    api.commit(by, Mutation::WithdrawConsent { user, secret: secret.to_owned(), service, at: Timestamp::now() }).await
 }
 
 /// Whose own things the permit is for.

@@ -62,7 +62,7 @@ pub(super) fn since(connection: &Connection, since: Revision) -> Result<Changes,
     Ok(Changes::Patch { revision, items })
 }
 
-fn columns(key: &Key) -> (&'static str, Value, Option<String>, Option<String>) {
+fn columns(key: &Key) -> (&'static str, Value, Option<String>, Option<Value>) {
     let id = |id: &uuid::Uuid| Value::Blob(id.as_bytes().to_vec());
     match key {
         Key::User(user) => ("user", id(&user.0), None, None),
@@ -73,7 +73,10 @@ fn columns(key: &Key) -> (&'static str, Value, Option<String>, Option<String>) {
         Key::Grant(subject, pattern) => ("grant", subject.to_string().into(), Some(pattern_text(pattern)), None),
         Key::Secret(user, name) => ("secret", id(&user.0), Some(name.clone()), None),
         Key::Consent(user, secret, fingerprint) => {
-            ("consent", id(&user.0), Some(secret.clone()), Some(fingerprint.clone()))
+            ("consent", id(&user.0), Some(secret.clone()), Some(fingerprint.clone().into()))
+        }
+        Key::Withdrawal(user, secret, service) => {
+            ("withdrawal", id(&user.0), Some(secret.clone()), Some(id(&service.0)))
         }
         Key::SigningKey(kid) => ("key", kid.clone().into(), None, None),
     }
@@ -90,6 +93,7 @@ fn key(row: &Row<'_>) -> Result<Key, StoreError> {
         "grant" => Key::Grant(column(row, 1)?, column(row, 2)?),
         "secret" => Key::Secret(column(row, 1)?, column(row, 2)?),
         "consent" => Key::Consent(column(row, 1)?, column(row, 2)?, column(row, 3)?),
+        "withdrawal" => Key::Withdrawal(column(row, 1)?, column(row, 2)?, column(row, 3)?),
         "key" => Key::SigningKey(column(row, 1)?),
         other => return Err(damaged(format!("the feed names an unknown kind `{other}`"))),
     })

@@ -51,6 +51,7 @@ pub(super) fn load(connection: &Connection) -> Result<Contents, StoreError> {
     each(&transaction, &mut items, Item::Grant)?;
     each(&transaction, &mut items, Item::Secret)?;
     each(&transaction, &mut items, Item::Consent)?;
+    each(&transaction, &mut items, Item::Withdrawal)?;
     each(&transaction, &mut items, |key| Item::SigningKey(Box::new(key)))?;
     Ok(Contents { revision: revision(&transaction)?, items })
 }
@@ -120,6 +121,11 @@ pub(super) fn item(connection: &Connection, key: &Key) -> Result<Item, StoreErro
         Key::Consent(user, secret, fingerprint) => {
             let condition = "WHERE user = ?1 AND secret = ?2 AND fingerprint = ?3";
             one(connection, condition, (user.0.as_bytes(), secret, fingerprint))?.map(Item::Consent)
+        }
+        Key::Withdrawal(user, secret, service) => {
+            let condition = "WHERE user = ?1 AND secret = ?2 AND service = ?3";
+            let parameters = (user.0.as_bytes(), secret, service.0.as_bytes());
+            one(connection, condition, parameters)?.map(Item::Withdrawal)
         }
         Key::SigningKey(kid) => one(connection, "WHERE kid = ?1", [kid])?.map(|key| Item::SigningKey(Box::new(key))),
     };

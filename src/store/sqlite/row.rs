@@ -6,7 +6,7 @@ use super::code::column;
 use crate::policy::{GroupId, UserId};
 use crate::store::{
     Audit, Consent, Grant, Group, Link, Namespace, Origin, Password, Revision, Secret, Service, SigningKey, StoreError,
-    User,
+    User, Withdrawal,
 };
 
 /// A record that a statement reads, from its columns in order.
@@ -118,6 +118,14 @@ impl Record for Consent {
             origins: column(row, 4)?,
             at: column(row, 5)?,
         })
+    }
+}
+
+impl Record for Withdrawal {
+    const SELECT: &'static str = "SELECT user, secret, service, at FROM withdrawals";
+
+    fn read(row: &Row<'_>) -> Result<Self, StoreError> {
+        Ok(Self { user: column(row, 0)?, secret: column(row, 1)?, service: column(row, 2)?, at: column(row, 3)? })
     }
 }
 

@@ -16,7 +16,7 @@ use super::audit::Entry;
 use super::failure::failure;
 use super::read;
 use crate::policy::{GroupId, ResourceId, UserId};
-use crate::store::{Group, Key, Mutation, StoreError, User};
+use crate::store::{Group, Key, Mutation, StoreError, User, Withdrawal};
 
 /// What a change did.
 #[derive(Default)]
@@ -93,7 +93,10 @@ pub(super) fn apply(connection: &Connection, mutation: Mutation) -> Result<Outco
         M::PutSecrets(secrets) => secrets::put(connection, &secrets),
         M::DeleteSecret(user, name) => secrets::delete(connection, user, name),
         M::PutConsent(consent) => secrets::consent(connection, consent),
-        M::WithdrawConsent { user, secret, service } => secrets::withdraw(connection, user, &secret, service),
+        M::FirstUse(consent) => secrets::first_use(connection, consent),
+        M::WithdrawConsent { user, secret, service, at } => {
+            secrets::withdraw(connection, Withdrawal { user, secret, service, at })
+        }
         M::PutSigningKey(key) => keys::put(connection, &key),
         M::RetireSigningKey(kid, at) => keys::retire(connection, kid, at),
         M::Reseal(envelopes) => keys::reseal(connection, envelopes),

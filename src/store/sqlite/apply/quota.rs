@@ -26,8 +26,10 @@ pub(super) fn secrets(connection: &Connection, user: UserId) -> Result<(), Store
 
 /// Refuses what was added, where it is too much.
 pub(super) fn consents(connection: &Connection, user: UserId) -> Result<(), StoreError> {
-    let there = count(connection, "SELECT count(*) FROM consents WHERE user = ?1", user.0.as_bytes())?;
-    within(there, MOST_CONSENTS, "consents of one user", "withdraw one that is not needed")
+    let statement = "SELECT (SELECT count(*) FROM consents WHERE user = ?1) \
+                          + (SELECT count(*) FROM withdrawals WHERE user = ?1)";
+    let there = count(connection, statement, user.0.as_bytes())?;
+    within(there, MOST_CONSENTS, "consents of one user", "delete a secret that is not needed, and its consents with it")
 }
 
 fn count(connection: &Connection, statement: &str, of: &[u8; 16]) -> Result<u32, StoreError> {

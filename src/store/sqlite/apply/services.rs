@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::{Outcome, exists, grants, missing, quota, secrets, user, write};
 use crate::policy::{Pattern, ResourceId, UserId};
 use crate::store::sqlite::{audit, read};
-use crate::store::{Consent, Grant, Key, Namespace, Origin, Service, StoreError};
+use crate::store::{Consent, Grant, Key, Namespace, Origin, Service, StoreError, Withdrawal};
 
 pub(super) fn reserve(connection: &Connection, name: String, owner: UserId) -> Result<Outcome, StoreError> {
     user(connection, owner)?;
@@ -101,6 +101,8 @@ pub(super) fn remove(connection: &Connection, id: ResourceId) -> Result<Outcome,
     }
     let consents: Vec<Consent> = read::all(connection, "WHERE service = ?1", [id.0.as_bytes()])?;
     write(connection, "DELETE FROM consents WHERE service = ?1", [id.0.as_bytes()])?;
+    let withdrawals: Vec<Withdrawal> = read::all(connection, "WHERE service = ?1", [id.0.as_bytes()])?;
+    write(connection, "DELETE FROM withdrawals WHERE service = ?1", [id.0.as_bytes()])?;
     let mut taken = grants::take_below(connection, &name_of(&service)?)?;
     taken.extend(grants::take_of_holders(connection, id)?);
     write(connection, "DELETE FROM services WHERE id = ?1", [id.0.as_bytes()])?;
@@ -113,6 +115,7 @@ pub(super) fn remove(connection: &Connection, id: ResourceId) -> Result<Outcome,
         .touching([Key::Service(id)])
         .touching(taken.iter().map(grants::key))
         .touching(consents.into_iter().map(secrets::key))
+        .touching(withdrawals.into_iter().map(secrets::withdrawal_key))
         .before(before))
 }
 
