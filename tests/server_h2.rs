@@ -8,10 +8,10 @@
     reason = "a test fails by panicking"
 )]
 
-use std::cell::Cell;
 use std::future::{Future, pending};
 use std::net::SocketAddr;
-use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -55,22 +55,32 @@ fn on_a_worker<F: Future>(future: F) -> F::Output {
 
 #[derive(Default)]
 struct Seen {
-    open: Cell<usize>,
-    dropped: Cell<usize>,
+    open: AtomicUsize,
+    dropped: AtomicUsize,
 }
 
-struct OnDrop(Rc<Seen>);
+impl Seen {
+    fn open(&self) -> usize {
+        self.open.load(Ordering::SeqCst)
+    }
+
+    fn dropped(&self) -> usize {
+        self.dropped.load(Ordering::SeqCst)
+    }
+}
+
+struct OnDrop(Arc<Seen>);
 
 impl Drop for OnDrop {
     fn drop(&mut self) {
-        self.0.dropped.set(self.0.dropped.get() + 1);
+        self.0.dropped.fetch_add(1, Ordering::SeqCst);
     }
 }
 
 struct Server {
     addr: SocketAddr,
     stop: CancellationToken,
-    seen: Rc<Seen>,
+    seen: Arc<Seen>,
     end: JoinHandle<std::io::Result<()>>,
 }
 
@@ -80,18 +90,37 @@ fn start(limits: Limits) -> Server {
     let stop = CancellationToken::new();
     let serving =
         Serving { tls: None, limits, admission: Admission::new(100), access: false, drain: LONG, stop: stop.clone() };
-    let seen = Rc::new(Seen::default());
-    let shared = Rc::clone(&seen);
-    let end = tokio::task::spawn_local(serve(listener, serving, move |request, _| answer(request, Rc::clone(&shared))));
+    let seen = Arc::new(Seen::default());
+    let shared = Arc::clone(&seen);
+    let end = tokio::task::spawn_local(serve(listener, serving, move |request, _| answer(request, Arc::clone(&shared))));
     Server { addr, stop, seen, end }
 }
 
-async fn answer(request: Request<Incoming>, seen: Rc<Seen>) -> Response<Body> {
-    seen.open.set(seen.open.get() + 1);
+async fn answer(request: Request<Incoming>, seen: Arc<Seen>) -> Response<Body> {
+    seen.open.fetch_add(1, Ordering::SeqCst);
     match request.uri().path() {
         "/hang" => {
             let _told = OnDrop(seen);
             pending().await
+        }
+        // Without end, and as fast as it is taken.
+        "/flood" => {
+            let told = OnDrop(seen);
+            let endless = futures_util::stream::repeat_with(move || {
+                let _kept = &told;
+                Ok(Frame::data(Bytes::from_static(&[b'x'; 64 * 1024])))
+            });
+            Response::new(StreamBody::new(endless).boxed_unsync())
+        }
+        // One piece, told to be the last.
+        "/large" => {
+            let told = OnDrop(seen);
+            let body = Full::from(Bytes::from_static(&[b'x'; 64 * 1024]));
+            let body = body.map_frame(move |frame| {
+                let _kept = &told;
+                frame
+            });
+            Response::new(body.map_err(|never| match never {}).boxed_unsync())
         }
         // The request's body comes back piece by piece, trailers and all.
         "/echo" => Response::new(request.into_body().boxed_unsync()),
@@ -122,11 +151,11 @@ fn streams_run_side_by_side_and_a_reset_one_drops_its_request() {
         let server = start(limits());
         let (mut sender, _connection) = connect(server.addr).await;
         let hanging = tokio::spawn(sender.send_request(get("/hang")));
-        until(|| server.seen.open.get() == 1).await;
+        until(|| server.seen.open() == 1).await;
         let body = sender.send_request(get("/")).await.unwrap().collect().await.unwrap().to_bytes();
         assert_eq!(body, "hello");
         hanging.abort();
-        until(|| server.seen.dropped.get() == 1).await;
+        until(|| server.seen.dropped() == 1).await;
     });
 }
 
@@ -140,10 +169,37 @@ fn a_caller_that_leaves_cancels_all_its_requests() {
         let (mut sender, connection) = handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
         tokio::spawn(connection);
         let _calls: Vec<_> = (0..3).map(|_| tokio::spawn(sender.send_request(get("/hang")))).collect();
-        until(|| server.seen.open.get() == 3).await;
+        until(|| server.seen.open() == 3).await;
         socket.shutdown(std::net::Shutdown::Both).unwrap();
-        until(|| server.seen.dropped.get() == 3).await;
+        until(|| server.seen.dropped() == 3).await;
     });
+}
+
+/// A caller whose streams may be sent so many bytes, and no more until it has read them.
+async fn connect_with_window(addr: SocketAddr, window: u32) -> SendRequest<Body> {
+    let stream = TcpStream::connect(addr).await.unwrap();
+    let mut builder = hyper::client::conn::http2::Builder::new(TokioExecutor::new());
+    builder.initial_stream_window_size(window);
+    let (sender, connection) = builder.handshake(TokioIo::new(stream)).await.unwrap();
+    tokio::spawn(connection);
+    sender
+}
+
+#[test]
+fn a_caller_that_gives_no_window_loses_its_stream_in_time_and_keeps_its_connection() {
+    for (path, window) in [("/flood", 0), ("/flood", 1), ("/flood", 100_000), ("/large", 0)] {
+        on_a_worker(async {
+            let server = start(Limits { keep_alive: Duration::from_millis(100), ..limits() });
+            let mut sender = connect_with_window(server.addr, window).await;
+            let stalled = sender.send_request(get(path)).await.unwrap();
+            let hanging = tokio::spawn(sender.send_request(get("/hang")));
+            until(|| server.seen.dropped() == 1).await;
+            let error = stalled.into_body().collect().await.unwrap_err();
+            assert!(format!("{error:?}").contains("CANCEL"), "{path} {window}: {error:?}");
+            assert!(!hanging.is_finished(), "a stream that waits for us is left alone");
+            assert_eq!(sender.send_request(get("/")).await.unwrap().status(), 200);
+        });
+    }
 }
 
 #[test]

@@ -14,7 +14,6 @@ use bytes::{Bytes, BytesMut};
 use http::{Request, Response};
 use http_body::Body;
 use hyper::body::Incoming;
-use hyper::rt::Executor;
 use hyper::server::conn::{http1, http2};
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -26,6 +25,7 @@ use super::guard::{Activity, Answer, check};
 use super::listen::House;
 use super::refusal::Refusals;
 use super::roster::{Member, Stage};
+use super::stall::Streams;
 use super::wire::{Meter, Wire};
 use super::{Http, Peer};
 use crate::config::Limits;
@@ -39,6 +39,10 @@ const FAREWELL: Duration = Duration::from_secs(2);
 
 /// How many times hyper may hold a head in its buffer; bounds what a connection may occupy, both ways.
 const BUFFER: usize = 64 * 1024;
+
+/// How much of an answer over HTTP/2 is handed over at a time, in bytes. A caller that does not take this much in the
+/// time that it may stand still counts as one that takes nothing.
+const PIECE: usize = 16 * 1024;
 
 /// Serves the connection to its end. `http` is what TLS agreed on; without it the first bytes tell.
 pub(super) async fn serve<S, H, F, B>(
@@ -73,6 +77,7 @@ pub(super) async fn serve<S, H, F, B>(
     let activity = Rc::new(Activity::default());
     let io = TokioIo::new(Wire::new(stream, front, Arc::clone(&meter), place));
     let watch = Watch::new(http, limits, &activity, &meter);
+    let piece = if http == Http::Two { PIECE } else { usize::MAX };
     let service = {
         let (house, activity) = (Rc::clone(house), Rc::clone(&activity));
         service_fn(move |request: Request<Incoming>| {
@@ -83,7 +88,7 @@ pub(super) async fn serve<S, H, F, B>(
                 .map(|()| (house.handler)(request, peer));
             async move {
                 Ok::<_, Infallible>(match verdict {
-                    Ok(answer) => Answer::handler(answer.await, open),
+                    Ok(answer) => Answer::handler(answer.await, piece, open),
                     Err(refusal) => Answer::refusal(*refusal, open),
                 })
             }
@@ -159,7 +164,8 @@ async fn serve_two<S, V, B>(
     B: Body<Data = Bytes> + 'static,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
-    let mut builder = http2::Builder::new(OnThisThread);
+    // As long as an HTTP/1 connection on which nothing moves.
+    let mut builder = http2::Builder::new(Streams::new(&watch.activity, limits.keep_alive));
     builder
         .timer(TokioTimer::new())
         .max_concurrent_streams(limits.h2_streams)
@@ -173,18 +179,6 @@ async fn serve_two<S, V, B>(
         End::Done(Err(error)) => tracing::debug!(peer = %peer.addr, %error, "connection ended early"),
         End::HeadTooSlow => tracing::debug!(peer = %peer.addr, "no request arrived in time"),
         End::Abandoned(why) => tracing::debug!(peer = %peer.addr, why, "connection closed"),
-    }
-}
-
-/// Spawns hyper's HTTP/2 streams on the thread of their connection.
-#[derive(Clone, Copy, Debug)]
-struct OnThisThread;
-
-impl<F: Future + 'static> Executor<F> for OnThisThread {
-    fn execute(&self, future: F) {
-        tokio::task::spawn_local(async move {
-            future.await;
-        });
     }
 }
 

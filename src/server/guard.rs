@@ -20,6 +20,16 @@ pub(super) struct Activity {
     open: Cell<u32>,
     calls: Cell<u64>,
     had_body: Cell<bool>,
+    turn: Cell<Option<Turn>>,
+}
+
+/// Who keeps an answer from going on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Turn {
+    /// The caller: a piece was handed over, and no further one was asked for.
+    Callers,
+    /// We, or the upstream: the next piece is not there yet.
+    Ours,
 }
 
 impl Activity {
@@ -36,6 +46,11 @@ impl Activity {
     /// Whether the last call came with a body, of which some may not have been read.
     pub(super) fn had_body(&self) -> bool {
         self.had_body.get()
+    }
+
+    /// What the body that was asked last said, if any was since the last call.
+    pub(super) fn take_turn(&self) -> Option<Turn> {
+        self.turn.take()
     }
 
     /// Counts a call until the guard is dropped.
@@ -58,31 +73,40 @@ impl Drop for Open {
 }
 
 pin_project_lite::pin_project! {
-    /// The body of an answer: the handler's, or a refusal's.
-    #[project = AnswerProjection]
+    /// The body of an answer.
     #[derive(Debug)]
-    pub(super) enum Answer<B> {
-        /// The handler's.
-        Handler {
-            #[pin]
-            body: B,
-            open: Open,
-        },
-        /// A refusal's.
-        Refusal {
-            text: Option<Bytes>,
-            open: Open,
-        },
+    pub(super) struct Answer<B> {
+        #[pin]
+        body: Source<B>,
+        piece: usize,
+        rest: Bytes,
+        open: Open,
+    }
+}
+
+pin_project_lite::pin_project! {
+    #[project = SourceProjection]
+    #[derive(Debug)]
+    enum Source<B> {
+        Handler { #[pin] body: B },
+        Refusal { text: Option<Bytes> },
     }
 }
 
 impl<B> Answer<B> {
-    pub(super) fn handler(response: Response<B>, open: Open) -> Response<Self> {
-        response.map(|body| Self::Handler { body, open })
+    /// The handler's answer, handed over in pieces of at most `piece` bytes.
+    pub(super) fn handler(response: Response<B>, piece: usize, open: Open) -> Response<Self> {
+        response.map(|body| Self { body: Source::Handler { body }, piece, rest: Bytes::new(), open })
     }
 
+    /// A refusal, in one piece.
     pub(super) fn refusal(response: Response<Bytes>, open: Open) -> Response<Self> {
-        response.map(|text| Self::Refusal { text: Some(text), open })
+        response.map(|text| Self {
+            body: Source::Refusal { text: Some(text) },
+            piece: usize::MAX,
+            rest: Bytes::new(),
+            open,
+        })
     }
 }
 
@@ -91,24 +115,48 @@ impl<B: Body<Data = Bytes>> Body for Answer<B> {
     type Error = B::Error;
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
-        match self.project() {
-            AnswerProjection::Handler { body, .. } => body.poll_frame(cx),
-            AnswerProjection::Refusal { text, .. } => Poll::Ready(text.take().map(|text| Ok(Frame::data(text)))),
+        let this = self.project();
+        let polled = if this.rest.is_empty() {
+            match this.body.project() {
+                SourceProjection::Handler { body } => body.poll_frame(cx),
+                SourceProjection::Refusal { text } => Poll::Ready(text.take().map(|text| Ok(Frame::data(text)))),
+            }
+        } else {
+            Poll::Ready(Some(Ok(Frame::data(std::mem::take(this.rest)))))
+        };
+        this.open.0.turn.set(Some(if polled.is_pending() { Turn::Ours } else { Turn::Callers }));
+        match polled {
+            Poll::Ready(Some(Ok(frame))) if frame.data_ref().is_some_and(|data| data.len() > *this.piece) => {
+                Poll::Ready(Some(Ok(frame.map_data(|mut data| {
+                    *this.rest = data.split_off(*this.piece);
+                    data
+                }))))
+            }
+            polled => polled,
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        match self {
-            Self::Handler { body, .. } => body.is_end_stream(),
-            Self::Refusal { text, .. } => text.is_none(),
-        }
+        self.rest.is_empty()
+            && match &self.body {
+                Source::Handler { body } => body.is_end_stream(),
+                Source::Refusal { text } => text.is_none(),
+            }
     }
 
     fn size_hint(&self) -> SizeHint {
-        match self {
-            Self::Handler { body, .. } => body.size_hint(),
-            Self::Refusal { text, .. } => SizeHint::with_exact(text.as_ref().map_or(0, |text| text.len() as u64)),
+        let mut hint = match &self.body {
+            Source::Handler { body } => body.size_hint(),
+            Source::Refusal { text } => SizeHint::with_exact(text.as_ref().map_or(0, |text| text.len() as u64)),
+        };
+        let rest = self.rest.len() as u64;
+        if rest > 0 {
+            if let Some(upper) = hint.upper() {
+                hint.set_upper(upper.saturating_add(rest));
+            }
+            hint.set_lower(hint.lower().saturating_add(rest));
         }
+        hint
     }
 }
 
@@ -210,9 +258,27 @@ mod tests {
     #[test]
     fn a_call_is_open_until_its_answer_is_dropped() {
         let activity = Rc::new(Activity::default());
-        let answer = Answer::handler(Response::new(Empty::<Bytes>::new()), activity.begin(false));
+        let answer = Answer::handler(Response::new(Empty::<Bytes>::new()), 1, activity.begin(false));
         assert_eq!((activity.open(), activity.calls()), (1, 1));
         drop(answer);
         assert_eq!((activity.open(), activity.calls()), (0, 1));
+    }
+
+    #[test]
+    fn an_answer_comes_in_pieces_and_tells_whose_turn_it_is() {
+        let activity = Rc::new(Activity::default());
+        let response = Response::new(Full::new(Bytes::from_static(b"abcdefgh")));
+        let mut body = Answer::handler(response, 3, activity.begin(false)).into_body();
+        assert_eq!(activity.take_turn(), None);
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        for (piece, left) in [("abc", 5), ("def", 2), ("gh", 0)] {
+            assert!(!body.is_end_stream());
+            let Poll::Ready(Some(Ok(frame))) = Pin::new(&mut body).poll_frame(&mut cx) else { panic!("no piece") };
+            assert_eq!(frame.into_data().unwrap(), piece);
+            assert_eq!(body.size_hint().exact(), Some(left));
+            assert_eq!((activity.take_turn(), activity.take_turn()), (Some(Turn::Callers), None));
+        }
+        assert!(body.is_end_stream());
+        assert!(matches!(Pin::new(&mut body).poll_frame(&mut cx), Poll::Ready(None)));
     }
 }

@@ -9,6 +9,7 @@ mod guard;
 mod listen;
 mod refusal;
 mod roster;
+mod stall;
 mod tls;
 mod wire;
 
