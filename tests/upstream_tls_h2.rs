@@ -22,7 +22,7 @@ use carta_gateway::config::{
     Endpoint, Hidden, Injection, Protocol, Register, Service, Timeouts, TokenForwarding, Unmatched, UpstreamTls,
 };
 use carta_gateway::policy::Levels;
-use carta_gateway::upstream::{Pools, Roots, SendError, SendErrorKind, TargetGuard, Upstream, UpstreamBody};
+use carta_gateway::upstream::{BodyError, Pools, Roots, SendError, SendErrorKind, TargetGuard, Upstream, UpstreamBody};
 use http::{HeaderMap, Request, Response, Version};
 use http_body::Frame;
 use http_body_util::combinators::UnsyncBoxBody;
@@ -65,6 +65,7 @@ struct Seen {
     connections: Cell<usize>,
     requests: RefCell<Vec<http::request::Parts>>,
     dropped: Cell<usize>,
+    listens: Cell<bool>,
 }
 
 struct OnDrop(Rc<Seen>);
@@ -132,6 +133,18 @@ async fn answer(request: Request<Incoming>, seen: Rc<Seen>) -> Result<Response<O
             tokio::task::spawn_local(async move {
                 let _told = OnDrop(seen);
                 let _ = body.collect().await;
+            });
+            let first = futures_util::stream::once(async { Ok(Frame::data(Bytes::from_static(b"first"))) });
+            let endless = futures_util::StreamExt::chain(first, futures_util::stream::pending());
+            Ok(Response::new(StreamBody::new(endless).boxed_unsync()))
+        }
+        "/deaf" => {
+            // Answers, and takes nothing of the request before it is told to.
+            tokio::task::spawn_local(async move {
+                until(|| seen.listens.get()).await;
+                if body.collect().await.is_err() {
+                    drop(OnDrop(seen));
+                }
             });
             let first = futures_util::stream::once(async { Ok(Frame::data(Bytes::from_static(b"first"))) });
             let endless = futures_util::StreamExt::chain(first, futures_util::stream::pending());
@@ -435,6 +448,34 @@ fn an_upload_that_outlives_its_answer_and_stands_still_is_broken_off() {
         until(|| seen.dropped.get() == 1).await;
         assert_eq!(client.echo("hello").await, "hello");
         assert_eq!(seen.connections.get(), 1);
+    });
+}
+
+#[test]
+fn an_upload_that_waits_for_an_http_2_upstreams_window_ends_with_its_call() {
+    on_a_worker(async {
+        for impatient in [false, true] {
+            let (addr, seen) = start(None, true).await;
+            let idle = if impatient { Duration::from_millis(100) } else { LONG };
+            let client = Client::patient(&format!("http://{addr}/"), protocol(Protocol::Http2), idle);
+            let (give, mut take) = tokio::sync::mpsc::unbounded_channel::<Result<Frame<Bytes>, BoxError>>();
+            for _ in 0..32 {
+                give.send(Ok(Frame::data(Bytes::from_static(&[b'x'; 128 * 1024])))).unwrap();
+            }
+            let body = StreamBody::new(futures_util::stream::poll_fn(move |cx| take.poll_recv(cx))).boxed_unsync();
+            let mut response = client.send(Request::post("/deaf").body(body).unwrap()).await.unwrap();
+            assert_eq!(response.body_mut().frame().await.unwrap().unwrap().into_data().unwrap(), "first");
+            if impatient {
+                let error = response.body_mut().frame().await.unwrap().unwrap_err();
+                assert!(matches!(error, BodyError::IdleTimeout), "{error}");
+            }
+            drop(response);
+            give.closed().await;
+            seen.listens.set(true);
+            until(|| seen.dropped.get() == 1).await;
+            assert_eq!(client.echo("hello").await, "hello");
+            assert_eq!(seen.connections.get(), 1);
+        }
     });
 }
 

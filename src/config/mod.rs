@@ -110,7 +110,7 @@ pub struct Limits {
     pub handshake_timeout: Duration,
     /// For the whole head of a request to arrive.
     pub header_timeout: Duration,
-    /// For the next request on a kept-alive connection.
+    /// For the next request on a kept-alive connection, and for a caller that takes nothing of its answer.
     pub keep_alive: Duration,
 }
 

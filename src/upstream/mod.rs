@@ -12,6 +12,7 @@ mod error;
 mod outgoing;
 mod pool;
 mod send;
+mod speak;
 mod stream;
 mod target;
 mod tls;

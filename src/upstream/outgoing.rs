@@ -19,13 +19,14 @@ pub(super) struct Outgoing<B> {
     body: Option<B>,
     track: Option<Rc<Track>>,
     gate: Option<Arc<Gate>>,
+    piping: Option<Rc<Piping>>,
 }
 
 impl<B: Body> Outgoing<B> {
     /// An empty body is not tracked: it is as far as it will ever be. `held`: wait for the gate to open.
     pub(super) fn new(body: B, held: bool, now: Instant) -> Self {
         if body.is_end_stream() {
-            return Self { body: Some(body), track: None, gate: None };
+            return Self { body: Some(body), track: None, gate: None, piping: None };
         }
         let track = Track {
             stage: Cell::new(Stage::Ours),
@@ -35,12 +36,12 @@ impl<B: Body> Outgoing<B> {
             waker: RefCell::default(),
             watchers: RefCell::default(),
         };
-        Self { body: Some(body), track: Some(Rc::new(track)), gate: held.then(Arc::default) }
+        Self { body: Some(body), track: Some(Rc::new(track)), gate: held.then(Arc::default), piping: None }
     }
 
     /// No body at all.
     pub(super) fn none() -> Self {
-        Self { body: None, track: None, gate: None }
+        Self { body: None, track: None, gate: None, piping: None }
     }
 
     pub(super) fn track(&self) -> Option<Rc<Track>> {
@@ -49,6 +50,12 @@ impl<B: Body> Outgoing<B> {
 
     pub(super) fn gate(&self) -> Option<Arc<Gate>> {
         self.gate.clone()
+    }
+
+    /// It goes over HTTP/2: on being asked for its first piece it says whose it is, for hyper asks once before it makes
+    /// a task of the sending.
+    pub(super) fn announce(&mut self, piping: &Rc<Piping>) {
+        self.piping = self.track.is_some().then(|| Rc::clone(piping));
     }
 
     pub(super) fn into_inner(mut self) -> Option<B> {
@@ -75,6 +82,9 @@ where
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, OutgoingError>>> {
         let this = &mut *self;
+        if let Some(piping) = this.piping.take() {
+            piping.0.set(this.track.clone());
+        }
         if this.track.as_ref().is_some_and(|track| track.is_cancelled(cx)) {
             return Poll::Ready(Some(Err(OutgoingError::Cancelled)));
         }
@@ -181,7 +191,8 @@ impl Track {
         watchers.into_iter().for_each(Waker::wake);
     }
 
-    fn is_cancelled(&self, cx: &Context<'_>) -> bool {
+    /// Whether the body is to be broken off; the task of `cx` is woken when it is.
+    pub(super) fn is_cancelled(&self, cx: &Context<'_>) -> bool {
         let mut waker = self.waker.borrow_mut();
         if !waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
             *waker = Some(cx.waker().clone());
@@ -204,6 +215,23 @@ impl Track {
         if self.is_over() {
             self.tell();
         }
+    }
+}
+
+/// The body that was asked for its first piece a moment ago, between that and the making of its task.
+#[derive(Default)]
+pub(super) struct Piping(Cell<Option<Rc<Track>>>);
+
+impl Piping {
+    /// The body that the task that is made now sends; none if it is over already, and the task is another.
+    pub(super) fn take(&self) -> Option<Rc<Track>> {
+        self.0.take().filter(|track| !track.gone.get())
+    }
+}
+
+impl std::fmt::Debug for Piping {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Piping")
     }
 }
 

@@ -14,7 +14,7 @@ use hyper::client::conn::{http1, http2};
 use tokio::time::Instant;
 
 use super::alarm::Alarms;
-use super::outgoing::{Outgoing, Track};
+use super::outgoing::{Outgoing, Piping, Track};
 use super::{Endpoint, Upstream, balance};
 use crate::telemetry::metrics::PoolMetrics;
 
@@ -51,6 +51,7 @@ struct Inner<B: 'static> {
     chance: Cell<u64>,
     metrics: PoolMetrics,
     alarms: Rc<Alarms>,
+    piping: Rc<Piping>,
     sweeping: Cell<bool>,
     reused: Cell<u32>,
     idle_shown: Cell<usize>,
@@ -70,6 +71,7 @@ where
             chance: Cell::new(rand::random::<u64>() | 1),
             metrics: PoolMetrics::new(),
             alarms: Rc::default(),
+            piping: Rc::default(),
             sweeping: Cell::new(false),
             reused: Cell::new(0),
             idle_shown: Cell::new(0),
@@ -94,6 +96,10 @@ where
 
     pub(super) fn alarms(&self) -> &Rc<Alarms> {
         &self.0.alarms
+    }
+
+    pub(super) fn piping(&self) -> &Rc<Piping> {
+        &self.0.piping
     }
 
     pub(super) fn count_reuse(&self) {

@@ -16,8 +16,6 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, V
 use http_body::Body;
 use hyper::body::Incoming;
 use hyper::client::conn::{TrySendError, http1, http2};
-use hyper::rt::Executor;
-use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::time::Instant;
 
 use super::alarm::Alarms;
@@ -26,7 +24,7 @@ use super::connect::{Failure, Http, connect};
 use super::error::{SendError, SendErrorKind, chain};
 use super::outgoing::{Gate, Outgoing, Stage, Track};
 use super::pool::{Lease, Pools, Shelf};
-use super::stream::Stream;
+use super::speak::{speak_one, speak_two};
 use super::{Endpoint, Upstream};
 use crate::config::{Protocol, Timeouts};
 
@@ -36,16 +34,6 @@ const CONTINUE: Duration = Duration::from_secs(1);
 /// A connection that waited this long may have been closed at the other end just now, so that a request is worth a
 /// copy. On a busy one it would be the most expensive part of the call.
 const MAY_BE_STALE: Duration = Duration::from_secs(1);
-
-/// How much of one HTTP/2 response may wait for its caller, in bytes.
-const STREAM_WINDOW: u32 = 512 * 1024;
-
-/// How much of all responses on one connection: the most there is (RFC 9113 §6.9.1), for callers who take nothing must
-/// not hold up the others.
-const CONNECTION_WINDOW: u32 = (1 << 31) - 1;
-
-/// The largest head of a response.
-const HEAD: usize = 256 * 1024;
 
 impl<B> Pools<B>
 where
@@ -113,6 +101,7 @@ where
                 }
                 Connection::Two(sender) => {
                     shape_two(&mut request, endpoint);
+                    request.body_mut().announce(self.piping());
                     if let Some(gate) = &call.gate {
                         // hyper tells nothing of a 1xx in HTTP/2.
                         gate.open();
@@ -179,7 +168,7 @@ where
                 speak_one(stream).await.map(Connection::One)
             }
             Http::Two => {
-                let sender = speak_two(stream).await?;
+                let sender = speak_two(stream, self.piping()).await?;
                 shelf.keep_two(&sender, Instant::now());
                 Ok(Connection::Two(sender))
             }
@@ -197,61 +186,6 @@ fn take<B>(shelf: &Shelf<B>, upgrade: bool, now: Instant) -> Option<(Connection<
         return Some((Connection::Two(sender), Duration::ZERO));
     }
     shelf.take_one(now).map(|(sender, age)| (Connection::One(sender), age))
-}
-
-async fn speak_one<B>(stream: Stream) -> Result<http1::SendRequest<Outgoing<B>>, Failure>
-where
-    B: Body<Data = Bytes> + Unpin + 'static,
-    B::Error: Into<Box<dyn Error + Send + Sync>>,
-{
-    let (sender, connection) =
-        http1::Builder::new().max_header_size(HEAD).handshake(TokioIo::new(stream)).await.map_err(unspoken)?;
-    tokio::task::spawn_local(async move {
-        if let Err(error) = connection.with_upgrades().await {
-            tracing::debug!(error = chain(&error), "upstream connection ended");
-        }
-    });
-    Ok(sender)
-}
-
-async fn speak_two<B>(stream: Stream) -> Result<http2::SendRequest<Outgoing<B>>, Failure>
-where
-    B: Body<Data = Bytes> + Unpin + 'static,
-    B::Error: Into<Box<dyn Error + Send + Sync>>,
-{
-    let (sender, connection) = http2::Builder::new(OnThisThread)
-        .timer(TokioTimer::new())
-        .keep_alive_interval(Duration::from_secs(20))
-        .keep_alive_timeout(Duration::from_secs(10))
-        .max_header_list_size(64 * 1024)
-        .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .handshake(TokioIo::new(stream))
-        .await
-        .map_err(unspoken)?;
-    tokio::task::spawn_local(async move {
-        if let Err(error) = connection.await {
-            tracing::debug!(error = chain(&error), "upstream connection ended");
-        }
-    });
-    Ok(sender)
-}
-
-#[expect(clippy::needless_pass_by_value, reason = "the shape that `map_err` wants")]
-fn unspoken(error: hyper::Error) -> Failure {
-    Failure { kind: SendErrorKind::Closed, detail: chain(&error) }
-}
-
-/// Spawns hyper's HTTP/2 tasks on the thread of their connection.
-#[derive(Clone, Copy, Debug)]
-struct OnThisThread;
-
-impl<F: Future + 'static> Executor<F> for OnThisThread {
-    fn execute(&self, future: F) {
-        tokio::task::spawn_local(async move {
-            future.await;
-        });
-    }
 }
 
 /// HTTP/1.1: target in origin form (RFC 9112 §3.2.1).
