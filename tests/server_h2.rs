@@ -92,7 +92,8 @@ fn start(limits: Limits) -> Server {
         Serving { tls: None, limits, admission: Admission::new(100), access: false, drain: LONG, stop: stop.clone() };
     let seen = Arc::new(Seen::default());
     let shared = Arc::clone(&seen);
-    let end = tokio::task::spawn_local(serve(listener, serving, move |request, _| answer(request, Arc::clone(&shared))));
+    let end =
+        tokio::task::spawn_local(serve(listener, serving, move |request, _| answer(request, Arc::clone(&shared))));
     Server { addr, stop, seen, end }
 }
 
