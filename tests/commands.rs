@@ -7,7 +7,7 @@ use support::gateway::OWNER;
 use support::tls::Authority;
 use support::{Gateway, Upstream};
 
-const COMMANDS: [&str; 13] = [
+const COMMANDS: [&str; 14] = [
     "serve",
     "quickstart",
     "check",
@@ -18,6 +18,7 @@ const COMMANDS: [&str; 13] = [
     "token",
     "issuer",
     "explain",
+    "policy",
     "vault",
     "bench",
     "health",

@@ -129,6 +129,8 @@ proptest! {
             if let Err(denied) = permit {
                 prop_assert_eq!((denied.held, denied.owner), (why.held, why.owner));
             }
+            let counting = why.counting.iter().fold(Levels::NONE, |all, grant| all | grant.levels);
+            prop_assert_eq!(counting, if why.because == Because::Owner { Levels::NONE } else { why.held });
             let given = why.deciding.iter().fold(Levels::NONE, |all, grant| all | grant.levels);
             match why.because {
                 Because::Owner => prop_assert!(why.allowed || need.is_empty()),

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 
 pub mod check;
+pub mod policy;
 
 mod bench;
 mod explain;
@@ -107,6 +108,9 @@ enum Command {
     ///
     /// Ends with 0 where the call is allowed and with 1 where it is refused.
     Explain(explain::Args),
+    /// Test permissions before anybody has them, and compare the engine with another
+    #[command(subcommand)]
+    Policy(policy::PolicyCommand),
     /// The key under which secrets are sealed
     #[command(subcommand)]
     Vault(vault::VaultCommand),
@@ -181,6 +185,7 @@ pub fn run(
         Command::Token(args) => token::run(args, out),
         Command::Issuer(command) => issuer::run(command, out),
         Command::Explain(args) => explain::run(args, out),
+        Command::Policy(command) => policy::run(command, input, out),
         Command::Vault(command) => vault::run(command, out),
         Command::Health(args) => health::run(args, out),
         Command::Bench(args) => bench::run(args, out),

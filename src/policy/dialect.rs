@@ -41,6 +41,14 @@ pub fn pattern(text: &str) -> Result<Pattern, NameError> {
     Pattern::new(keys(text).map(|key| if key == "*" { PatternKey::Any } else { PatternKey::Key(key.into()) }))
 }
 
+/// The levels of a mask, which to grainy is any integer. Bits that are no level here mean nothing to a question, but a row
+/// that has one is no deny. For comparing with grainy only: such levels cannot be stored.
+#[must_use]
+pub fn mask(bits: i128) -> Levels {
+    let known = u8::try_from(bits & 127).ok().and_then(Levels::from_bits).unwrap_or_default();
+    if bits & !127 == 0 { known } else { known | Levels::OTHER }
+}
+
 /// What the user may do with a namespace in which whole keys may be `?`: all that is held on any of the names found in
 /// the user's rows that the namespace stands for. It says whether to show a menu entry; never enforce it.
 ///
@@ -48,27 +56,39 @@ pub fn pattern(text: &str) -> Result<Pattern, NameError> {
 /// `_`, and fails on empty ones.
 #[must_use]
 pub fn levels(snapshot: &Snapshot, user: UserId, text: &str, explicit: bool, now: Timestamp) -> Levels {
-    let asked: Vec<&str> = keys(text).collect();
     let reading = if explicit { Reading::Explicit } else { Reading::Covering };
-    let held = |keys: &[&str]| snapshot.verdict(user, keys, reading, now).levels;
-    if !asked.contains(&"?") {
-        return held(&asked);
-    }
-    let names = expand(snapshot, user, &asked, now);
-    names.iter().fold(Levels::NONE, |levels, name| levels | held(&keys(name).collect::<Vec<_>>()))
+    names(snapshot, user, text, now).iter().fold(Levels::NONE, |levels, name| {
+        let keys: Vec<&str> = name.iter().map(String::as_str).collect();
+        levels | snapshot.verdict(user, &keys, reading, now).levels
+    })
 }
 
-/// The names with exactly as many keys that the user's rows know: `?` takes every key, another key takes itself and `*`.
-fn expand(snapshot: &Snapshot, user: UserId, asked: &[&str], now: Timestamp) -> BTreeSet<String> {
+/// The names that a namespace stands for: itself where no key is `?`, else those with exactly as many keys that the rows
+/// of the user, of what the user belongs to and of the holders of other resources know. `?` takes every key, another key
+/// takes itself and `*`.
+#[must_use]
+pub fn names(snapshot: &Snapshot, user: UserId, text: &str, now: Timestamp) -> BTreeSet<Vec<String>> {
+    let asked: Vec<&str> = keys(text).collect();
+    if !asked.contains(&"?") {
+        return [asked.into_iter().map(str::to_owned).collect()].into();
+    }
     let own = snapshot.subjects.id(&Subject::User(user));
-    let subjects = own.into_iter().chain(snapshot.memberships(own));
+    let holders = snapshot.subjects.holders.iter().map(|(_, subject)| *subject);
+    let subjects = own.into_iter().chain(snapshot.memberships(own)).chain(holders);
     let rows = subjects.filter_map(|subject| snapshot.subjects.entry(subject)).flat_map(|entry| entry.rows.iter());
     rows.filter(|row| row.ends > now.as_second())
         .filter_map(|row| {
             let pattern = snapshot.names.pattern(row.node);
             let known = pattern.keys().get(..asked.len())?;
-            let name: Option<Vec<&str>> = asked.iter().zip(known).map(|(asked, known)| step(asked, known)).collect();
-            Some(name?.join("."))
+            let keys = asked.iter().zip(known).map(|(asked, known)| step(asked, known).map(str::to_owned));
+            keys.collect::<Option<Vec<_>>>()
+        })
+        .map(|mut name| {
+            // As a text would be cut: what is left of `a.*` is `a`.
+            while name.len() > 1 && name.last().is_some_and(|key| key.is_empty() || key == "*") {
+                name.pop();
+            }
+            name
         })
         .collect()
 }
@@ -78,5 +98,26 @@ fn step<'a>(asked: &'a str, known: &'a PatternKey) -> Option<&'a str> {
         known if asked == "?" => Some(known.unwrap_or("*")),
         Some(known) if known != asked => None,
         _ => Some(asked),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mask_keeps_its_levels_and_is_a_deny_only_where_it_is_0() {
+        for (bits, levels, shown) in [
+            (0, Levels::NONE, "none"),
+            (127, Levels::ALL, "create, read, update, delete, execute, clone, admin"),
+            (128, Levels::OTHER, "other"),
+            (1 << 100, Levels::OTHER, "other"),
+            (-1, Levels::ALL | Levels::OTHER, "create, read, update, delete, execute, clone, admin, other"),
+            (-128, Levels::OTHER, "other"),
+            (129, Levels::READ | Levels::OTHER, "read, other"),
+        ] {
+            assert_eq!(mask(bits), levels, "{bits}");
+            assert_eq!(mask(bits).to_string(), shown, "{bits}");
+        }
     }
 }

@@ -23,6 +23,8 @@ pub struct Explanation {
     pub because: Because,
     /// Who owns the resource, and so can always grant and rescind.
     pub owner: Option<UserId>,
+    /// The grants that count: `held` is the union of their levels, but for an owner, who needs none.
+    pub counting: Vec<Grant>,
     /// The grants that decided: those that give the needed levels, or those that stand in the way, or, where they are
     /// only too little, those that the user holds.
     pub deciding: Vec<Grant>,
@@ -78,10 +80,27 @@ impl Snapshot {
     /// Why [`Snapshot::permit`] decides as it does about the same question.
     #[must_use]
     pub fn explain(&self, user: UserId, keys: &[&str], need: Levels, now: Timestamp) -> Explanation {
+        self.explain_reading(user, keys, need, Reading::Covering, now)
+    }
+
+    /// As [`Snapshot::explain`], for [`Snapshot::levels_explicit`].
+    #[must_use]
+    pub fn explain_explicit(&self, user: UserId, keys: &[&str], need: Levels, now: Timestamp) -> Explanation {
+        self.explain_reading(user, keys, need, Reading::Explicit, now)
+    }
+
+    fn explain_reading(
+        &self,
+        user: UserId,
+        keys: &[&str],
+        need: Levels,
+        reading: Reading,
+        now: Timestamp,
+    ) -> Explanation {
         let path = Path::new(&self.names, keys);
         let clock = Clock::at(now.as_second());
         let mut recording = Recording { now: clock.now, answers: Vec::new() };
-        let question = Question::new(user, keys, Reading::Covering);
+        let question = Question::new(user, keys, reading);
         let walk =
             Walk { snapshot: self, question, path: &path, clock, asked: &mut Asked::new(), trace: &mut recording };
         let verdict = walk.evaluate();
@@ -94,6 +113,7 @@ impl Snapshot {
             allowed,
             because,
             owner: verdict.owner,
+            counting: recording.counting(self, &verdict),
             deciding: recording.deciding(self, &verdict, because, need),
             beaten: recording.beaten(self, &verdict, because),
             smallest_change: recording.smallest_change(self, &verdict, &question, need),
@@ -131,6 +151,12 @@ impl Recording {
         } else {
             Because::TooLittle
         }
+    }
+
+    fn counting(&self, snapshot: &Snapshot, verdict: &Verdict) -> Vec<Grant> {
+        let Basis::Answers(deny) = verdict.basis else { return Vec::new() };
+        let counting = self.answers.iter().filter(|(answer, _)| answer.counts(deny) && !answer.found.levels.is_empty());
+        counting.filter_map(|(answer, _)| grant(snapshot, answer)).collect()
     }
 
     fn deciding(&self, snapshot: &Snapshot, verdict: &Verdict, because: Because, need: Levels) -> Vec<Grant> {

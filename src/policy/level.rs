@@ -39,6 +39,8 @@ impl Levels {
     pub const WRITE: Self = Self(14);
     /// Every level: what an owner holds.
     pub const ALL: Self = Self(127);
+    /// What a mask of grainy's may hold beside the seven: no level, but it keeps a row from being a deny. Never stored.
+    pub(super) const OTHER: Self = Self(128);
 
     /// The set with exactly these bits, or `None` where a bit above 64 is set.
     #[must_use]
@@ -133,7 +135,8 @@ impl fmt::Display for Levels {
         if self.is_empty() {
             return f.write_str("none");
         }
-        for (position, word) in self.words().enumerate() {
+        let other = self.has_all(Self::OTHER).then_some("other");
+        for (position, word) in self.words().chain(other).enumerate() {
             if position > 0 {
                 f.write_str(", ")?;
             }

@@ -7,7 +7,9 @@ use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
 use crate::identity::Directory;
-use crate::policy::{Because, Explanation, Grant, Levels, Pattern, ResourceId, Snapshot, Subject, UserId, Winner};
+use crate::policy::{
+    Beaten, Because, Explanation, Grant, Levels, Pattern, ResourceId, Snapshot, Subject, UserId, Winner,
+};
 
 /// How many of those who could give what is missing are named.
 const GIVERS: usize = 20;
@@ -123,8 +125,29 @@ impl Names<'_> {
         self.policy.resource(id).map_or_else(|| id.to_string(), |known| known.name.to_string())
     }
 
+    /// What the decision rests on.
+    #[must_use]
+    pub fn reason(&self, told: &Explanation) -> String {
+        let user = self.user(told.user);
+        match told.because {
+            Because::Owner => format!("{user} owns it"),
+            Because::Granted => "grants give what is needed".to_owned(),
+            Because::OwnDeny => format!("{user} is denied in person, and that is final"),
+            Because::Deny => "a deny binds, and no deeper grant gives what is needed".to_owned(),
+            Because::TooLittle => format!("{user} has {} only", told.held),
+            Because::Nothing => format!("no grant covers it for {user}"),
+        }
+    }
+
+    /// The grant that did not count as a sentence, with what beat it.
+    #[must_use]
+    pub fn beaten(&self, beaten: &Beaten) -> String {
+        format!("{} ({})", self.sentence(&beaten.grant), winner(beaten.by).1)
+    }
+
     /// The grant as a sentence.
-    fn sentence(&self, grant: &Grant) -> String {
+    #[must_use]
+    pub fn sentence(&self, grant: &Grant) -> String {
         let subject = match &grant.subject {
             Subject::Holders(of, id) => format!("whoever holds {of} on {}", self.resource(*id)),
             other => self.subject(other).replacen(':', " ", 1),
@@ -168,7 +191,7 @@ impl<'a> Why<'a> {
             "held": levels(told.held),
             "resource": self.resource,
             "because": slug(told.because),
-            "reason": self.reason(),
+            "reason": self.names.reason(told),
             "owner": told.owner.map(|owner| self.names.user(owner)),
             "who_can_give": self.givers(),
         });
@@ -203,18 +226,6 @@ impl<'a> Why<'a> {
         if self.told.allowed { "allowed" } else { "refused" }
     }
 
-    fn reason(&self) -> String {
-        let user = self.names.user(self.told.user);
-        match self.told.because {
-            Because::Owner => format!("{user} owns it"),
-            Because::Granted => "grants give what is needed".to_owned(),
-            Because::OwnDeny => format!("{user} is denied in person, and that is final"),
-            Because::Deny => "a deny binds, and no deeper grant gives what is needed".to_owned(),
-            Because::TooLittle => format!("{user} has {} only", self.told.held),
-            Because::Nothing => format!("no grant covers it for {user}"),
-        }
-    }
-
     /// Who could give what is missing, the owner first, as subjects.
     fn givers(&self) -> Vec<String> {
         let owner = self.told.owner.map(|owner| self.names.subject(&Subject::User(owner)));
@@ -233,12 +244,12 @@ impl<'a> Why<'a> {
 impl fmt::Display for Why<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let told = self.told;
-        writeln!(f, "{}: {}", self.decision(), self.reason())?;
+        writeln!(f, "{}: {}", self.decision(), self.names.reason(told))?;
         for grant in &told.deciding {
             writeln!(f, "  decides: {}", self.names.sentence(grant))?;
         }
         for beaten in &told.beaten {
-            writeln!(f, "  does not count: {} ({})", self.names.sentence(&beaten.grant), winner(beaten.by).1)?;
+            writeln!(f, "  does not count: {}", self.names.beaten(beaten))?;
         }
         let more = if self.more_givers { ", …" } else { "" };
         let admins = match self.givers.as_slice() {

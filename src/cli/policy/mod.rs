@@ -1,0 +1,36 @@
+//! `policy`: the engine on policies that no store holds.
+
+use std::io::{BufRead, Write};
+
+use clap::Subcommand;
+
+use super::Failure;
+
+pub mod eval;
+
+mod case;
+mod world;
+
+/// What to do with a policy.
+#[derive(Debug, Subcommand)]
+pub(super) enum PolicyCommand {
+    /// Answer policies and questions, one JSON object a line from standard input, one a line to standard output
+    ///
+    /// Made for comparing the engine with another one. A line holds a whole policy and questions about it:
+    ///
+    /// {"id": 1, "users": [{"name": "ann", "role": "Ops", "groups": ["Lab:Chem"]}],
+    ///  "grants": [{"subject": "role:Ops", "resource": "a.*.c", "levels": "cr"}],
+    ///  "queries": [{"user": "ann", "resource": "a.b.c", "level": "read"}]}
+    ///
+    /// The answer has the same id, and for each question: whether it is allowed, the levels held, their mask, whether
+    /// there is something to see (navigable), and the reason in words. docs/PERMISSIONS.md describes every field. A line
+    /// that is malformed is answered with an error, the run goes on, and the exit status is 1 at the end.
+    Eval,
+}
+
+/// Runs the command.
+pub(super) fn run(command: &PolicyCommand, input: &mut dyn BufRead, out: &mut dyn Write) -> Result<(), Failure> {
+    match command {
+        PolicyCommand::Eval => eval::run(input, out),
+    }
+}
