@@ -13,12 +13,15 @@ mod proxy_house;
 use std::hint::black_box;
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::time::Duration;
 
 use carta_gateway::identity::{Identity, Proof};
+use carta_gateway::policy::Levels;
 use carta_gateway::proxy::Target;
 use carta_gateway::proxy::authorize::{self, Call, Decisions, Judge};
 use carta_gateway::proxy::headers::{Added, add_to_request, strip_request};
 use carta_gateway::proxy::names::Rules;
+use carta_gateway::proxy::record::{Happened, Name, Record};
 use carta_gateway::proxy::target::Door;
 use carta_gateway::telemetry::RequestId;
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
@@ -66,6 +69,38 @@ fn steps(c: &mut Criterion) {
             },
             BatchSize::SmallInput,
         );
+    });
+}
+
+/// What it costs to remember what became of a request, and to count it.
+fn recording(c: &mut Criterion) {
+    let record = Record::default();
+    let id = RequestId::mint();
+    let tags: Vec<String> = (0..64).map(|tag| tag.to_string()).collect();
+    let mut number = 0;
+    c.bench_function("record", |b| {
+        b.iter(|| {
+            number = (number + 1) % 64;
+            let name = Name::of(&["materials", "mp", &tags[number]]);
+            record.note(&Happened {
+                id: black_box(&id),
+                at: Timestamp::now(),
+                user: Some(ALICE),
+                service: Some(MP),
+                operation: None,
+                method: &Method::GET,
+                path: "/materials/mp/structures/mp-149/summary",
+                need: Some(Levels::EXECUTE),
+                name: &name,
+                permitted: Some(true),
+                problem: None,
+                status: 200,
+                revision: 7,
+                took: Duration::from_millis(1),
+                upstream: None,
+                refused: None,
+            });
+        });
     });
 }
 
@@ -168,5 +203,5 @@ fn call(stream: &mut TcpStream, request: &[u8]) {
     }
 }
 
-criterion_group!(benches, steps, deciding, whole);
+criterion_group!(benches, steps, recording, deciding, whole);
 criterion_main!(benches);

@@ -5,6 +5,7 @@
 
 mod first_use;
 mod listeners;
+mod recorder;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -153,6 +154,7 @@ async fn build(
         max_staleness: config.store.max_staleness,
         draining: draining.clone(),
     };
+    tasks.spawn(recorder::run(gateway.clone(), store.clone(), stop.clone()));
     let api = Api {
         config: config.clone(),
         store,

@@ -85,6 +85,7 @@ impl Bound {
             threads.push(spawn(format!("proxy-{number}"), stop.clone(), async move || {
                 let _held = claims;
                 let worker = Worker::new();
+                gateway.records().add(&worker.record);
                 let tunnels = worker.tunnels.clone();
                 let handler = move |request: http::Request<hyper::body::Incoming>, peer: server::Peer| {
                     let (gateway, worker, readiness) = (gateway.clone(), worker.clone(), readiness.clone());
@@ -105,6 +106,7 @@ impl Bound {
         threads.push(spawn("api".to_owned(), stop.clone(), async move || {
             let _held = claims;
             let worker = Worker::new();
+            gateway.records().add(&worker.record);
             let tunnels = worker.tunnels.clone();
             let front = Front::new(api, gateway, worker);
             let handler = move |request: http::Request<hyper::body::Incoming>, peer: server::Peer| {

@@ -110,6 +110,20 @@ pub fn check<'r>(
     call: &Call<'r>,
     now: Timestamp,
 ) -> Result<Permitted<'r>, Problem> {
+    check_noting(judge, identity, call, now, |_, _| ())
+}
+
+/// As [`check`]; `note` hears what grants were asked and whether they permitted it, where they were asked at all.
+///
+/// # Errors
+/// As [`check`].
+pub fn check_noting<'r>(
+    judge: &Judge<'_>,
+    identity: &Identity,
+    call: &Call<'r>,
+    now: Timestamp,
+    note: impl FnOnce(&Needed<'r, '_>, bool),
+) -> Result<Permitted<'r>, Problem> {
     if identity.audience.is_some() {
         return Err(Problem::new(
             &Kind::TOKEN_SCOPE,
@@ -118,8 +132,9 @@ pub fn check<'r>(
     }
     let judged = ask(call, |needed| {
         let denied = |denied: Denied| refusal(judge, call, needed.keys, &denied, now);
-        let permit = judge.permit(identity.account.id, needed.keys, needed.need, now).map_err(denied)?;
-        Ok(Permitted { permit, operation: needed.operation })
+        let decided = judge.permit(identity.account.id, needed.keys, needed.need, now);
+        note(&needed, decided.is_ok());
+        Ok(Permitted { permit: decided.map_err(denied)?, operation: needed.operation })
     });
     judged.unwrap_or_else(|no_question| Err(no_question.problem(judge, call)))
 }

@@ -10,13 +10,17 @@ use std::time::{Duration, Instant};
 use http::header::ORIGIN;
 use http::uri::PathAndQuery;
 use http::{HeaderValue, Method, Request, Response, StatusCode};
+use jiff::Timestamp;
 
+use super::authorize::Needed;
 use super::body::ProxyBody;
 use super::error::{Kind, Problem, X_REQUEST_ID};
 use super::gateway::{Gateway, Peer};
+use super::record::{Happened, Name, Record, Refused};
 use super::route::Route;
 use super::target::Door;
-use crate::identity::Identity;
+use crate::identity::{Account, Identity};
+use crate::policy::Levels;
 use crate::telemetry::metrics::Decision;
 use crate::telemetry::{RequestId, TraceParent, access, caller_request_id};
 
@@ -40,19 +44,33 @@ pub struct Exchange {
     bytes_out: Cell<u64>,
     complete: Cell<bool>,
     facts: RefCell<Facts>,
+    record: Arc<Record>,
 }
 
 /// What is learned on the way.
 #[derive(Debug, Default)]
 struct Facts {
     route: Option<Arc<Route>>,
-    user: Option<Arc<str>>,
+    user: Option<Arc<Account>>,
+    revision: u64,
+    asked: Option<Asked>,
     operation: Option<Arc<str>>,
     trace: Option<TraceParent>,
     forwarded: bool,
     problem: Option<&'static Kind>,
     status: Option<StatusCode>,
     upstream: Option<Duration>,
+    refused: Option<Arc<Refused>>,
+    noted: bool,
+}
+
+/// What grants were asked, and what they said.
+#[derive(Debug)]
+struct Asked {
+    at: Timestamp,
+    need: Levels,
+    name: Name,
+    permitted: bool,
 }
 
 /// Tells what became of the request when it is dropped, which is when the answer is over.
@@ -60,7 +78,13 @@ pub struct Ticket(Rc<Exchange>);
 
 impl Exchange {
     /// Begins with a request's head.
-    pub fn begin<B>(gateway: &Arc<Gateway>, request: &Request<B>, peer: Peer, door: Door) -> Ticket {
+    pub fn begin<B>(
+        gateway: &Arc<Gateway>,
+        record: &Arc<Record>,
+        request: &Request<B>,
+        peer: Peer,
+        door: Door,
+    ) -> Ticket {
         Ticket(Rc::new(Self {
             gateway: gateway.clone(),
             id: RequestId::mint(),
@@ -75,6 +99,7 @@ impl Exchange {
             bytes_out: Cell::new(0),
             complete: Cell::new(false),
             facts: RefCell::default(),
+            record: record.clone(),
         }))
     }
 
@@ -90,7 +115,20 @@ impl Exchange {
 
     /// It comes from this user.
     pub fn identify(&self, who: &Identity) {
-        self.facts.borrow_mut().user = Some(who.account.name.clone());
+        self.facts.borrow_mut().user = Some(who.account.clone());
+    }
+
+    /// Grants at this revision were asked for this, and permitted it or not.
+    pub fn ask(&self, needed: &Needed<'_, '_>, permitted: bool, revision: u64, at: Timestamp) {
+        let mut facts = self.facts.borrow_mut();
+        facts.revision = revision;
+        facts.operation = needed.operation.map(|operation| operation.name.clone());
+        facts.asked = Some(Asked { at, need: needed.need, name: Name::of(needed.keys), permitted });
+    }
+
+    /// It is judged by the state of this revision.
+    pub fn judge_by(&self, revision: u64) {
+        self.facts.borrow_mut().revision = revision;
     }
 
     /// It was permitted, as this operation, and is about to be forwarded.
@@ -111,11 +149,47 @@ impl Exchange {
         let mut facts = self.facts.borrow_mut();
         facts.status = Some(status);
         facts.problem = problem;
+        self.note(&mut facts);
     }
 
     /// The answer breaks off for this reason.
     pub fn break_off(&self, why: &'static Kind) {
-        self.facts.borrow_mut().problem = Some(why);
+        let mut facts = self.facts.borrow_mut();
+        facts.problem = Some(why);
+        self.note(&mut facts);
+    }
+
+    /// Notes in the record what became of it, before the caller can ask: when its answer begins, not when it is over.
+    /// What reached no service and nobody's account is nobody's to ask about.
+    fn note(&self, facts: &mut Facts) {
+        if std::mem::replace(&mut facts.noted, true) {
+            if let Some(why) = facts.problem {
+                self.record.break_off(&self.id, why);
+            }
+            return;
+        }
+        if facts.user.is_none() && facts.route.is_none() {
+            return;
+        }
+        let (nothing, asked) = (Name::default(), facts.asked.as_ref());
+        self.record.note(&Happened {
+            id: &self.id,
+            at: asked.map_or_else(Timestamp::now, |asked| asked.at),
+            user: facts.user.as_ref().map(|account| account.id),
+            service: facts.route.as_ref().map(|route| route.id()),
+            operation: facts.operation.as_ref(),
+            method: &self.method,
+            path: self.path.as_ref().map_or("", PathAndQuery::path),
+            need: asked.map(|asked| asked.need),
+            name: asked.map_or(&nothing, |asked| &asked.name),
+            permitted: asked.map(|asked| asked.permitted),
+            problem: facts.problem,
+            status: facts.status.map_or(499, |status| status.as_u16()),
+            revision: facts.revision,
+            took: self.start.elapsed(),
+            upstream: facts.upstream,
+            refused: facts.refused.take(),
+        });
     }
 
     /// Counts bytes of the request's body; the sum.
@@ -150,7 +224,10 @@ impl Exchange {
     }
 
     fn finish(&self) {
-        let facts = self.facts.borrow();
+        let mut facts = self.facts.borrow_mut();
+        if !facts.noted {
+            self.note(&mut facts);
+        }
         let total = self.start.elapsed();
         let decision = facts.decision();
         // Nothing was answered: the caller left before.
@@ -164,7 +241,7 @@ impl Exchange {
         access::write(&access::Line {
             request_id: &self.id,
             caller_request_id: self.caller_id.as_deref(),
-            user: facts.user.as_deref(),
+            user: facts.user.as_ref().map(|account| &*account.name),
             service: facts.route.as_ref().map(|route| route.label()),
             operation: facts.operation.as_deref(),
             decision: decision.label(),
@@ -185,7 +262,9 @@ impl Exchange {
 
 impl Ticket {
     /// The answer to a request that goes no further.
-    pub fn refuse(self, problem: Problem) -> Response<ProxyBody> {
+    pub fn refuse(self, mut problem: Problem) -> Response<ProxyBody> {
+        let why = problem.take_kept().map(|why| *why);
+        self.facts.borrow_mut().refused = Some(Arc::new(Refused { detail: problem.detail().to_owned(), why }));
         self.answer(problem.status(), Some(problem.kind()));
         let mut response = problem.into_response::<ProxyBody>(self.id.as_str());
         self.admit_origin(&mut response);

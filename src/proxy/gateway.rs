@@ -19,6 +19,7 @@ use super::body::RequestBody;
 use super::consent::FirstUse;
 use super::error::{Kind, Problem};
 use super::inject::Buffers;
+use super::record::{Record, Records};
 use super::route::{Route, Routes};
 use super::target::{Door, Target};
 use super::token::MintedTokens;
@@ -66,6 +67,7 @@ pub struct Gateway {
     shared: Shared,
     settings: Settings,
     unrouted: ServiceMetrics,
+    records: Records,
 }
 
 /// What the rest of the process gives the gateway.
@@ -118,6 +120,8 @@ pub struct Worker {
     pub tokens: TokenCache,
     /// What was decided lately.
     pub decisions: Decisions,
+    /// What became of the last requests.
+    pub record: Arc<Record>,
     /// Buffers that secrets pass through.
     pub buffers: RefCell<Buffers>,
     /// Tokens minted for services.
@@ -135,6 +139,7 @@ impl Worker {
             pools: Pools::new(),
             tokens: TokenCache::new(tokens, bytes),
             decisions: Decisions::default(),
+            record: Arc::default(),
             buffers: RefCell::default(),
             minted: MintedTokens::default(),
             tunnels: TaskTracker::new(),
@@ -146,7 +151,12 @@ impl Gateway {
     /// The gateway with this configuration.
     #[must_use]
     pub fn new(config: &Config, shared: Shared) -> Arc<Self> {
-        Arc::new(Self { shared, settings: Settings::new(config), unrouted: ServiceMetrics::new("-", "-") })
+        Arc::new(Self {
+            shared,
+            settings: Settings::new(config),
+            unrouted: ServiceMetrics::new("-", "-"),
+            records: Records::default(),
+        })
     }
 
     /// What the rest of the process gave.
@@ -165,6 +175,12 @@ impl Gateway {
     #[must_use]
     pub fn unrouted(&self) -> &ServiceMetrics {
         &self.unrouted
+    }
+
+    /// What became of the last requests.
+    #[must_use]
+    pub fn records(&self) -> &Records {
+        &self.records
     }
 
     /// The state as it is now.

@@ -17,6 +17,7 @@ pub mod headers;
 pub mod inject;
 pub mod limit;
 pub mod names;
+pub mod record;
 pub mod route;
 pub mod streams;
 pub mod target;
@@ -61,7 +62,7 @@ pub async fn walk(
     peer: Peer,
     door: Door,
 ) -> Response<ProxyBody> {
-    let mut ticket = Some(Exchange::begin(gateway, &request, peer, door));
+    let mut ticket = Some(Exchange::begin(gateway, &worker.record, &request, peer, door));
     let outcome = steps(worker, request, &mut ticket).await;
     match (outcome, ticket) {
         (Ok(answer), Some(ticket)) => answer.map(|body| body.with_ticket(ticket)),
@@ -81,6 +82,7 @@ async fn steps(
     let (mut head, body) = request.into_parts();
 
     let mut state = gateway.state_for(&head.headers, exchange.start).await?;
+    exchange.judge_by(state.revision);
     let target = Target::parse(&head.uri, exchange.door)?;
     let early = state.route(&target).cloned();
     if let Some(route) = &early {
@@ -100,7 +102,10 @@ async fn steps(
         guard_origin(&exchange, &route, &who, &head)?;
         let call = Call { route: &route, target: &target, method: &head.method };
         let judge = Judge { policy: &state.policy, directory: &state.directory, decisions: Some(&worker.decisions) };
-        let Permitted { permit, operation } = authorize::check(&judge, &who, &call, now)?;
+        let Permitted { permit, operation } =
+            authorize::check_noting(&judge, &who, &call, now, |needed, permitted| {
+                exchange.ask(needed, permitted, state.revision, now);
+            })?;
         let operation = operation.map(|operation| operation.name.clone());
         (Some(who), route, permit, operation)
     };

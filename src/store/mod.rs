@@ -2,6 +2,7 @@
 //!
 //! [`Store`] is the whole contract. SQLite is the embedded default; the same contract suite runs against every store.
 
+mod access;
 mod mutation;
 mod quota;
 mod record;
@@ -12,6 +13,7 @@ use tokio::sync::watch;
 
 use crate::policy::UserId;
 
+pub use access::{Batch, Count, DAYS_KEPT, MOST_COUNTS, MOST_REFUSALS, Refusal, day};
 pub use mutation::{Committed, DeclaredService, Mutation, NewUser, Resealed, Sealed};
 pub use quota::{MOST_CONSENTS, MOST_NAMESPACES, MOST_SECRETS, MOST_SERVICES};
 pub use record::{
@@ -101,7 +103,20 @@ pub trait Reader: Send + Sync {
     async fn audit(&self, after: u64, limit: usize) -> Result<Vec<Audit>, StoreError>;
 }
 
-/// The whole contract of a store.
-pub trait Store: Feed + Writer + Reader {}
+/// The access record, which is no change: it raises no revision and is not audited.
+#[async_trait]
+pub trait Recorder: Send + Sync {
+    /// Adds the counts, keeps the refusals, and removes what is older than [`DAYS_KEPT`] or more than is kept.
+    async fn record(&self, batch: Batch) -> Result<(), StoreError>;
 
-impl<T: Feed + Writer + Reader> Store for T {}
+    /// The refusal of the request with this id.
+    async fn refusal(&self, id: &str) -> Result<Option<Refusal>, StoreError>;
+
+    /// Up to `limit` counts of the day `since` (days since 1970, UTC) and later ones, the newest first.
+    async fn counts(&self, since: i32, limit: usize) -> Result<Vec<Count>, StoreError>;
+}
+
+/// The whole contract of a store.
+pub trait Store: Feed + Writer + Reader + Recorder {}
+
+impl<T: Feed + Writer + Reader + Recorder> Store for T {}

@@ -240,6 +240,11 @@ pub fn snapshot(revision: u64, age: Duration) {
     gauge!("carta_gateway_snapshot_age_seconds").set(age.as_secs_f64());
 }
 
+/// Counts what the access record could not keep: `what` is `count` or `refusal`.
+pub fn unrecorded(what: &'static str, number: u64) {
+    counter!("carta_gateway_unrecorded_total", "what" => what).increment(number);
+}
+
 /// The text that Prometheus scrapes; empty before [`install`].
 #[must_use]
 pub fn render() -> String {
@@ -254,6 +259,7 @@ fn describe() {
     describe_counter!("carta_gateway_cache_total", "Look-ups in the gateway's caches.");
     describe_gauge!("carta_gateway_upstream_connections", "Upstream connections, open and idle.");
     describe_counter!("carta_gateway_upstream_connects_total", "Requests by how they came to a connection.");
+    describe_counter!("carta_gateway_unrecorded_total", "What the access record could not keep.");
     describe_gauge!("carta_gateway_snapshot_revision", "Revision of the snapshot that requests read.");
     describe_gauge!("carta_gateway_snapshot_age_seconds", "Since the snapshot was last known to be the newest.");
     describe_gauge!("carta_gateway_build_info", "The running version.");

@@ -1,6 +1,7 @@
 //! What every store must do, as functions over `dyn Store`; each store runs all of them.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "a test may fail")]
 
+mod access;
 mod feed;
 mod fixture;
 mod people;

@@ -14,6 +14,7 @@ use crate::store::StoreError;
 const MIGRATIONS: &[&str] = &[
     include_str!("../../../migrations/sqlite/0001_start.sql"),
     include_str!("../../../migrations/sqlite/0002_withdrawals.sql"),
+    include_str!("../../../migrations/sqlite/0003_access.sql"),
 ];
 
 /// `cgtw`: tells our files from those of other programs.

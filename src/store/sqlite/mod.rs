@@ -3,6 +3,7 @@
 //! Other processes may write to the same file (the commands `user`, `grant`, …): each is a store of its own, and hears
 //! of the others' changes by asking the file.
 
+mod access;
 mod apply;
 mod audit;
 mod changes;
@@ -25,8 +26,8 @@ use tokio::sync::{oneshot, watch};
 
 use self::file::OpenFile;
 use super::{
-    Actor, Audit, Changes, Committed, Contents, Feed, Group, Item, Key, Mutation, Namespace, Password, Reader,
-    Revision, Service, StoreError, User, Writer,
+    Actor, Audit, Batch, Changes, Committed, Contents, Count, Feed, Group, Item, Key, Mutation, Namespace, Password,
+    Reader, Recorder, Refusal, Revision, Service, StoreError, User, Writer,
 };
 use crate::policy::UserId;
 
@@ -107,7 +108,7 @@ impl Feed for SqliteStore {
 impl Writer for SqliteStore {
     async fn commit(&self, actor: Actor, mutation: Mutation) -> Result<Committed, StoreError> {
         let (answer, answered) = oneshot::channel();
-        self.writer.send(writer::Command { actor, mutation, answer })?;
+        self.writer.send(writer::Command::Change(writer::Change { actor, mutation, answer }))?;
         answered.await.unwrap_or_else(|_| Err(closed()))
     }
 }
@@ -154,6 +155,24 @@ impl Reader for SqliteStore {
 
     async fn audit(&self, after: u64, limit: usize) -> Result<Vec<Audit>, StoreError> {
         self.ask(&self.reader, move |connection| read::audit(connection, after, limit)).await
+    }
+}
+
+#[async_trait]
+impl Recorder for SqliteStore {
+    async fn record(&self, batch: Batch) -> Result<(), StoreError> {
+        let (answer, answered) = oneshot::channel();
+        self.writer.send(writer::Command::Record(batch, answer))?;
+        answered.await.unwrap_or_else(|_| Err(closed()))
+    }
+
+    async fn refusal(&self, id: &str) -> Result<Option<Refusal>, StoreError> {
+        let id = id.to_owned();
+        self.ask(&self.reader, move |connection| access::refusal(connection, &id)).await
+    }
+
+    async fn counts(&self, since: i32, limit: usize) -> Result<Vec<Count>, StoreError> {
+        self.ask(&self.loader, move |connection| access::counts(connection, since, limit)).await
     }
 }
 

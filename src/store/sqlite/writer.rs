@@ -10,8 +10,8 @@ use tokio::sync::{oneshot, watch};
 
 use super::failure::failure;
 use super::file::OpenFile;
-use super::{apply, audit, changes, read};
-use crate::store::{Actor, Committed, Mutation, Revision, StoreError};
+use super::{access, apply, audit, changes, read};
+use crate::store::{Actor, Batch, Committed, Mutation, Revision, StoreError};
 
 /// How often the file is asked whether another process wrote to it.
 const POLL: Duration = Duration::from_millis(200);
@@ -19,8 +19,15 @@ const POLL: Duration = Duration::from_millis(200);
 /// How many changes may share one commit, and so one wait for the disk.
 const TOGETHER: usize = 128;
 
+/// What waits for the writer.
+pub(super) enum Command {
+    Change(Change),
+    /// What is no change, and shares no transaction with one.
+    Record(Batch, oneshot::Sender<Result<(), StoreError>>),
+}
+
 /// A change that waits for the writer.
-pub(super) struct Command {
+pub(super) struct Change {
     pub(super) actor: Actor,
     pub(super) mutation: Mutation,
     pub(super) answer: oneshot::Sender<Result<Committed, StoreError>>,
@@ -41,8 +48,21 @@ impl Writer {
         loop {
             match self.commands.recv_timeout(POLL) {
                 Ok(first) => {
-                    let batch = std::iter::once(first).chain(self.commands.try_iter().take(TOGETHER - 1)).collect();
-                    self.work(batch);
+                    let waiting = std::iter::once(first).chain(self.commands.try_iter().take(TOGETHER - 1));
+                    let (mut changes, mut records) = (Vec::new(), Vec::new());
+                    for command in waiting {
+                        match command {
+                            Command::Change(change) => changes.push(change),
+                            Command::Record(batch, answer) => records.push((batch, answer)),
+                        }
+                    }
+                    if !changes.is_empty() {
+                        self.work(changes);
+                    }
+                    for (batch, answer) in records {
+                        // Whoever asked may have gone.
+                        let _ = answer.send(self.record(&batch));
+                    }
                 }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
@@ -62,7 +82,7 @@ impl Writer {
     }
 
     /// Makes the changes and answers them, after they are on the disk and no sooner.
-    fn work(&mut self, batch: Vec<Command>) {
+    fn work(&mut self, batch: Vec<Change>) {
         let (asked, answers): (Vec<_>, Vec<_>) =
             batch.into_iter().map(|command| ((command.actor, command.mutation), command.answer)).unzip();
         match self.file.still_there().and_then(|()| commit_all(&mut self.connection, asked)) {
@@ -80,6 +100,11 @@ impl Writer {
                 }
             }
         }
+    }
+
+    fn record(&mut self, batch: &Batch) -> Result<(), StoreError> {
+        self.file.still_there()?;
+        access::record(&mut self.connection, batch, Timestamp::now())
     }
 
     fn publish(&self, revision: Revision) {

@@ -1,0 +1,146 @@
+use super::*;
+use uuid::Uuid;
+
+fn user(number: u128) -> UserId {
+    UserId(Uuid::from_u128(number))
+}
+
+fn happened<'a>(id: &'a RequestId, name: &'a Name) -> Happened<'a> {
+    Happened {
+        id,
+        at: "2026-11-22T10:00:00Z".parse().unwrap(),
+        user: Some(user(1)),
+        service: Some(ResourceId(Uuid::from_u128(9))),
+        operation: None,
+        method: &Method::GET,
+        path: "/a/b/c",
+        need: Some(Levels::EXECUTE),
+        name,
+        permitted: Some(true),
+        problem: None,
+        status: 200,
+        revision: 7,
+        took: Duration::from_millis(1),
+        upstream: None,
+        refused: None,
+    }
+}
+
+fn refused<'a>(id: &'a RequestId, name: &'a Name) -> Happened<'a> {
+    let said = Refused { detail: "no".to_owned(), why: None };
+    Happened {
+        permitted: Some(false),
+        problem: Some(&Kind::PERMISSION_DENIED),
+        status: 403,
+        refused: Some(Arc::new(said)),
+        ..happened(id, name)
+    }
+}
+
+#[test]
+fn what_happened_is_found_by_its_id_until_newer_requests_take_its_place() {
+    let record = Record::default();
+    let (first, name) = (RequestId::mint(), Name::of(&["a", "b"]));
+    record.note(&happened(&first, &name));
+    let found = record.find(&first).unwrap();
+    assert_eq!((found.path.as_str(), found.status, found.revision), ("/a/b/c", 200, 7));
+    assert_eq!(found.name.keys().collect::<Vec<_>>(), ["a", "b"]);
+    for _ in 1..ENTRIES {
+        record.note(&happened(&RequestId::mint(), &name));
+    }
+    assert!(record.find(&first).is_some());
+    record.note(&happened(&RequestId::mint(), &name));
+    assert!(record.find(&first).is_none());
+    assert!(record.find(&RequestId::mint()).is_none());
+}
+
+#[test]
+fn who_sends_no_credential_pushes_out_nobody_who_did() {
+    let record = Record::default();
+    let (mine, name) = (RequestId::mint(), Name::default());
+    record.note(&happened(&mine, &name));
+    for _ in 0..=ENTRIES {
+        let id = RequestId::mint();
+        record.note(&Happened { user: None, ..refused(&id, &name) });
+    }
+    assert!(record.find(&mine).is_some());
+    assert!(record.drain().refusals.is_empty(), "nor fills the store");
+}
+
+#[test]
+fn a_path_is_cut_between_characters_and_a_long_name_is_left_out() {
+    let record = Record::default();
+    let (id, name) = (RequestId::mint(), Name::of(&["a", &"b".repeat(LONGEST)]));
+    let path = format!("/{}", "é".repeat(LONGEST));
+    record.note(&Happened { path: &path, ..happened(&id, &name) });
+    let found = record.find(&id).unwrap();
+    assert_eq!(found.path.len(), LONGEST - 1);
+    assert_eq!(found.name.pattern(), None);
+}
+
+#[test]
+fn what_grants_said_is_counted_by_day_user_service_operation_and_name() {
+    let record = Record::default();
+    let names = [Name::of(&["a", "b"]), Name::of(&["a", "b", "c"])];
+    let id = RequestId::mint();
+    for (name, permitted) in [(0, true), (0, true), (0, false), (1, true)] {
+        record.note(&Happened { permitted: Some(permitted), ..happened(&id, &names[name]) });
+    }
+    record.note(&Happened { user: Some(user(2)), ..happened(&id, &names[0]) });
+    record.note(&Happened { permitted: None, need: None, ..happened(&id, &names[0]) });
+    let mut counts = record.drain().counts;
+    counts.sort_by_key(|counted| (counted.user, counted.name.keys().count()));
+    let told: Vec<_> = counts.iter().map(|counted| (counted.user, counted.allowed, counted.refused)).collect();
+    assert_eq!(told, [(user(1), 2, 1), (user(1), 1, 0), (user(2), 1, 0)]);
+    assert_eq!(counts[0].day, 20_779);
+    assert!(record.drain().counts.is_empty(), "a drain takes them");
+}
+
+#[test]
+fn more_names_than_are_kept_apart_are_counted_together() {
+    let record = Record::default();
+    let id = RequestId::mint();
+    for number in 0..100 {
+        let name = Name::of(&["a", "b", &number.to_string()]);
+        record.note(&happened(&id, &name));
+        record.note(&happened(&id, &name));
+    }
+    let counts = record.drain().counts;
+    assert_eq!(counts.len(), 65);
+    let together: Vec<_> = counts.iter().filter(|counted| counted.name.pattern().is_none()).collect();
+    assert_eq!((together.len(), together[0].allowed), (1, 72));
+}
+
+#[test]
+fn one_user_does_not_fill_what_waits_for_the_store() {
+    let record = Record::default();
+    let name = Name::of(&["a", "b"]);
+    for _ in 0..100 {
+        record.note(&refused(&RequestId::mint(), &name));
+    }
+    let id = RequestId::mint();
+    record.note(&Happened { user: Some(user(2)), ..refused(&id, &name) });
+    let drained = record.drain();
+    assert_eq!((drained.refusals.len(), drained.dropped), (65, 36));
+    assert_eq!(drained.refusals.last().unwrap().refused.as_ref().unwrap().detail, "no");
+}
+
+#[test]
+fn an_answer_that_breaks_off_is_told_of() {
+    let record = Record::default();
+    let (id, name) = (RequestId::mint(), Name::default());
+    record.note(&happened(&id, &name));
+    record.break_off(&id, &Kind::PERMISSION_DENIED);
+    assert_eq!(record.find(&id).unwrap().problem, Some(&Kind::PERMISSION_DENIED));
+}
+
+#[test]
+fn the_records_of_all_workers_are_one_to_who_asks() {
+    let records = Records::default();
+    let workers = [Arc::new(Record::default()), Arc::new(Record::default())];
+    workers.iter().for_each(|record| records.add(record));
+    let (id, name) = (RequestId::mint(), Name::of(&["a", "b"]));
+    workers[1].note(&happened(&id, &name));
+    assert!(records.find(&id).is_some());
+    assert_eq!(records.drain().counts.len(), 1);
+}

@@ -1,0 +1,149 @@
+//! The access record: counts by day, refusals by id, both bounded in age and number.
+
+use jiff::Timestamp;
+use rusqlite::{Connection, Row, Transaction, TransactionBehavior};
+use uuid::Uuid;
+
+use super::code::{column, count, micros, pattern_text};
+use super::failure::failure;
+use super::read;
+use super::row::Record;
+use crate::policy::{Pattern, UserId};
+use crate::store::{Batch, Count, DAYS_KEPT, MOST_COUNTS, MOST_REFUSALS, Refusal, StoreError, access};
+
+/// How many rows one batch removes at most, so that the writer is soon free again.
+const SWEPT: i64 = 5000;
+
+/// Adds the batch in a transaction of its own, and removes what is too old or too much at `now`.
+pub(super) fn record(connection: &mut Connection, batch: &Batch, now: Timestamp) -> Result<(), StoreError> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failure)?;
+    batch.counts.iter().try_for_each(|one| add(&transaction, one))?;
+    batch.refusals.iter().try_for_each(|one| keep(&transaction, one))?;
+    sweep(&transaction, now)?;
+    transaction.commit().map_err(failure)
+}
+
+/// The refusal of this id.
+pub(super) fn refusal(connection: &Connection, id: &str) -> Result<Option<Refusal>, StoreError> {
+    read::one(connection, "WHERE id = ?1", [id])
+}
+
+/// Up to `limit` counts of `since` and later days, the newest first.
+pub(super) fn counts(connection: &Connection, since: i32, limit: usize) -> Result<Vec<Count>, StoreError> {
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    read::all(connection, "WHERE day >= ?1 ORDER BY seq DESC LIMIT ?2", (since, limit))
+}
+
+fn add(transaction: &Transaction<'_>, one: &Count) -> Result<(), StoreError> {
+    let statement = "INSERT INTO access_counts (day, user, service, operation, need, resource, allowed, refused) \
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) \
+                     ON CONFLICT (day, user, service, operation, need, resource) \
+                     DO UPDATE SET allowed = allowed + excluded.allowed, refused = refused + excluded.refused";
+    let mut insert = transaction.prepare_cached(statement).map_err(failure)?;
+    let (operation, resource) = (one.operation.as_deref().unwrap_or_default(), one.resource.as_ref().map(pattern_text));
+    let (user, service) = (one.user.0.as_bytes(), one.service.0.as_bytes());
+    let row = (one.day, user, service, operation, one.need.bits(), resource.unwrap_or_default());
+    insert
+        .execute((row.0, row.1, row.2, row.3, row.4, row.5, count(one.allowed), count(one.refused)))
+        .map_err(failure)
+        .map(|_| ())
+}
+
+fn keep(transaction: &Transaction<'_>, one: &Refusal) -> Result<(), StoreError> {
+    let statement = "INSERT INTO refusals (id, at, user, service, operation, method, path, need, resource, permitted, \
+                     problem, status, revision, took, detail, why) \
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16) \
+                     ON CONFLICT (id) DO NOTHING";
+    let mut insert = transaction.prepare_cached(statement).map_err(failure)?;
+    let row = (
+        &one.id,
+        micros(one.at),
+        one.user.0.as_bytes(),
+        one.service.as_ref().map(|service| service.0.as_bytes()),
+        &one.operation,
+        &one.method,
+        &one.path,
+        one.need.map(|need| need.bits()),
+        one.resource.as_ref().map(pattern_text),
+        one.permitted,
+        &one.problem,
+        one.status,
+        count(one.revision),
+        count(one.took),
+        &one.detail,
+        one.why.as_ref().map(ToString::to_string),
+    );
+    insert.execute(row).map_err(failure).map(|_| ())
+}
+
+/// Removes what is older than it is kept, and the oldest of what is more than is kept.
+fn sweep(transaction: &Transaction<'_>, now: Timestamp) -> Result<(), StoreError> {
+    let day = access::day(now) - DAYS_KEPT;
+    let moment = Timestamp::from_second(i64::from(DAYS_KEPT) * -24 * 60 * 60 + now.as_second()).unwrap_or(now);
+    for (table, old, bound, most) in [
+        ("access_counts", "day < ?1", i64::from(day), MOST_COUNTS),
+        ("refusals", "at < ?1", micros(moment), MOST_REFUSALS),
+    ] {
+        let aged = format!("DELETE FROM {table} WHERE seq IN (SELECT seq FROM {table} WHERE {old} LIMIT ?2)");
+        transaction.prepare_cached(&aged).and_then(|mut delete| delete.execute([bound, SWEPT])).map_err(failure)?;
+        let surplus = format!(
+            "DELETE FROM {table} WHERE seq IN (SELECT seq FROM {table} WHERE seq <= \
+             (SELECT max(seq) FROM {table}) - ?1 LIMIT ?2)"
+        );
+        transaction.prepare_cached(&surplus).and_then(|mut delete| delete.execute([most, SWEPT])).map_err(failure)?;
+    }
+    Ok(())
+}
+
+/// A name that may be absent, from a column in which the empty text stands for that.
+fn named<T>(
+    row: &Row<'_>,
+    index: usize,
+    read: impl FnOnce() -> Result<T, StoreError>,
+) -> Result<Option<T>, StoreError> {
+    if column::<String>(row, index)?.is_empty() { Ok(None) } else { read().map(Some) }
+}
+
+impl Record for Count {
+    const SELECT: &'static str =
+        "SELECT day, user, service, operation, need, resource, allowed, refused FROM access_counts";
+
+    fn read(row: &Row<'_>) -> Result<Self, StoreError> {
+        Ok(Self {
+            day: i32::try_from(column::<i64>(row, 0)?).unwrap_or_default(),
+            user: UserId(column::<Uuid>(row, 1)?),
+            service: column(row, 2)?,
+            operation: named(row, 3, || column(row, 3))?,
+            need: column(row, 4)?,
+            resource: named(row, 5, || column::<Pattern>(row, 5))?,
+            allowed: column(row, 6)?,
+            refused: column(row, 7)?,
+        })
+    }
+}
+
+impl Record for Refusal {
+    const SELECT: &'static str = "SELECT id, at, user, service, operation, method, path, need, resource, permitted, \
+                                  problem, status, revision, took, detail, why FROM refusals";
+
+    fn read(row: &Row<'_>) -> Result<Self, StoreError> {
+        Ok(Self {
+            id: column(row, 0)?,
+            at: column(row, 1)?,
+            user: column(row, 2)?,
+            service: column(row, 3)?,
+            operation: column(row, 4)?,
+            method: column(row, 5)?,
+            path: column(row, 6)?,
+            need: column(row, 7)?,
+            resource: column(row, 8)?,
+            permitted: column(row, 9)?,
+            problem: column(row, 10)?,
+            status: u16::try_from(column::<i64>(row, 11)?).unwrap_or_default(),
+            revision: column(row, 12)?,
+            took: column(row, 13)?,
+            detail: column(row, 14)?,
+            why: column(row, 15)?,
+        })
+    }
+}
