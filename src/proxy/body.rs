@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use http::Version;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
@@ -17,7 +18,7 @@ use super::names::Rules;
 use super::route::Route;
 use super::streams::Watch;
 use super::target::Door;
-use crate::upstream::{BodyError, UpstreamBody};
+use crate::upstream::{BodyError, UpstreamBody, ends_early};
 
 /// How many bytes of an answer may come without a pause before its watch awakes.
 const UNWATCHED: usize = 1024 * 1024;
@@ -26,6 +27,7 @@ const UNWATCHED: usize = 1024 * 1024;
 #[derive(Debug)]
 pub struct RequestBody {
     inner: Incoming,
+    version: Version,
     passage: Rc<Passage>,
 }
 
@@ -48,16 +50,19 @@ pub enum RequestBodyError {
     /// The caller's connection ended, or what came is not HTTP.
     #[error("the caller's body broke off: {0}")]
     Broken(#[from] hyper::Error),
+    /// The caller reset its stream, without an error but before the end.
+    #[error("the caller's stream was reset before its end")]
+    Reset,
     /// Longer than the limit.
     #[error("the caller's body is too large")]
     TooLarge,
 }
 
 impl RequestBody {
-    /// The body, bounded and counted.
+    /// The body of a request of this version, bounded and counted.
     #[must_use]
-    pub fn new(inner: Incoming, passage: Rc<Passage>) -> Self {
-        Self { inner, passage }
+    pub fn new(inner: Incoming, version: Version, passage: Rc<Passage>) -> Self {
+        Self { inner, version, passage }
     }
 }
 
@@ -70,7 +75,10 @@ impl Body for RequestBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, RequestBodyError>>> {
         let this = &mut *self;
-        Pin::new(&mut this.inner).poll_frame(cx).map(|polled| polled.map(|frame| this.passage.pass(frame?)))
+        Pin::new(&mut this.inner).poll_frame(cx).map(|polled| match polled {
+            None if ends_early(&this.inner, this.version) => Some(Err(RequestBodyError::Reset)),
+            polled => polled.map(|frame| this.passage.pass(frame?)),
+        })
     }
 
     fn is_end_stream(&self) -> bool {
@@ -110,6 +118,7 @@ pub struct ProxyBody {
     inner: Inner,
     /// Tells what became of the request when this is dropped.
     ticket: Option<Ticket>,
+    broken: bool,
 }
 
 #[derive(Debug)]
@@ -150,13 +159,13 @@ impl ProxyBody {
     /// The upstream's body.
     #[must_use]
     pub fn passed(passed: Passed) -> Self {
-        Self { inner: Inner::Upstream(passed), ticket: None }
+        Self { inner: Inner::Upstream(passed), ticket: None, broken: false }
     }
 
     /// Nothing.
     #[must_use]
     pub fn empty() -> Self {
-        Self { inner: Inner::Own(None), ticket: None }
+        Self { inner: Inner::Own(None), ticket: None, broken: false }
     }
 
     /// The body that tells, when it is over, what became of the request.
@@ -172,7 +181,8 @@ impl ProxyBody {
         }
     }
 
-    fn break_off(&self, error: ProxyBodyError) -> ProxyBodyError {
+    fn break_off(&mut self, error: ProxyBodyError) -> ProxyBodyError {
+        self.broken = true;
         if let Some(ticket) = &self.ticket {
             ticket.break_off(match &error {
                 ProxyBodyError::PermitEnded => &Kind::PERMISSION_DENIED,
@@ -194,7 +204,7 @@ impl Default for ProxyBody {
 
 impl From<Bytes> for ProxyBody {
     fn from(text: Bytes) -> Self {
-        Self { inner: Inner::Own(Some(text).filter(|text| !text.is_empty())), ticket: None }
+        Self { inner: Inner::Own(Some(text).filter(|text| !text.is_empty())), ticket: None, broken: false }
     }
 }
 
@@ -246,6 +256,7 @@ impl Drop for ProxyBody {
     fn drop(&mut self) {
         // hyper asks for nothing after the last byte that was promised, nor for what HEAD leaves out.
         if let Some(ticket) = &self.ticket
+            && !self.broken
             && (self.is_end_stream() || matches!(self.inner, Inner::Own(_)))
         {
             ticket.complete();

@@ -6,7 +6,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use http::header::LOCATION;
 use http::uri::{PathAndQuery, Uri};
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use url::Url;
@@ -42,6 +42,8 @@ pub struct Outbound {
     pub query: Option<Buffer>,
     /// The caller's.
     pub body: Incoming,
+    /// The version of HTTP that it came by.
+    pub version: Version,
     /// What `Connection` listed.
     pub named: Named,
     /// The protocols that the caller asks to change to, and the caller's connection.
@@ -57,7 +59,7 @@ pub async fn send(
     outbound: Outbound,
     ticket: &mut Option<Ticket>,
 ) -> Result<Response<ProxyBody>, Problem> {
-    let Outbound { standing, headers, query, body, named, upgrade } = outbound;
+    let Outbound { standing, headers, query, body, version, named, upgrade } = outbound;
     let exchange = match ticket {
         Some(ticket) => ticket.share(),
         None => return Err(Problem::new(&Kind::INTERNAL, "the request was answered already")),
@@ -65,7 +67,7 @@ pub async fn send(
     let route = standing.route.clone();
     let upstream = route.upstream().map_err(|fault| cannot_be_called(&route, fault))?;
     let passage = Rc::new(Passage { exchange: exchange.clone(), route: route.clone(), named, too_large: false.into() });
-    let mut request = Request::new(RequestBody::new(body, passage.clone()));
+    let mut request = Request::new(RequestBody::new(body, version, passage.clone()));
     *request.method_mut() = standing.method.clone();
     *request.headers_mut() = headers;
     let lengthy = !http_body::Body::is_end_stream(request.body());

@@ -127,7 +127,8 @@ async fn steps(
         return Err(Problem::new(&Kind::PERMISSION_DENIED, "the permission was withdrawn while the call waited"));
     }
     exchange.permit(operation.as_ref(), trace);
-    let outbound = Outbound { standing, headers: head.headers, query, body, named: removed.named, upgrade };
+    let version = head.version;
+    let outbound = Outbound { standing, headers: head.headers, query, body, version, named: removed.named, upgrade };
     forward::send(worker, outbound, ticket).await
 }
 

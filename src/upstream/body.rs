@@ -7,6 +7,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::Version;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::Instant;
@@ -23,6 +24,7 @@ const SETTLE: Duration = Duration::from_secs(60);
 /// reset.
 pub struct UpstreamBody<B: 'static> {
     inner: Incoming,
+    version: Version,
     lease: Option<Lease<B>>,
     request: Option<Rc<Track>>,
     /// The same, even when the response is over.
@@ -54,14 +56,14 @@ where
     /// `lease`: the connection to give back; none where it is shared, or not to be used again. `request`: the request's
     /// body, where it is still under way; `held`: it was never let go, and never will be.
     pub(super) fn new(
-        inner: Incoming,
+        (inner, version): (Incoming, Version),
         lease: Option<Lease<B>>,
         request: Option<Rc<Track>>,
         held: bool,
         time: Time,
     ) -> Self {
         let upload = request.clone();
-        let mut body = Self { inner, lease, request, upload, held, time, over: false };
+        let mut body = Self { inner, version, lease, request, upload, held, time, over: false };
         if body.inner.is_end_stream() {
             body.finish();
         }
@@ -81,6 +83,13 @@ where
             }
         }
     }
+}
+
+/// Whether a body that gives nothing more breaks off: a reset without an error is an end to hyper, wherever it comes, and
+/// only END_STREAM is one (RFC 9113 §8.1).
+#[must_use]
+pub fn ends_early(body: &Incoming, version: Version) -> bool {
+    version == Version::HTTP_2 && !body.is_end_stream()
 }
 
 /// Waits for the end of a request whose response is over, as HTTP/2 allows, and breaks it off when it stands still for
@@ -137,6 +146,9 @@ where
         }
         let polled = match Pin::new(&mut this.inner).poll_frame(cx) {
             Poll::Pending => Some(Err(ready!(this.time.poll_expired(this.request.as_deref(), cx)))),
+            Poll::Ready(None) if ends_early(&this.inner, this.version) => {
+                Some(Err(BodyError::Broken("the stream was reset before its end".to_owned())))
+            }
             Poll::Ready(polled) => polled.map(|frame| frame.map_err(|error| BodyError::Broken(chain(&error)))),
         };
         match &polled {

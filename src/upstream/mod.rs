@@ -25,7 +25,7 @@ use http::uri::{Authority, Scheme};
 use rustls_pki_types::ServerName;
 use url::Host;
 
-pub use body::{BodyError, UpstreamBody};
+pub use body::{BodyError, UpstreamBody, ends_early};
 pub use error::{SendError, SendErrorKind};
 pub use outgoing::Upload;
 pub use pool::Pools;

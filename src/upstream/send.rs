@@ -336,7 +336,8 @@ impl Call<'_> {
         let end = self.timeouts.total.map(|total| self.start + total);
         let under_way = self.track.clone().filter(|track| track.stage() != Stage::Done);
         let time = Time::new(self.alarms, self.timeouts.idle, end);
-        Ok(response.map(|body| UpstreamBody::new(body, lease, under_way, held, time)))
+        let version = response.version();
+        Ok(response.map(|body| UpstreamBody::new((body, version), lease, under_way, held, time)))
     }
 
     fn kind_of(&self, error: &hyper::Error) -> SendErrorKind {

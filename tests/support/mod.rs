@@ -10,6 +10,7 @@
     reason = "a broken test environment should stop the test on the spot"
 )]
 
+pub mod frames;
 pub mod gateway;
 pub mod issuer;
 pub mod message;
@@ -20,6 +21,7 @@ pub mod wire;
 
 use std::time::{Duration, Instant};
 
+pub use frames::Frames;
 pub use gateway::{Builder, Gateway, Ran};
 pub use issuer::Issuer;
 pub use message::{Head, Headers, Response};

@@ -1,11 +1,15 @@
 //! Bodies in both directions: never held whole, seen as they come, ended when either side ends.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test may stop on the spot")]
 
+#[path = "../support/mod.rs"]
 mod support;
+
+mod breaks;
+mod http2;
 
 use std::time::{Duration, Instant};
 
-use support::{Gateway, Upstream};
+use support::{Gateway, PATIENCE, Upstream};
 
 const MIB: u64 = 1024 * 1024;
 
@@ -139,37 +143,6 @@ fn a_caller_who_goes_away_cancels_the_upstreams_work() {
     streaming.until("1\r\nx\r\n");
     drop(streaming);
     upstream.wait_until_closed(2);
-}
-
-#[test]
-fn an_upstream_that_breaks_off_is_not_taken_for_one_that_finished() {
-    for cut in [
-        "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf",
-        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n",
-        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n64\r\nhalf",
-    ] {
-        let upstream = Upstream::scripted(move |exchange| {
-            exchange.read_body()?;
-            exchange.send(cut)?;
-            Ok(false)
-        });
-        let (gateway, token) = start(&upstream, "");
-        let response = gateway.call("GET", "/materials/mp/x").token(&token).send();
-        assert!(!response.whole, "{cut:?}: {:?}", response.text());
-        assert_eq!((response.status(), response.text().as_str()), (200, "half"));
-    }
-}
-
-#[test]
-fn a_body_that_ends_with_the_connection_arrives_whole() {
-    let upstream = Upstream::scripted(|exchange| {
-        exchange.read_body()?;
-        exchange.send("HTTP/1.1 200 OK\r\n\r\nuntil the end")?;
-        Ok(false)
-    });
-    let (gateway, token) = start(&upstream, "");
-    let response = gateway.call("GET", "/materials/mp/x").token(&token).send();
-    assert_eq!((response.text().as_str(), response.whole), ("until the end", true));
 }
 
 #[test]
