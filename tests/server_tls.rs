@@ -9,9 +9,12 @@
 )]
 
 use std::future::Future;
+use std::io::Write;
 use std::net::SocketAddr;
+use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -172,27 +175,77 @@ fn the_files_are_watched() {
     on_a_worker(async {
         let tls = TlsReload::load(&pair.files()).unwrap();
         let addr = start(Arc::clone(&tls));
+        // What changes before the watch begins is taken up as well.
+        let second = pair.renew();
         let stop = CancellationToken::new();
         let watch = tokio::spawn(Arc::clone(&tls).watch(stop.clone()));
-        // The watch has begun at some unknown moment after this; a change before it would go unseen, so change again.
-        loop {
-            let next = pair.renew();
-            let mut tries = tokio::time::interval(Duration::from_millis(100));
-            let mut taken = false;
-            for _ in 0..20 {
-                tries.tick().await;
-                taken = connect(addr, &next, &[]).await.is_ok();
-                if taken {
-                    break;
-                }
-            }
-            if taken {
-                break;
-            }
-        }
+        until_served(addr, &second).await;
+        let third = pair.renew();
+        until_served(addr, &third).await;
         stop.cancel();
         watch.await.unwrap().unwrap();
     });
+}
+
+#[test]
+fn a_new_certificate_is_taken_up_beside_a_file_that_is_written_without_end() {
+    let (pair, first) = Pair::new();
+    let ended = Arc::new(AtomicBool::new(false));
+    let writer = {
+        let (ended, log) = (Arc::clone(&ended), pair.directory.path().join("gateway.log"));
+        std::thread::spawn(move || {
+            let mut log = std::fs::File::create(log).unwrap();
+            while !ended.load(Ordering::Relaxed) {
+                writeln!(log, "one more line").unwrap();
+                std::thread::sleep(Duration::from_millis(20));
+            }
+        })
+    };
+    on_a_worker(async {
+        let tls = TlsReload::load(&pair.files()).unwrap();
+        let addr = start(Arc::clone(&tls));
+        let stop = CancellationToken::new();
+        let watch = tokio::spawn(Arc::clone(&tls).watch(stop.clone()));
+        until_served(addr, &first).await;
+        let second = pair.renew();
+        until_served(addr, &second).await;
+        stop.cancel();
+        watch.await.unwrap().unwrap();
+    });
+    ended.store(true, Ordering::Relaxed);
+    writer.join().unwrap();
+}
+
+/// As Kubernetes does it: the names are links through a directory that is itself a link, and that link is replaced.
+#[test]
+fn a_certificate_behind_links_is_watched() {
+    let (old, _) = Pair::new();
+    let (new, second) = Pair::new();
+    let mounted = TempDir::new().unwrap();
+    let at = |name: &str| mounted.path().join(name);
+    symlink(old.directory.path(), at("..data")).unwrap();
+    for name in ["cert.pem", "key.pem"] {
+        symlink(Path::new("..data").join(name), at(name)).unwrap();
+    }
+    on_a_worker(async {
+        let tls = TlsReload::load(&ListenTls { certificate: at("cert.pem"), key: at("key.pem") }).unwrap();
+        let addr = start(Arc::clone(&tls));
+        let stop = CancellationToken::new();
+        let watch = tokio::spawn(Arc::clone(&tls).watch(stop.clone()));
+        symlink(new.directory.path(), at("..data_tmp")).unwrap();
+        std::fs::rename(at("..data_tmp"), at("..data")).unwrap();
+        until_served(addr, &second).await;
+        stop.cancel();
+        watch.await.unwrap().unwrap();
+    });
+}
+
+/// Ends when the listener has this certificate; the test's own limit is the only one.
+async fn until_served(addr: SocketAddr, certificate: &CertificateDer<'static>) {
+    let mut tries = tokio::time::interval(Duration::from_millis(50));
+    while connect(addr, certificate, &[]).await.is_err() {
+        tries.tick().await;
+    }
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! TLS of the listeners: rustls, with a certificate that is read again when its files change.
 
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,12 +22,17 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::ListenTls;
 
-/// How long the files must stand still before they are read: they change one after the other.
+/// How long the directories must be still before the files are read: they change one after the other.
 const SETTLE: Duration = Duration::from_millis(300);
+
+/// How long that is waited for: something else in the directory, such as a log, may never be still.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// A listener's TLS.
 pub struct TlsReload {
     files: ListenTls,
+    /// The files as they stood when they were last read.
+    read: ArcSwap<Seen>,
     acceptor: TlsAcceptor,
     current: Arc<Current>,
     provider: Arc<CryptoProvider>,
@@ -39,6 +45,7 @@ impl TlsReload {
     /// When a file cannot be read, holds no PEM of its kind, or the key is not the certificate's.
     pub fn load(files: &ListenTls) -> Result<Arc<Self>, TlsError> {
         let provider = Arc::new(default_provider());
+        let seen = ArcSwap::from_pointee(Seen::now(files));
         let current = Arc::new(Current(ArcSwap::from_pointee(read(files, &provider)?)));
         let mut config = ServerConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()
@@ -46,7 +53,8 @@ impl TlsReload {
             .with_no_client_auth()
             .with_cert_resolver(Arc::<Current>::clone(&current));
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        Ok(Arc::new(Self { files: files.clone(), acceptor: TlsAcceptor::from(Arc::new(config)), current, provider }))
+        let acceptor = TlsAcceptor::from(Arc::new(config));
+        Ok(Arc::new(Self { files: files.clone(), read: seen, acceptor, current, provider }))
     }
 
     /// Reads the files again; from then on new connections get the new certificate.
@@ -54,6 +62,8 @@ impl TlsReload {
     /// # Errors
     /// As [`TlsReload::load`]; the old certificate stays in use then.
     pub fn reload(&self) -> Result<(), TlsError> {
+        // Before they are read: what changes meanwhile is then a change still.
+        self.read.store(Arc::new(Seen::now(&self.files)));
         self.current.0.store(Arc::new(read(&self.files, &self.provider)?));
         Ok(())
     }
@@ -76,17 +86,29 @@ impl TlsReload {
             let directory = file.parent().filter(|parent| !parent.as_os_str().is_empty());
             watcher.watch(directory.unwrap_or(std::path::Path::new(".")), RecursiveMode::NonRecursive)?;
         }
+        // What changed between the load and here has told nobody.
+        changed.notify_one();
         loop {
             tokio::select! {
                 () = stop.cancelled() => return Ok(()),
                 () = changed.notified() => {}
             }
-            while tokio::time::timeout(SETTLE, changed.notified()).await.is_ok() {}
+            // Most events are of neighbours; when the log is one, to read and log because of each would never end.
+            if self.is_read() {
+                continue;
+            }
+            let still = async { while tokio::time::timeout(SETTLE, changed.notified()).await.is_ok() {} };
+            let _ = tokio::time::timeout(PATIENCE, still).await;
             match self.reload() {
                 Ok(()) => tracing::info!(certificate = %self.files.certificate.display(), "certificate read again"),
                 Err(error) => tracing::error!(%error, "the new certificate cannot be used, the old one stays"),
             }
         }
+    }
+
+    /// Whether the files are those that were last read.
+    fn is_read(&self) -> bool {
+        **self.read.load() == Seen::now(&self.files)
     }
 
     /// Shakes hands.
@@ -130,6 +152,37 @@ pub enum TlsError {
     Watch(#[from] notify::Error),
 }
 
+/// What tells a file from another, or from itself with other contents, of the certificate and its key; of the file that
+/// a link leads to. None where there is none.
+#[derive(Debug, PartialEq, Eq)]
+struct Seen([Option<FileIdentity>; 2]);
+
+#[derive(Debug, PartialEq, Eq)]
+struct FileIdentity {
+    device: u64,
+    inode: u64,
+    bytes: u64,
+    /// Seconds and nanoseconds.
+    modified: (i64, i64),
+    /// Also of the permissions: a file that could not be read may be readable now.
+    changed: (i64, i64),
+}
+
+impl Seen {
+    fn now(files: &ListenTls) -> Self {
+        Self([&files.certificate, &files.key].map(|file| {
+            let file = std::fs::metadata(file).ok()?;
+            Some(FileIdentity {
+                device: file.dev(),
+                inode: file.ino(),
+                bytes: file.len(),
+                modified: (file.mtime(), file.mtime_nsec()),
+                changed: (file.ctime(), file.ctime_nsec()),
+            })
+        }))
+    }
+}
+
 fn read(files: &ListenTls, provider: &CryptoProvider) -> Result<CertifiedKey, TlsError> {
     let unreadable = |what, path: &PathBuf| {
         let path = path.clone();
@@ -151,5 +204,28 @@ struct Current(ArcSwap<CertifiedKey>);
 impl ResolvesServerCert for Current {
     fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         Some(self.0.load_full())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_neighbour_is_no_change_of_the_files_and_another_file_of_the_same_length_is() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
+        let files = ListenTls { certificate: at("cert.pem"), key: at("key.pem") };
+        assert_eq!(Seen::now(&files), Seen([None, None]));
+        for file in [&files.certificate, &files.key] {
+            std::fs::write(file, "one").unwrap();
+        }
+        let first = Seen::now(&files);
+        std::fs::write(at("gateway.log"), "a line").unwrap();
+        std::fs::rename(at("gateway.log"), at("gateway.log.1")).unwrap();
+        assert_eq!(Seen::now(&files), first);
+        std::fs::write(at("new"), "two").unwrap();
+        std::fs::rename(at("new"), &files.key).unwrap();
+        assert_ne!(Seen::now(&files), first);
     }
 }
