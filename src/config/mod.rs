@@ -12,6 +12,8 @@ mod pattern;
 mod pem;
 mod reference;
 mod resolve;
+mod scenario;
+mod scenario_file;
 mod schema;
 mod service;
 mod service_file;
@@ -33,7 +35,8 @@ pub use header::{HeaderUse, header_use};
 pub use name::{reserved_name, reserved_service, valid_name};
 pub use operation::{Captures, MAX_CAPTURES, Operation, RequestPattern, ResourceKey, Segment};
 pub use pattern::PatternFault;
-pub use resolve::{load, parse, parse_service, service_fault};
+pub use resolve::{load, load_scenario, parse, parse_scenario, parse_service, service_fault};
+pub use scenario::{Asked, Assertion, Decider, NamedGrant, NamedSubject, Person, Scenario};
 pub use schema::schema;
 pub use service::{
     Basic, Cors, Endpoint, Injection, Protocol, Service, Template, TemplatePart, Timeouts, TokenForwarding, Unmatched,

@@ -111,6 +111,24 @@ impl JsonSchema for ForwardTokenFile {
     }
 }
 
+/// A text, or a list of texts.
+pub(super) enum TextOrList {
+    /// One.
+    Text(String),
+    /// Several.
+    List(Vec<String>),
+}
+
+impl<'de> Deserialize<'de> for TextOrList {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(OneOrMany {
+            expecting: "a text or a list of texts",
+            one: Self::Text,
+            many: Self::List,
+        })
+    }
+}
+
 /// Reads a text as one, or a list as many.
 struct OneOrMany<T, Item> {
     expecting: &'static str,

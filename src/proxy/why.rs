@@ -233,7 +233,8 @@ impl<'a> Why<'a> {
     }
 
     /// The line that makes the change.
-    fn command(&self, change: &Grant) -> String {
+    #[must_use]
+    pub fn command(&self, change: &Grant) -> String {
         let subject = self.names.subject(&change.subject);
         let subject = subject.strip_prefix("user:").unwrap_or(&subject);
         format!("carta-gateway grant {subject} {} {}", change.pattern, levels(change.levels))

@@ -9,6 +9,7 @@ use super::Failure;
 pub mod eval;
 
 mod case;
+mod test;
 mod world;
 
 /// What to do with a policy.
@@ -26,11 +27,22 @@ pub(super) enum PolicyCommand {
     /// there is something to see (navigable), and the reason in words. docs/PERMISSIONS.md describes every field. A line
     /// that is malformed is answered with an error, the run goes on, and the exit status is 1 at the end.
     Eval,
+    /// Run files of policy tests: a policy, and what is expected of it
+    ///
+    /// A file declares users, groups, roles, services with their operations, owners and grants, and asserts for each
+    /// question whether it is to be allowed and which grant is to decide. A question is about levels on a resource, or
+    /// about a call: method and path. The report has the form of TAP; what does not hold says what was expected, what
+    /// came, the grants that decided and those that did not count, and what would change it.
+    ///
+    /// Ends with 0 where everything holds, with 1 where something does not, and with 2 where a file has a fault: then
+    /// every fault is listed with its place, and nothing is run. docs/examples/policy.toml shows a whole file.
+    Test(test::Args),
 }
 
 /// Runs the command.
 pub(super) fn run(command: &PolicyCommand, input: &mut dyn BufRead, out: &mut dyn Write) -> Result<(), Failure> {
     match command {
         PolicyCommand::Eval => eval::run(input, out),
+        PolicyCommand::Test(args) => test::run(args, out),
     }
 }

@@ -6,8 +6,9 @@ use std::hash::Hash;
 use jiff::Timestamp;
 use uuid::Uuid;
 
+use crate::config::NamedSubject;
 use crate::identity::Directory;
-use crate::policy::{Change, Grant, GroupId, Member, Pattern, Resource, ResourceId, Snapshot, UserId};
+use crate::policy::{Change, Grant, GroupId, Member, Pattern, Resource, ResourceId, Snapshot, Subject, UserId};
 use crate::store::{Group, Item, User};
 
 /// Who and what there is, by name, and who may do what.
@@ -34,6 +35,17 @@ impl World {
     /// The resource of this name, each key literal.
     pub(super) fn resource(&mut self, name: Pattern) -> ResourceId {
         ResourceId(self.resources.of(name))
+    }
+
+    /// The subject, by the names that it has.
+    pub(super) fn subject(&mut self, subject: &NamedSubject) -> Subject {
+        match subject {
+            NamedSubject::User(name) => Subject::User(self.user(name)),
+            NamedSubject::Group(name) => Subject::Group(self.group(name)),
+            NamedSubject::Role(name) => Subject::Role(name.as_str().into()),
+            NamedSubject::Everyone => Subject::Everyone,
+            NamedSubject::Holders(levels, name) => Subject::Holders(*levels, self.resource(name.clone())),
+        }
     }
 
     /// Makes the user the owner. False where somebody else is.

@@ -2,6 +2,7 @@
 
 mod auth;
 mod inject;
+mod scenario;
 mod scope;
 mod service;
 
@@ -30,6 +31,7 @@ use super::{
     Config, Faults, Limits, Listen, ListenTls, Log, Register, Service, StoreConfig, StoreUrl, VaultConfig, defaults,
     pem, value,
 };
+pub use scenario::{load_scenario, parse_scenario};
 use scope::{Ground, Scope};
 
 /// Far above any configuration that people or their tools write.
@@ -40,15 +42,9 @@ const LONGEST_FILE: u64 = 16 * 1024 * 1024;
 /// # Errors
 /// Everything that is wrong with it, at once, in the order of the file.
 pub fn load(path: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Config, Faults> {
-    let bytes = read_file(path)?;
-    match std::str::from_utf8(&bytes) {
-        Ok(text) => parse(text, path, env),
-        Err(error) => {
-            let valid = bytes.get(..error.valid_up_to()).unwrap_or_default();
-            let valid = std::str::from_utf8(valid).unwrap_or_default();
-            Err(one_fault(Place::at(path, valid, valid.len()), "the file is not UTF-8 here", "save it as UTF-8"))
-        }
-    }
+    let instead =
+        "name the file with `--config PATH`, or make one: `carta-gateway quickstart`, or copy gateway.toml.example";
+    parse(&read_text(path, "cannot read the configuration", instead)?, path, env)
 }
 
 /// Reads the text of a configuration as if it stood in the file `path`.
@@ -149,19 +145,25 @@ fn one_fault(place: Place, what: impl Into<String>, instead: impl Into<String>) 
     Faults::new(vec![Fault { place: Some(place), key: String::new(), what: what.into(), instead: instead.into() }])
 }
 
-fn read_file(path: &Path) -> Result<Vec<u8>, Faults> {
+/// The text of a file, which is to be UTF-8; `what` and `instead` are for one that cannot be read.
+fn read_text(path: &Path, what: &str, instead: &str) -> Result<String, Faults> {
     use std::io::Read as _;
     let mut bytes = Vec::new();
     let read = std::fs::File::open(path).and_then(|file| file.take(LONGEST_FILE + 1).read_to_end(&mut bytes));
     match read {
-        Ok(_) if bytes.len() as u64 <= LONGEST_FILE => Ok(bytes),
-        Ok(_) => Err(one_fault(Place::whole(path), "the file is larger than 16 MiB", "name a configuration file")),
-        Err(error) => Err(one_fault(
-            Place::whole(path),
-            format!("cannot read the configuration: {}", cause_of(&error)),
-            "name the file with `--config PATH`, or make one: `carta-gateway quickstart`, or copy gateway.toml.example",
-        )),
+        Ok(_) if bytes.len() as u64 <= LONGEST_FILE => {}
+        Ok(_) => {
+            return Err(one_fault(Place::whole(path), "the file is larger than 16 MiB", "name a configuration file"));
+        }
+        Err(error) => {
+            return Err(one_fault(Place::whole(path), format!("{what}: {}", cause_of(&error)), instead));
+        }
     }
+    String::from_utf8(bytes).map_err(|error| {
+        let length = error.utf8_error().valid_up_to();
+        let valid = String::from_utf8_lossy(error.as_bytes().get(..length).unwrap_or_default());
+        one_fault(Place::at(path, &valid, length), "the file is not UTF-8 here", "save it as UTF-8")
+    })
 }
 
 fn config(root: &Scope<'_>, file: &ConfigFile) -> Option<Config> {

@@ -66,6 +66,11 @@ impl<'a> Scope<'a> {
         Self { ground: self.ground, path }
     }
 
+    /// Where this is in the file.
+    pub(super) fn place(&self) -> Option<Place> {
+        self.ground.place(&self.path, false)
+    }
+
     pub(super) fn references(&self) -> References<'a> {
         self.ground.references
     }
