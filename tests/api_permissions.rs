@@ -56,6 +56,23 @@ fn text(value: &Value) -> String {
 }
 
 #[test]
+fn sharing_with_a_namespace_is_one_change_however_many_levels_it_has() {
+    let lab = Lab::open();
+    let other = lab.gateway.rest("POST", "/service/reserve/other").token(&lab.bob).body("").expect(200);
+    let revision = |answer: &Response| answer.header("carta-revision").unwrap().parse::<u64>().unwrap();
+    let before = revision(&other);
+    let share = |role: &str| lab.put(&lab.alice, &lab.service, "other", &format!("userType=NamespaceItem&role={role}"));
+    for (number, role) in ["Editor", "Guest", "Guest", "User"].iter().enumerate() {
+        let given = share(role);
+        assert_eq!(given.status(), 200, "{}", given.text());
+        let changes = [1, 2, 2, 3][number];
+        assert_eq!(revision(&given), before + changes, "{role}");
+    }
+    let taken = lab.delete(&lab.alice, &lab.service, "other", "userType=NamespaceItem");
+    assert_eq!(revision(&taken), before + 4);
+}
+
+#[test]
 fn each_role_gives_its_levels_and_shows_as_its_text() {
     let lab = Lab::open();
     for (role, shown, call) in [

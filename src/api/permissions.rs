@@ -63,9 +63,7 @@ pub(super) async fn set_permission(
         (Holder::Group(group), role) => {
             grants::give(&api, permit, by, &resource, Subject::Group(group.id), role.levels()).await?
         }
-        (Holder::Namespace(with), role) => {
-            grants::share(&api, permit, by, &view, &resource, with, role.levels()).await?
-        }
+        (Holder::Namespace(with), role) => grants::share(&api, permit, by, &resource, with, role.levels()).await?,
     };
     Ok(answer::written(revision, Json(entity(&holder, role.levels()))))
 }
@@ -86,7 +84,7 @@ pub(super) async fn delete_permission(
             grants::take(&api, permit, by, &resource, Subject::User(account.id)).await?
         }
         Holder::Group(group) => grants::take(&api, permit, by, &resource, Subject::Group(group.id)).await?,
-        Holder::Namespace(with) => grants::share(&api, permit, by, &view, &resource, with, Levels::NONE).await?,
+        Holder::Namespace(with) => grants::share(&api, permit, by, &resource, with, Levels::NONE).await?,
     };
     Ok(answer::written(revision, Json(entity(&holder, Levels::NONE))))
 }

@@ -181,6 +181,9 @@ pub enum Mutation {
     Reseal(Vec<Resealed>),
     /// Keeps a value beside the data.
     PutSetting(String, String),
+    /// Makes all of these in order, each seeing those before it, or none: one revision, with an audit record for each that
+    /// changes anything. The id that it leaves is the last that one of them leaves.
+    Batch(Vec<Mutation>),
     /// Keeps a value beside the data unless one is kept under the name already: of two first runs only one is first.
     InitSetting(String, String),
 }

@@ -1,11 +1,15 @@
 //! Revisions, the feed, the audit.
 
-use carta_gateway::policy::{Levels, Subject};
+use carta_gateway::policy::{Levels, Subject, UserId};
 use carta_gateway::store::{Actor, Changes, Contents, Item, Mutation, Revision, Store};
+
+use uuid::Uuid;
 
 use crate::fixture::*;
 
 crate::contract![
+    a_batch_is_one_revision_with_a_record_for_each_part,
+    a_batch_of_which_one_part_fails_changes_nothing,
     an_empty_store_is_at_revision_zero,
     each_change_raises_the_revision_by_one,
     a_patch_tells_the_newest_state_of_each_key_once,
@@ -103,4 +107,44 @@ async fn who_waits_hears_of_a_change(store: &dyn Store) {
     let (_, heard) = tokio::join!(committed, revisions.changed());
     heard.unwrap();
     assert_eq!(*revisions.borrow(), Revision(before.0 + 1));
+}
+
+async fn a_batch_is_one_revision_with_a_record_for_each_part(store: &dyn Store) {
+    let ann = made(store, "ann").await;
+    let place = reserved(store, "ns", ann).await;
+    let row = |subject: &Subject| grant(subject.clone(), &["ns"], Levels::READ);
+    let (one, two) = (Subject::Everyone, Subject::User(ann));
+    done(store, put(row(&one))).await;
+    let before = *store.revisions().borrow();
+    let records = store.audit(0, usize::MAX).await.unwrap().len();
+    let parts = vec![
+        Mutation::RemoveGrant(one.clone(), row(&one).pattern),
+        put(row(&two)),
+        put(row(&two)),
+        Mutation::ReserveNamespace { name: "other".to_owned(), owner: ann },
+    ];
+    let made = done(store, Mutation::Batch(parts)).await;
+    assert_eq!(made.revision.0, before.0 + 1);
+    assert!(made.id.is_some_and(|id| id != place));
+    let records = store.audit(records as u64, usize::MAX).await.unwrap();
+    let said: Vec<_> = records.iter().map(|record| (record.revision, record.what.as_str())).collect();
+    // The second of the same changes nothing, and is no record.
+    assert_eq!(said, ["grant.remove", "grant.put", "namespace.reserve"].map(|what| (made.revision, what)));
+    let (revision, changed) = since(store, before).await;
+    assert_eq!((revision, changed.len()), (made.revision, 3));
+    idle(store, Mutation::Batch(vec![put(row(&two)), Mutation::Batch(vec![])])).await;
+}
+
+async fn a_batch_of_which_one_part_fails_changes_nothing(store: &dyn Store) {
+    let ann = made(store, "ann").await;
+    let before = (*store.revisions().borrow(), items(store).await, store.audit(0, usize::MAX).await.unwrap());
+    let nobody = Subject::User(UserId(Uuid::new_v4()));
+    let parts = vec![
+        Mutation::ReserveNamespace { name: "ns".to_owned(), owner: ann },
+        put(grant(Subject::Everyone, &["ns"], Levels::READ)),
+        put(grant(nobody, &["ns"], Levels::READ)),
+    ];
+    misses(store, "user", Mutation::Batch(parts)).await;
+    let after = (*store.revisions().borrow(), items(store).await, store.audit(0, usize::MAX).await.unwrap());
+    assert_eq!(before, after);
 }

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use crate::api::Api;
 use crate::api::error::Refusal;
 use crate::api::role;
-use crate::api::view::{Node, View};
+use crate::api::view::Node;
 use crate::policy::{Grant, Levels, Permit, Subject, UserId};
 use crate::store::{Actor, Mutation, Namespace, Revision};
 
@@ -35,32 +35,24 @@ pub(in crate::api) async fn take(
 }
 
 /// Lets whoever holds one of these levels on the namespace hold it on the resource as well, and no other level by that
-/// way. Each level is a row of its own; what is too much goes first, so that a failure on the way leaves less than was
-/// asked for and never more.
+/// way. Each level is a row of its own.
 pub(in crate::api) async fn share(
     api: &Api,
     permit: Permit,
     by: Actor,
-    view: &View,
     resource: &Node,
     with: &Namespace,
     levels: Levels,
 ) -> Result<Revision, Refusal> {
-    let pattern = resource.pattern();
-    let mut revision = Revision(view.state.revision);
-    for level in role::single(Levels::ALL.without(levels)) {
-        let subject = Subject::Holders(level, with.id);
-        if view.state.policy.grant_of(&subject, &pattern).is_some() {
-            revision = api.commit(by.clone(), Mutation::RemoveGrant(subject, pattern.clone())).await?;
-        }
-    }
-    for level in role::single(levels) {
-        let subject = Subject::Holders(level, with.id);
-        let grant = Grant { subject, pattern: pattern.clone(), levels: level, expires: None };
-        let put = Mutation::PutGrant { grant, by: permit.user(), at: Timestamp::now() };
-        revision = api.commit(by.clone(), put).await?;
-    }
-    Ok(revision)
+    let (pattern, at) = (resource.pattern(), Timestamp::now());
+    let subject = |level| Subject::Holders(level, with.id);
+    let taken =
+        role::single(Levels::ALL.without(levels)).map(|level| Mutation::RemoveGrant(subject(level), pattern.clone()));
+    let given = role::single(levels).map(|level| {
+        let grant = Grant { subject: subject(level), pattern: pattern.clone(), levels: level, expires: None };
+        Mutation::PutGrant { grant, by: permit.user(), at }
+    });
+    api.commit(by, Mutation::Batch(taken.chain(given).collect())).await
 }
 
 /// Makes somebody else the owner; the former owner keeps every level.

@@ -135,16 +135,19 @@ fn commit_all(connection: &mut Connection, asked: Vec<(Actor, Mutation)>) -> Res
     Ok((revision, results))
 }
 
-/// Makes one change, with its revision, its audit record and its place in the feed.
+/// Makes one change, with its revision, its audit records and its place in the feed.
 fn commit_one(savepoint: Savepoint<'_>, actor: &Actor, mutation: Mutation) -> Result<Committed, StoreError> {
     let mut outcome = apply::apply(&savepoint, mutation)?;
-    if let Some(entry) = &outcome.entry {
+    if !outcome.entries.is_empty() {
         savepoint.execute("UPDATE meta SET revision = revision + 1", []).map_err(failure)?;
         let revision = read::revision(&savepoint)?;
         outcome.touched.sort();
         outcome.touched.dedup();
         changes::record(&savepoint, revision, &outcome.touched)?;
-        audit::append(&savepoint, revision, Timestamp::now(), actor, entry)?;
+        let now = Timestamp::now();
+        for entry in &outcome.entries {
+            audit::append(&savepoint, revision, now, actor, entry)?;
+        }
     }
     let committed = Committed { revision: read::revision(&savepoint)?, id: outcome.id };
     savepoint.commit().map_err(failure)?;

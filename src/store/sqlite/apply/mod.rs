@@ -23,8 +23,8 @@ use crate::store::{Group, Key, Mutation, StoreError, User, Withdrawal};
 pub(super) struct Outcome {
     /// The keys under which something is different now.
     pub(super) touched: Vec<Key>,
-    /// The audit's record; none: nothing changed, and no revision is made.
-    pub(super) entry: Option<Entry>,
+    /// The audit's records; none: nothing changed, and no revision is made.
+    pub(super) entries: Vec<Entry>,
     /// The id of what was made, or found as it should be.
     pub(super) id: Option<ResourceId>,
 }
@@ -38,7 +38,7 @@ impl Outcome {
     /// Something is different now.
     fn changed(what: &'static str, target: impl Into<String>) -> Self {
         let entry = Entry { what, target: target.into(), before: None, after: None };
-        Self { entry: Some(entry), ..Self::default() }
+        Self { entries: vec![entry], ..Self::default() }
     }
 
     fn touching(mut self, keys: impl IntoIterator<Item = Key>) -> Self {
@@ -47,17 +47,24 @@ impl Outcome {
     }
 
     fn before(mut self, value: impl Into<Option<Value>>) -> Self {
-        if let Some(entry) = &mut self.entry {
+        if let Some(entry) = self.entries.last_mut() {
             entry.before = value.into();
         }
         self
     }
 
     fn after(mut self, value: impl Into<Option<Value>>) -> Self {
-        if let Some(entry) = &mut self.entry {
+        if let Some(entry) = self.entries.last_mut() {
             entry.after = value.into();
         }
         self
+    }
+
+    /// What both did together.
+    fn and(mut self, next: Self) -> Self {
+        self.touched.extend(next.touched);
+        self.entries.extend(next.entries);
+        Self { id: next.id.or(self.id), ..self }
     }
 
     fn with_id(mut self, id: ResourceId) -> Self {
@@ -96,6 +103,9 @@ pub(super) fn apply(connection: &Connection, mutation: Mutation) -> Result<Outco
         M::FirstUse(consent) => secrets::first_use(connection, consent),
         M::WithdrawConsent { user, secret, service, at } => {
             secrets::withdraw(connection, Withdrawal { user, secret, service, at })
+        }
+        M::Batch(parts) => {
+            parts.into_iter().try_fold(Outcome::unchanged(), |done, part| Ok(done.and(apply(connection, part)?)))
         }
         M::PutSigningKey(key) => keys::put(connection, &key),
         M::RetireSigningKey(kid, at) => keys::retire(connection, kid, at),
