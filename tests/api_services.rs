@@ -68,6 +68,8 @@ fn checks_come_in_the_order_401_404_403_400() {
     lab.done(&lab.alice, "POST", "/service/reserve/lab");
     lab.done(&lab.alice, "POST", "/service/register/lab/tool?baseUrl=http://localhost");
     for (method, unknown, forbidden) in [
+        ("POST", "/service/register/none/tool?baseUrl=a&baseUrl=b", "/service/register/lab/other?baseUrl=a&baseUrl=b"),
+        ("DELETE", "/service/remove/none?barrier=a", "/service/remove/lab?barrier=a"),
         ("POST", "/service/register/none/tool", "/service/register/lab/other"),
         ("POST", "/service/register/none/tool", "/service/register/lab/tool"),
         ("GET", "/service/details/none", "/service/details/lab"),
@@ -90,7 +92,99 @@ fn checks_come_in_the_order_401_404_403_400() {
         assert_eq!(lab.said(&lab.bob, method, forbidden).0, 403, "{method} {forbidden}");
     }
     assert_eq!(lab.said(&lab.alice, "PATCH", "/service/rename/lab/tool/BAD").0, 400);
+    assert_eq!(lab.said(&lab.alice, "POST", "/service/register/lab/other?baseUrl=a&baseUrl=b").0, 400);
     assert_eq!(lab.said(&lab.alice, "PUT", "/service/config/lab/tool").0, 400);
+}
+
+#[test]
+fn a_body_is_read_only_from_who_may_send_it_and_only_for_so_long() {
+    let gateway = Gateway::builder()
+        .user("alice", &[])
+        .user("bob", &[])
+        .config("[limits]\napi_body_timeout = \"1s\"\n[register]\nallow_loopback = true")
+        .start();
+    let [alice, bob] = ["alice", "bob"].map(|name| gateway.token(name));
+    for target in ["/service/reserve/lab", "/service/register/lab/tool?baseUrl=http://localhost"] {
+        gateway.rest("POST", target).token(&alice).body("").expect(200);
+    }
+    // A head that promises a body of which one byte comes.
+    let dripping = |target: &str, token: &str| {
+        let ask = gateway.rest("PUT", target).token(token).header("Content-Length", "1000");
+        let mut wire = ask.open();
+        wire.send("{").response()
+    };
+    assert_eq!(dripping("/service/config/lab/none", &bob).status(), 404);
+    assert_eq!(dripping("/service/config/lab/tool", &bob).status(), 403);
+    let late = dripping("/service/config/lab/tool", &alice);
+    assert_eq!((late.status(), late.problem()), (408, Some("request-timeout")));
+    let large = gateway.rest("PUT", "/service/config/lab/tool").token(&alice).body(" ".repeat(1_100_000)).send();
+    assert_eq!((large.status(), large.problem()), (413, Some("body-too-large")));
+}
+
+#[test]
+fn a_write_waits_for_this_gateway_or_for_the_fleet_and_for_nothing_else() {
+    let lab = Lab::open();
+    let (status, error) = lab.said(&lab.alice, "POST", "/service/reserve/lab?barrier=moon");
+    assert_eq!(status, 400);
+    assert!(error.contains("moon"), "{error}");
+    assert_eq!(lab.said(&lab.alice, "GET", "/service/details/lab").0, 404, "nothing was made");
+    lab.done(&lab.alice, "POST", "/service/reserve/lab?barrier=fleet");
+    lab.done(&lab.alice, "POST", "/service/reserve/other?barrier=");
+}
+
+#[test]
+fn nobody_keeps_more_namespaces_or_secrets_than_the_documents_say() {
+    let lab = Lab::open();
+    for number in 0..100 {
+        lab.done(&lab.alice, "POST", &format!("/service/reserve/lab-{number}"));
+    }
+    let over = lab.ask(&lab.alice, "POST", "/service/reserve/lab-100");
+    assert_eq!((over.status(), over.problem()), (400, Some("conflict")));
+    assert!(over.text().contains("100 namespaces"), "{}", over.text());
+    lab.done(&lab.bob, "POST", "/service/reserve/lab-100");
+    lab.done(&lab.alice, "DELETE", "/service/remove/lab-0");
+    lab.done(&lab.alice, "POST", "/service/reserve/lab-0");
+
+    let put = |numbers: std::ops::Range<u32>| {
+        let ask = lab.gateway.rest("PUT", "/secret").token(&lab.alice);
+        numbers.fold(ask, |ask, number| ask.header(&format!("secret-s{number}"), "x")).body("").send()
+    };
+    for number in 0..16 {
+        assert_eq!(put(number * 64..number * 64 + 64).status(), 200);
+    }
+    let over = put(1020..1025);
+    assert_eq!((over.status(), over.problem()), (400, Some("conflict")));
+    assert!(over.text().contains("1024 secrets"), "{}", over.text());
+    assert_eq!(put(0..1).status(), 200, "a new value is not one more");
+    assert_eq!(lab.gateway.rest("GET", "/secret").token(&lab.alice).expect(200).json().as_array().unwrap().len(), 1024);
+}
+
+#[test]
+fn the_platforms_namespace_is_removed_by_nobody() {
+    let gateway = Gateway::builder().user("alice", &[]).service("carta", "fs", "http://127.0.0.1:9", "").start();
+    let (owner, alice) = (gateway.token(OWNER), gateway.token("alice"));
+    let details = gateway.rest("GET", "/service/details/carta").token(&owner).expect(200).json();
+    assert!(details["permission"].as_str().unwrap().contains("Admin"), "{details}");
+    gateway.rest("DELETE", "/service/remove/carta").token(&alice).expect(403);
+    let refused = gateway.rest("DELETE", "/service/remove/carta").token(&owner).expect(400);
+    assert!(refused.text().contains("platform"), "{}", refused.text());
+    gateway.rest("GET", "/service/details/carta").token(&owner).expect(200);
+}
+
+#[test]
+fn a_service_gets_no_name_that_is_none_or_a_word_of_the_api() {
+    let lab = Lab::open();
+    lab.done(&lab.alice, "POST", "/service/reserve/lab");
+    lab.done(&lab.alice, "POST", "/service/register/lab/tool?baseUrl=http://localhost");
+    for name in ["-x", "Tool", "a.b", "%20", "a%2Fb", &"a".repeat(64)] {
+        let register = format!("/service/register/lab/{name}?baseUrl=http://localhost");
+        assert_eq!(lab.said(&lab.alice, "POST", &register).0, 400, "{name}");
+        let (status, error) = lab.said(&lab.alice, "PATCH", &format!("/service/rename/lab/tool/{name}"));
+        assert_eq!(status, 400, "{name}");
+        assert!(!error.contains("duplicate record"), "{name}: {error}");
+    }
+    assert_eq!(lab.said(&lab.alice, "PATCH", "/service/rename/lab/tool/tool").1, "duplicate record");
+    assert_eq!(lab.done(&lab.alice, "GET", "/service/details/lab/tool")["name"], "tool");
 }
 
 #[test]

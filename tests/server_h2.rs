@@ -44,6 +44,7 @@ fn limits() -> Limits {
         h2_streams: 10,
         handshake_timeout: LONG,
         header_timeout: LONG,
+        api_body_timeout: LONG,
         keep_alive: LONG,
     }
 }

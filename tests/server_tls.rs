@@ -90,6 +90,7 @@ fn start(tls: Arc<TlsReload>) -> SocketAddr {
         h2_streams: 10,
         handshake_timeout: Duration::from_millis(500),
         header_timeout: LONG,
+        api_body_timeout: LONG,
         keep_alive: LONG,
     };
     let serving = Serving {

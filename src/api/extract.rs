@@ -1,16 +1,18 @@
 //! What handlers take from a request, each piece refused with a problem of ours.
 
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use axum::body::Body;
 use axum::extract::{FromRequest, FromRequestParts, Path, Request};
-use bytes::Bytes;
-use http::StatusCode;
 use http::request::Parts;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::de::DeserializeOwned;
 
 use super::error::Refusal;
+use crate::config::Limits;
 use crate::identity::{AuthError, Identity};
 use crate::policy::UserId;
 use crate::proxy::error::{Kind, Problem};
@@ -32,6 +34,7 @@ pub(super) struct Caller {
     pub(super) identity: Identity,
     peer: IpAddr,
     request_id: Arc<str>,
+    asked: Asked,
 }
 
 impl Caller {
@@ -40,14 +43,21 @@ impl Caller {
         self.identity.account.id
     }
 
-    /// The caller, as the audit record names them.
-    pub(super) fn actor(&self) -> Actor {
-        Actor {
+    /// The caller, as the audit record names them: for a write that everything else allows.
+    ///
+    /// # Errors
+    /// 400 where the caller wants the write to wait for something that this gateway does not know.
+    pub(super) fn actor(&self) -> Result<Actor, Refusal> {
+        // One replica is the whole fleet: what the local snapshot shows, every replica shows.
+        if let Some(other) = self.asked.value("barrier")?.filter(|barrier| *barrier != "fleet") {
+            return Err(Refusal::input(format!("unknown barrier `{other}`\nwrite `fleet`, or leave it out")));
+        }
+        Ok(Actor {
             user: Some(self.id()),
             via: "api",
             from: self.peer.to_string().into(),
             request_id: Some(self.request_id.clone()),
-        }
+        })
     }
 }
 
@@ -57,7 +67,7 @@ impl<S: Sync> FromRequestParts<S> for Caller {
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Refusal> {
         let asker = parts.extensions.get::<Asker>().ok_or_else(|| Refusal::from(AuthError::Missing))?;
         let identity = asker.identity.clone()?;
-        Ok(Self { identity, peer: asker.peer, request_id: asker.request_id.clone() })
+        Ok(Self { identity, peer: asker.peer, request_id: asker.request_id.clone(), asked: Asked::of(parts) })
     }
 }
 
@@ -91,56 +101,81 @@ impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Named<T
 }
 
 /// The query's parameters. One with an empty value is absent, as the new client sends `None`.
-pub(super) struct Asked(HashMap<String, String>);
+pub(super) struct Asked(HashMap<String, Given>);
+
+/// What the query says of a parameter.
+enum Given {
+    Once(String),
+    /// With two values. Refused only where it is asked for, as the content is judged last.
+    Twice,
+}
 
 impl Asked {
     /// The parameter's value.
-    pub(super) fn value(&self, name: &str) -> Option<&str> {
-        self.0.get(name).map(String::as_str)
+    ///
+    /// # Errors
+    /// 400 where the query has two.
+    pub(super) fn value(&self, name: &str) -> Result<Option<&str>, Refusal> {
+        match self.0.get(name) {
+            Some(Given::Once(value)) => Ok(Some(value)),
+            Some(Given::Twice) => Err(Refusal::input(format!("the parameter `{name}` is given twice"))),
+            None => Ok(None),
+        }
     }
-}
 
-impl<S: Sync> FromRequestParts<S> for Asked {
-    type Rejection = Refusal;
-
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Refusal> {
+    fn of(parts: &Parts) -> Self {
         let mut values = HashMap::new();
         for (name, value) in url::form_urlencoded::parse(parts.uri.query().unwrap_or_default().as_bytes()) {
             if value.is_empty() {
                 continue;
             }
-            if let Some(other) = values.insert(name.clone().into_owned(), value.clone().into_owned())
-                && other != value
-            {
-                return Err(Refusal::input(format!("the parameter `{name}` is given twice")));
-            }
+            let given = match values.get(&*name) {
+                Some(Given::Once(other)) if *other != value => Given::Twice,
+                Some(Given::Twice) => Given::Twice,
+                _ => Given::Once(value.into_owned()),
+            };
+            values.insert(name.into_owned(), given);
         }
-        Ok(Self(values))
+        Self(values)
     }
 }
 
-/// The body, up to the limit that the router sets.
-pub(super) struct Sent(pub(super) Bytes);
+impl<S: Sync> FromRequestParts<S> for Asked {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        Ok(Self::of(parts))
+    }
+}
+
+/// The body, not read yet: whoever may not send it is not waited for.
+pub(super) struct Sent(Body);
 
 impl Sent {
-    /// The body as a JSON object.
-    pub(super) fn object(&self) -> Result<serde_json::Value, Refusal> {
-        let value: serde_json::Value = serde_json::from_slice(&self.0)
+    /// Reads the body, which is a JSON object.
+    ///
+    /// # Errors
+    /// 408, 413 beyond the limits; 400 for anything that is no object.
+    pub(super) async fn object(self, limits: &Limits) -> Result<serde_json::Value, Refusal> {
+        let reading = Limited::new(self.0, limits.api_body_bytes).collect();
+        let read = tokio::time::timeout(limits.api_body_timeout, reading).await.map_err(|_| {
+            let detail = "the body of the request did not arrive in time\nsend it at once";
+            Problem::new(&Kind::REQUEST_TIMEOUT, detail)
+        })?;
+        let bytes = read.map_err(|error| match error.downcast_ref::<LengthLimitError>() {
+            Some(_) => Problem::new(&Kind::BODY_TOO_LARGE, "the body is larger than the API reads"),
+            None => Problem::new(&Kind::MALFORMED_REQUEST, "the body did not arrive whole"),
+        })?;
+        let value: serde_json::Value = serde_json::from_slice(&bytes.to_bytes())
             .map_err(|error| Refusal::input(format!("the body is not JSON: {error}")))?;
         if value.is_object() { Ok(value) } else { Err(Refusal::input("the body is not a JSON object")) }
     }
 }
 
-impl<S: Send + Sync> FromRequest<S> for Sent {
-    type Rejection = Refusal;
+impl<S: Sync> FromRequest<S> for Sent {
+    type Rejection = Infallible;
 
-    async fn from_request(request: Request, state: &S) -> Result<Self, Refusal> {
-        match Bytes::from_request(request, state).await {
-            Ok(bytes) => Ok(Self(bytes)),
-            Err(error) if error.status() == StatusCode::PAYLOAD_TOO_LARGE => {
-                Err(Problem::new(&Kind::BODY_TOO_LARGE, "the body is larger than the API reads").into())
-            }
-            Err(_) => Err(Problem::new(&Kind::MALFORMED_REQUEST, "the body did not arrive whole").into()),
-        }
+    async fn from_request(request: Request, _: &S) -> Result<Self, Infallible> {
+        Ok(Self(request.into_body()))
     }
 }

@@ -46,10 +46,10 @@ pub(super) async fn set_permission(
 ) -> Result<Response, Refusal> {
     let view = api.view();
     let (resource, holder, permit) = ask_to_change(&view, &caller, &id, &subject, &asked)?;
-    let role = asked.value("role").ok_or_else(|| Refusal::input("must provide role through query"))?;
+    let role = asked.value("role")?.ok_or_else(|| Refusal::input("must provide role through query"))?;
     let role = Role::parse(role)
         .ok_or_else(|| Refusal::input(format!("unknown role `{role}`\nwrite None, Guest, User, Editor or Owner")))?;
-    let by = caller.actor();
+    let by = caller.actor()?;
     let owner = view.state.policy.owner(&resource.keys());
     let revision = match (&holder, role) {
         (Holder::User(account), Role::Owner) => {
@@ -77,7 +77,7 @@ pub(super) async fn delete_permission(
 ) -> Result<Response, Refusal> {
     let view = api.view();
     let (resource, holder, permit) = ask_to_change(&view, &caller, &id, &subject, &asked)?;
-    let by = caller.actor();
+    let by = caller.actor()?;
     let revision = match &holder {
         Holder::User(account) => {
             spare_owner(&caller, view.state.policy.owner(&resource.keys()), account.id)?;
@@ -128,7 +128,7 @@ fn find_resource(view: &View, id: &str) -> Result<Node, Refusal> {
 
 /// The kind that the query names; without one, a user.
 fn kind(asked: &Asked) -> Result<SubjectKind, Refusal> {
-    let Some(text) = asked.value("userType") else { return Ok(SubjectKind::User) };
+    let Some(text) = asked.value("userType")? else { return Ok(SubjectKind::User) };
     SubjectKind::parse(text).ok_or_else(|| {
         Refusal::input(format!(
             "unknown userType `{text}`\nwrite User, UserGroup, NamespaceItem, ProjectItem, WorkflowItem or WorkspaceItem"
@@ -167,7 +167,7 @@ async fn transfer(
     if owner != Some(caller.id()) {
         return Err(Refusal::forbidden("only the owner can make somebody else the owner"));
     }
-    grants::transfer(api, permit, caller.actor(), resource, caller.id(), to).await
+    grants::transfer(api, permit, caller.actor()?, resource, caller.id(), to).await
 }
 
 /// The owner's entry is the ownership: an administrator of the resource may not touch it, and the owner must not.

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::DefaultBodyLimit;
 use axum::routing::{delete, get, patch, post, put};
 use http::Method;
 
@@ -14,7 +13,6 @@ use crate::proxy::error::{Kind, Problem};
 
 /// The whole API.
 pub(super) fn router(api: Arc<Api>) -> Router {
-    let body_limit = DefaultBodyLimit::max(api.config.limits.api_body_bytes);
     Router::new()
         // Signs of life.
         .route("/-/live", get(signs::probe))
@@ -49,7 +47,6 @@ pub(super) fn router(api: Arc<Api>) -> Router {
         .route("/service/config/{ns}/{svc}", get(services::service_config).put(services::set_service_config))
         .fallback(nothing)
         .method_not_allowed_fallback(no_such_method)
-        .layer(body_limit)
         .with_state(api)
 }
 

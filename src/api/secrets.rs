@@ -35,10 +35,10 @@ pub(super) async fn put_secrets(
     asked: Asked,
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
-    let expires = asked.value("ttl").map(|text| end_of(text, Timestamp::now())).transpose()?;
+    let expires = asked.value("ttl")?.map(|text| end_of(text, Timestamp::now())).transpose()?;
     let plain = read_headers(&headers)?;
     let permit = Snapshot::permit_self(caller.id());
-    let revision = secrets::put(&api, permit, caller.actor(), &plain, expires).await?;
+    let revision = secrets::put(&api, permit, caller.actor()?, &plain, expires).await?;
     Ok(answer::done(revision))
 }
 
@@ -49,7 +49,7 @@ pub(super) async fn show_secrets(
     asked: Asked,
 ) -> Result<Response, Refusal> {
     let view = api.view();
-    let Some(name) = asked.value("name") else { return Ok(list(&view, &caller).into_response()) };
+    let Some(name) = asked.value("name")? else { return Ok(list(&view, &caller).into_response()) };
     let mut value = Zeroizing::new(Vec::new());
     let found = view.state.secrets.open(caller.id(), &name.to_lowercase(), Timestamp::now(), &mut value);
     match found {
@@ -68,9 +68,9 @@ pub(super) async fn delete_secret(
     caller: Caller,
     asked: Asked,
 ) -> Result<Response, Refusal> {
-    let name = asked.value("name").ok_or_else(|| Refusal::input("must provide name through query"))?;
+    let name = asked.value("name")?.ok_or_else(|| Refusal::input("must provide name through query"))?;
     let permit = Snapshot::permit_self(caller.id());
-    let revision = secrets::delete(&api, permit, caller.actor(), &name.to_lowercase()).await?;
+    let revision = secrets::delete(&api, permit, caller.actor()?, &name.to_lowercase()).await?;
     Ok(answer::done(revision))
 }
 
@@ -94,7 +94,7 @@ pub(super) async fn give_consent(
     let found = route.and_then(|route| route.injection().uses().iter().find(|of| *of.secret == *secret));
     let of =
         found.ok_or_else(|| Refusal::input(format!("the service `{label}` does not use the secret `{secret}`")))?;
-    if asked.value("shown").is_some_and(|shown| shown != &*of.fingerprint) {
+    if asked.value("shown")?.is_some_and(|shown| shown != &*of.fingerprint) {
         let api = api.config.listen.public_api.as_str().trim_end_matches('/');
         return Err(consent::changed_since(of, &inject::Named { service: &label, api }).into());
     }
@@ -102,7 +102,7 @@ pub(super) async fn give_consent(
     let consent = Consent { user: caller.id(), secret, service: service.id, fingerprint, origins, at };
     let said = json!({"secret": consent.secret, "service": label, "origins": consent::listed(&consent.origins)});
     let permit = Snapshot::permit_self(caller.id());
-    let revision = secrets::consent(&api, permit, caller.actor(), consent).await?;
+    let revision = secrets::consent(&api, permit, caller.actor()?, consent).await?;
     Ok(answer::written(revision, Json(said)))
 }
 
@@ -117,7 +117,7 @@ pub(super) async fn withdraw_consent(
     let service = service_of(&view, &asked)?;
     let permit = Snapshot::permit_self(caller.id());
     let secret = name.to_lowercase();
-    let revision = secrets::withdraw(&api, permit, caller.actor(), &secret, service.id).await?;
+    let revision = secrets::withdraw(&api, permit, caller.actor()?, &secret, service.id).await?;
     Ok(answer::done(revision))
 }
 
@@ -154,7 +154,7 @@ fn name_of(view: &View, service: ResourceId) -> Option<String> {
 }
 
 fn service_of<'v>(view: &'v View, asked: &Asked) -> Result<&'v Arc<Service>, Refusal> {
-    let text = asked.value("service").ok_or_else(|| Refusal::input("must provide service=ns/svc through query"))?;
+    let text = asked.value("service")?.ok_or_else(|| Refusal::input("must provide service=ns/svc through query"))?;
     let found = text.split_once('/').and_then(|(namespace, name)| view.catalog.service(namespace, name));
     found.ok_or_else(|| Refusal::unknown("service", text))
 }

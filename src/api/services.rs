@@ -18,6 +18,9 @@ use crate::policy::{Denied, Levels, Permit, Snapshot, UserId};
 use crate::proxy::error::{Kind, Problem};
 use crate::store::{Namespace, Origin, Service};
 
+/// The namespace that is there from the start.
+const PLATFORM: &str = "carta";
+
 /// `POST /service/reserve/{ns}`: any user may; the caller becomes the owner.
 pub(super) async fn reserve_namespace(
     State(api): State<Arc<Api>>,
@@ -33,7 +36,7 @@ pub(super) async fn reserve_namespace(
         return Err(Refusal::duplicate("namespace", &name));
     }
     let permit = Snapshot::permit_self(caller.id());
-    let revision = services::reserve(&api, permit, caller.actor(), &name, caller.id()).await?;
+    let revision = services::reserve(&api, permit, caller.actor()?, &name, caller.id()).await?;
     Ok(answer::done(revision))
 }
 
@@ -49,7 +52,7 @@ pub(super) async fn register_service(
     let known = view.catalog.service(&namespace, &name);
     let keys: &[&str] = if known.is_some() { &[&namespace, &name] } else { &[&namespace] };
     let permit = permit(&view, caller.id(), keys, Levels::WRITE)?;
-    let url = asked.value("baseUrl").ok_or_else(|| Refusal::input("must provide baseUrl through query"))?;
+    let url = asked.value("baseUrl")?.ok_or_else(|| Refusal::input("must provide baseUrl through query"))?;
     if let Some(known) = known {
         not_of_file(known)?;
     } else {
@@ -60,7 +63,7 @@ pub(super) async fn register_service(
     }
     let table = table::with_address(known.map(|service| &service.table), url);
     config::parse_service(&namespace, &name, &table)?;
-    let (by, replaces) = (caller.actor(), known.map(|service| service.id));
+    let (by, replaces) = (caller.actor()?, known.map(|service| service.id));
     let place = (namespace.as_str(), name.as_str());
     let revision = services::put(&api, permit, by, place, replaces, caller.id(), table::without_name(table)).await?;
     let view = api.view();
@@ -111,7 +114,7 @@ pub(super) async fn rename_service(
     }
     // What names the service literally would be another's under the new name.
     config::parse_service(&namespace, &new, &service.table)?;
-    let revision = services::rename(&api, permit, caller.actor(), service.id, &new).await?;
+    let revision = services::rename(&api, permit, caller.actor()?, service.id, &new).await?;
     Ok(answer::done(revision))
 }
 
@@ -125,7 +128,7 @@ pub(super) async fn remove_service(
     let service = find_service(&view, &namespace, &name)?;
     let permit = may_administer(&view, caller.id(), &namespace, &name)?;
     not_of_file(service)?;
-    let revision = services::remove_service(&api, permit, caller.actor(), service.id).await?;
+    let revision = services::remove_service(&api, permit, caller.actor()?, service.id).await?;
     Ok(answer::done(revision))
 }
 
@@ -142,12 +145,16 @@ pub(super) async fn remove_namespace(
         .policy
         .may_administer(caller.id(), &[&name], Timestamp::now())
         .map_err(|denied| Refusal::denied(&view, &[&name], &denied))?;
+    if name == PLATFORM {
+        let detail = format!("the namespace `{name}` is the platform's own and stays");
+        return Err(Problem::new(&Kind::CONFLICT, detail).into());
+    }
     if view.catalog.services().any(|service| service.namespace == name) {
         let problem =
             Problem::new(&Kind::CONFLICT, format!("namespace is not empty: `{name}`\nremove its services first"));
         return Err(problem.phrase("namespace is not empty").into());
     }
-    let revision = services::remove_namespace(&api, permit, caller.actor(), namespace.id).await?;
+    let revision = services::remove_namespace(&api, permit, caller.actor()?, namespace.id).await?;
     Ok(answer::done(revision))
 }
 
@@ -174,10 +181,10 @@ pub(super) async fn set_service_config(
     let service = find_service(&view, &namespace, &name)?;
     let permit = permit(&view, caller.id(), &[&namespace, &name], Levels::ADMIN)?;
     not_of_file(service)?;
-    let table = sent.object()?;
+    let table = sent.object(&api.config.limits).await?;
     config::parse_service(&namespace, &name, &table)?;
     let table = table::without_name(table);
-    let (by, place, replaces) = (caller.actor(), (namespace.as_str(), name.as_str()), Some(service.id));
+    let (by, place, replaces) = (caller.actor()?, (namespace.as_str(), name.as_str()), Some(service.id));
     let revision = services::put(&api, permit, by, place, replaces, caller.id(), table.clone()).await?;
     Ok(answer::written(revision, Json(table)))
 }

@@ -22,6 +22,7 @@ pub(super) const CONNECTIONS: usize = 10_000;
 pub(super) const H2_STREAMS: u32 = 128;
 pub(super) const HANDSHAKE_TIMEOUT: &str = "10s";
 pub(super) const HEADER_TIMEOUT: &str = "15s";
+pub(super) const API_BODY_TIMEOUT: &str = "30s";
 pub(super) const KEEP_ALIVE: &str = "75s";
 
 // --- [store], [vault] ---

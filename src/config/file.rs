@@ -105,6 +105,9 @@ pub(super) struct LimitsFile {
     /// For the whole head of a request to arrive.
     #[schemars(extend("default" = defaults::HEADER_TIMEOUT))]
     pub(super) header_timeout: Option<String>,
+    /// For the whole body of a request that the API reads.
+    #[schemars(extend("default" = defaults::API_BODY_TIMEOUT))]
+    pub(super) api_body_timeout: Option<String>,
     /// For the next request on a connection that is kept, and for a caller that takes nothing of its answer.
     #[schemars(extend("default" = defaults::KEEP_ALIVE))]
     pub(super) keep_alive: Option<String>,

@@ -113,6 +113,8 @@ pub struct Limits {
     pub handshake_timeout: Duration,
     /// For the whole head of a request to arrive.
     pub header_timeout: Duration,
+    /// For the whole body of a request that the API reads.
+    pub api_body_timeout: Duration,
     /// For the next request on a kept-alive connection, and for a caller that takes nothing of its answer.
     pub keep_alive: Duration,
 }

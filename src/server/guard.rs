@@ -219,6 +219,7 @@ mod tests {
         h2_streams: 10,
         handshake_timeout: Duration::from_secs(1),
         header_timeout: Duration::from_secs(1),
+        api_body_timeout: Duration::from_secs(1),
         keep_alive: Duration::from_secs(1),
     };
 

@@ -2,13 +2,14 @@
 
 use carta_gateway::policy::{Levels, Pattern, PatternKey, ResourceId, Subject, UserId};
 use carta_gateway::store::{
-    DeclaredService, Grant, Item, Key, MOST_NAMESPACES, MOST_SECRETS, Mutation, Origin, Service, Store,
+    DeclaredService, Grant, Item, Key, MOST_NAMESPACES, MOST_SECRETS, MOST_SERVICES, Mutation, Origin, Service, Store,
 };
 use uuid::Uuid;
 
 use crate::fixture::*;
 
 crate::contract![
+    a_namespace_holds_no_more_services_than_the_quota,
     a_name_is_reserved_once,
     a_service_keeps_its_id_when_its_table_changes,
     a_service_that_is_not_the_one_expected_is_not_replaced,
@@ -301,4 +302,12 @@ async fn the_api_does_not_touch_services_of_the_file(store: &dyn Store) {
     refused(store, "not empty", Mutation::RemoveNamespace(namespace)).await;
     done(store, Mutation::RemoveService(id)).await;
     assert_ne!(registered(store, "ns", "one", ann).await, id);
+}
+
+async fn a_namespace_holds_no_more_services_than_the_quota(store: &dyn Store) {
+    let ann = made(store, "ann").await;
+    reserved(store, "ns", ann).await;
+    let made = |number: u32| service("ns", &format!("svc-{number}"), ann, "http://a");
+    done(store, Mutation::Batch((0..MOST_SERVICES).map(made).collect())).await;
+    refused(store, "more than 1000 services", made(MOST_SERVICES)).await;
 }

@@ -1,7 +1,7 @@
 //! Secrets, consents, keys, values beside the data.
 
 use carta_gateway::policy::{ResourceId, UserId};
-use carta_gateway::store::{Item, Key, Mutation, Resealed, Sealed, Secret, SigningKey, Store};
+use carta_gateway::store::{Item, Key, MOST_CONSENTS, Mutation, Resealed, Sealed, Secret, SigningKey, Store};
 use uuid::Uuid;
 
 use crate::fixture::*;
@@ -12,6 +12,7 @@ crate::contract![
     a_consent_is_for_a_secret_and_a_service_that_are_there,
     withdrawing_takes_every_consent_for_the_service,
     a_withdrawal_outlives_the_secret_and_ends_with_a_consent_that_was_asked_for,
+    nobody_keeps_more_consents_than_the_quota_and_a_withdrawal_always_has_room,
     a_first_use_is_a_consent_only_where_nothing_was_said_before,
     an_envelope_is_replaced_only_where_it_is_still_the_same,
     a_key_is_retired_once,
@@ -118,6 +119,16 @@ async fn a_withdrawal_outlives_the_secret_and_ends_with_a_consent_that_was_asked
     done(store, withdraw(ann, one)).await;
     done(store, Mutation::RemoveService(one)).await;
     assert_eq!(withdrawals(store).await, []);
+}
+
+async fn nobody_keeps_more_consents_than_the_quota_and_a_withdrawal_always_has_room(store: &dyn Store) {
+    let (ann, one, two) = ready(store).await;
+    let given = |number: u32| Mutation::PutConsent(consent(ann, "key", one, &format!("f-{number}")));
+    done(store, Mutation::Batch((0..MOST_CONSENTS).map(given).collect())).await;
+    refused(store, "more than 16384 consents", given(MOST_CONSENTS)).await;
+    refused(store, "more than 16384 consents", withdraw(ann, two)).await;
+    done(store, withdraw(ann, one)).await;
+    assert_eq!((consents(store).await, withdrawals(store).await), (0, vec![one]));
 }
 
 async fn a_first_use_is_a_consent_only_where_nothing_was_said_before(store: &dyn Store) {

@@ -273,6 +273,7 @@ fn limits(here: &Scope<'_>, file: &LimitsFile) -> Option<Limits> {
     count("h2_streams", Some(h2_streams as usize), 1, 1);
     let handshake_timeout = wait("handshake_timeout", &file.handshake_timeout, defaults::HANDSHAKE_TIMEOUT);
     let header_timeout = wait("header_timeout", &file.header_timeout, defaults::HEADER_TIMEOUT);
+    let api_body_timeout = wait("api_body_timeout", &file.api_body_timeout, defaults::API_BODY_TIMEOUT);
     let keep_alive = wait("keep_alive", &file.keep_alive, defaults::KEEP_ALIVE);
     Some(Limits {
         header_bytes,
@@ -284,6 +285,7 @@ fn limits(here: &Scope<'_>, file: &LimitsFile) -> Option<Limits> {
         h2_streams,
         handshake_timeout: handshake_timeout?,
         header_timeout: header_timeout?,
+        api_body_timeout: api_body_timeout?,
         keep_alive: keep_alive?,
     })
 }
