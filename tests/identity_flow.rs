@@ -288,6 +288,24 @@ fn the_header_of_an_unlisted_peer_is_no_credential_and_an_empty_list_trusts_nobo
 }
 
 #[test]
+fn a_load_balancer_says_where_a_call_comes_from_and_never_who_calls() {
+    let upstream = Upstream::fixed("ok");
+    let gateway = Gateway::with_service(&upstream.url(), "")
+        .listen("trusted_proxies = [\"127.0.0.1/32\"]")
+        .config("[auth.header]\nname = \"X-Forwarded-Email\"\ntrusted_proxies = [\"10.0.0.0/8\"]")
+        .start();
+    let forwarded = gateway
+        .call("GET", "/materials/mp/x")
+        .header("X-Forwarded-For", "203.0.113.7")
+        .header("X-Forwarded-Email", "alice@example.org");
+    assert_eq!(forwarded.send().status(), 401);
+    assert_eq!(forwarded.token(&gateway.token("alice")).send().status(), 200);
+    let received = upstream.only();
+    assert_eq!(received.header("x-forwarded-for"), Some("203.0.113.7, 127.0.0.1"));
+    assert_eq!(received.header("x-forwarded-email"), None);
+}
+
+#[test]
 fn header_modes_of_mara_acl_answer_as_it_does() {
     let upstream = Upstream::fixed("ok");
     let required = Gateway::with_service(&upstream.url(), "").config(HEADER).config("required = true").start();

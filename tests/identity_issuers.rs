@@ -57,6 +57,19 @@ async fn a_token_is_good_by_discovery_and_by_the_keys_address() {
 }
 
 #[tokio::test]
+async fn what_a_newer_token_says_of_its_user_is_noted() {
+    let (key, provider, door) = stage().await;
+    let first = door.token(&key.sign(&provider.claims("alice"))).await.unwrap();
+    assert_eq!(first.account.email, None);
+    let address = |claims, email: &str| with(with(claims, "email", json!(email)), "email_verified", json!(true));
+    let married = with(address(provider.claims("alice"), "a.new@x.org"), "family_name", json!("New"));
+    let then = door.token(&key.sign(&married)).await.unwrap();
+    assert_eq!((then.account.id, then.account.email.as_deref()), (first.account.id, Some("a.new@x.org")));
+    assert_eq!(then.account.last_name.as_deref(), Some("New"));
+    assert!(then.account.email_verified);
+}
+
+#[tokio::test]
 async fn the_key_decides_the_algorithm_and_the_header_does_not() {
     let (key, provider, door) = stage().await;
     let claims = provider.claims("alice");

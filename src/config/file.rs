@@ -43,6 +43,10 @@ pub(super) struct ListenFile {
     pub(super) api: Option<String>,
     /// How callers reach the listeners, where that is not the addresses above.
     pub(super) public_url: PublicUrlFile,
+    /// Addresses and networks of load balancers: their `X-Forwarded-For`, `-Proto` and `-Host` are extended, anybody
+    /// else's replaced. Those of `auth.header.trusted_proxies` need not be listed again; to assert an identity, a peer
+    /// must be listed there.
+    pub(super) trusted_proxies: Vec<String>,
     /// TLS on both listeners: HTTP/1.1 and HTTP/2 by ALPN.
     pub(super) tls: Option<ListenTlsFile>,
     /// Threads that serve calls; 0: one for each core.

@@ -42,6 +42,7 @@ pub use service::{
     Basic, Cors, Endpoint, Injection, Protocol, Service, Template, TemplatePart, Timeouts, TokenForwarding, Unmatched,
     UpstreamTls, Variable,
 };
+pub use value::is_loopback;
 
 /// What is true for this process.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,6 +76,8 @@ pub struct Listen {
     pub public_proxy: Url,
     /// How callers reach the API listener, without a trailing slash.
     pub public_api: Url,
+    /// Peers whose word about where a request came from is believed, beside those that may assert an identity.
+    pub trusted_proxies: Vec<IpNet>,
     /// TLS on both listeners.
     pub tls: Option<ListenTls>,
     /// Threads that serve the proxy listener.

@@ -145,13 +145,42 @@ pub(super) fn network(text: &str) -> Read<IpNet> {
 /// An `http` or `https` URL with a host and nothing but a path after it, without the path's trailing slash. Its text
 /// is shown only as far as it can hold no password or key.
 pub(super) fn web_url(text: &str) -> Read<Url> {
-    let plain = text.split(['?', '#']).next().unwrap_or_default();
-    let shown = if text.contains('@') { "this".to_owned() } else { shown(plain) };
+    let mut url = any_url(text)?;
+    if url.query().is_some() || url.fragment().is_some() {
+        return wrong(
+            format!("{} has a query or a fragment", shown(before_query(text))),
+            "write the URL up to its path; `[service.inject]` has `query`",
+        );
+    }
+    let path = url.path().trim_end_matches('/').to_owned();
+    url.set_path(&path);
+    Ok(url)
+}
+
+/// An `http` or `https` URL of one document: path and query are kept as they are written, and there is no fragment.
+pub(super) fn document_url(text: &str) -> Read<Url> {
+    let url = any_url(text)?;
+    if url.fragment().is_some() {
+        return wrong(
+            format!("{} has a fragment", shown(before_query(text))),
+            "write the URL without `#` and what follows",
+        );
+    }
+    Ok(url)
+}
+
+/// The part of a URL's text that holds no key.
+fn before_query(text: &str) -> &str {
+    text.split(['?', '#']).next().unwrap_or_default()
+}
+
+fn any_url(text: &str) -> Read<Url> {
+    let shown = if text.contains('@') { "this".to_owned() } else { shown(before_query(text)) };
     let example = "write it as `https://api.example.org/v2`";
     if text.chars().any(|found| found.is_whitespace() || found.is_control() || found == '\\') {
         return wrong(format!("{shown} has a blank, a control character or a backslash"), example);
     }
-    let mut url = match Url::parse(text) {
+    let url = match Url::parse(text) {
         Ok(url) => url,
         Err(cause) => return wrong(format!("{shown} is no URL: {cause}"), example),
     };
@@ -169,22 +198,15 @@ pub(super) fn web_url(text: &str) -> Read<Url> {
             "write it without them; `[service.inject]` has `basic_auth`",
         );
     }
-    if url.query().is_some() || url.fragment().is_some() {
-        return wrong(
-            format!("{shown} has a query or a fragment"),
-            "write the URL up to its path; `[service.inject]` has `query`",
-        );
-    }
     if url.port() == Some(0) {
         return wrong(format!("{shown} has the port 0"), example);
     }
-    let path = url.path().trim_end_matches('/').to_owned();
-    url.set_path(&path);
     Ok(url)
 }
 
 /// Whether the URL stays on this machine.
-pub(super) fn is_loopback(url: &Url) -> bool {
+#[must_use]
+pub fn is_loopback(url: &Url) -> bool {
     match url.host() {
         Some(Host::Domain(name)) => {
             let name = name.trim_end_matches('.');

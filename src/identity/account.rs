@@ -6,7 +6,8 @@
 //!    `email_verified: true`; the header's address is the identity itself. On the account's side, an address is checked
 //!    when it was proved so, or when an administrator entered it and nobody has proved the account yet: an invitation.
 //!    A token cannot take up an invitation while the built-in issuer is on, because the account may be that one's.
-//!    Nothing links a token to an administrator by address: a lax issuer would make administrators.
+//!    Nothing links a token to an administrator by address: a lax issuer would make administrators. Nor to an account
+//!    that the same issuer proves by another subject: that one is somebody else, whom the address was given to since.
 //! 3. A name that an account has already is a conflict, until an administrator links the two; also where the address
 //!    would fit, unless the name is that address.
 //! 4. Whoever is left is new, where the configuration makes accounts on first sight.
@@ -15,7 +16,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::{Account, AuthError, Claims, Directory, Newcomer, credential};
+use super::{Account, AuthError, Claims, Directory, Newcomer, Profile, credential};
 use crate::config::{JwtIssuer, TrustedHeader};
 use crate::policy::UserId;
 use crate::store::HEADER_ISSUER;
@@ -70,7 +71,7 @@ pub(super) fn of_token(
             Some(namesake) => namesake.id == account.id && (invited || email.as_deref() == Some(name)),
         };
         if fits && (checked || invited) {
-            if account.administrator && !invited {
+            if account.administrator || is_linked_by(directory, account.id, &issuer.issuer) {
                 return Err(AuthError::IdentityConflict(account.name.to_string()));
             }
             return Ok(Standing::Links(account.id));
@@ -82,15 +83,14 @@ pub(super) fn of_token(
     if !issuer.create_users {
         return Err(AuthError::NotInvited);
     }
-    let text = |claim: &str| claims.0.get(claim)?.as_str().filter(|t| !t.is_empty()).map(Into::into);
     Ok(Standing::New(Box::new(Newcomer {
         issuer: issuer.issuer.clone(),
         subject: subject.to_owned(),
         name: name.to_owned(),
         email,
         email_verified: verified,
-        first_name: text("given_name"),
-        last_name: text("family_name"),
+        first_name: text(claims, "given_name"),
+        last_name: text(claims, "family_name"),
         role: issuer.new_user_role.clone(),
         first_role: None,
     })))
@@ -107,6 +107,9 @@ pub(super) fn of_header(directory: &Directory, rules: &TrustedHeader, email: &st
         && (account.email_verified || invited(account))
         && namesake.is_none_or(|namesake| namesake.id == account.id)
     {
+        if is_linked_by(directory, account.id, HEADER_ISSUER) {
+            return Err(AuthError::IdentityConflict(account.name.to_string()));
+        }
         return Ok(Standing::Links(account.id));
     }
     match namesake {
@@ -128,6 +131,31 @@ pub(super) fn of_header(directory: &Directory, rules: &TrustedHeader, email: &st
     }
 }
 
+/// What the token proves of its user that the account does not show yet. Only of an account that nobody but this issuer
+/// proves: two issuers would else take turns.
+pub(super) fn news(directory: &Directory, account: &Account, issuer: &JwtIssuer, claims: &Claims) -> Option<Profile> {
+    if directory.links_of(account.id).iter().any(|link| link.issuer != issuer.issuer) {
+        return None;
+    }
+    let (email, email_verified) = address(issuer, claims);
+    let known = Profile::of(account);
+    // A claim that is missing says nothing.
+    let (email, email_verified) = match email {
+        Some(email) => (Some(email), email_verified),
+        None => (known.email.clone(), known.email_verified),
+    };
+    let name = |claim: &str, known: &Option<String>| text(claims, claim).or_else(|| known.clone());
+    let first_name = name("given_name", &known.first_name);
+    let last_name = name("family_name", &known.last_name);
+    let proved = Profile { email, email_verified, first_name, last_name, organization: known.organization.clone() };
+    (proved != known).then_some(proved)
+}
+
+/// Whether the issuer proves this account already.
+fn is_linked_by(directory: &Directory, id: UserId, issuer: &str) -> bool {
+    directory.links_of(id).iter().any(|link| link.issuer == issuer)
+}
+
 /// Whether the trusted header proved the address of this account.
 fn is_linked_by_header(directory: &Directory, id: UserId, email: &str) -> bool {
     directory.by_link(HEADER_ISSUER, email).is_some_and(|account| account.id == id)
@@ -144,16 +172,25 @@ pub(super) fn address(issuer: &JwtIssuer, claims: &Claims) -> (Option<String>, b
     }
 }
 
+fn text(claims: &Claims, claim: &str) -> Option<String> {
+    claims.0.get(claim)?.as_str().filter(|text| !text.is_empty()).map(Into::into)
+}
+
 /// The login name that the issuer gives; it goes into headers, logs and pages, so it must be plain text.
 fn login_name<'c>(issuer: &JwtIssuer, claims: &'c Claims) -> Result<&'c str, AuthError> {
     // Cognito's access tokens call the same name otherwise.
     let access = || claims.0.get("username").filter(|_| claims.0.get("token_use").is_some_and(|u| u == "access"));
     let name = claims.0.get(&issuer.user_claim).or_else(access).and_then(|v| v.as_str());
     let name = name.ok_or(AuthError::Invalid("the token lacks the claim that names the user"))?;
-    if name.is_empty() || name.len() > NAME_BYTES || name.trim() != name || name.contains(char::is_control) {
+    if name.is_empty() || name.len() > NAME_BYTES || name.trim() != name || name.contains(unseen) {
         return Err(AuthError::Invalid("the token's user name is empty, too long, or no plain text"));
     }
     Ok(name)
+}
+
+/// What would make one name look like another in a log or a header.
+fn unseen(c: char) -> bool {
+    c.is_control() || credential::is_invisible(c)
 }
 
 #[cfg(test)]
@@ -273,9 +310,42 @@ mod tests {
     fn a_token_never_becomes_an_administrator_by_address() {
         let mut root = user(1, "root", Some(("r@x.org", true)));
         root.administrator = true;
-        let directory = directory(&[root], &[link("https://other", "o", 1)]);
         let claims = json!({ "preferred_username": "r", "email": "r@x.org", "email_verified": true });
-        assert_eq!(token(&directory, true, claims), conflict("root"));
+        let linked = directory(&[root.clone()], &[link("https://other", "o", 1)]);
+        assert_eq!(token(&linked, true, claims.clone()), conflict("root"));
+        root.email_verified = false;
+        let invited = directory(&[root], &[]);
+        assert_eq!(token(&invited, false, claims), conflict("root"), "nor as an invitation");
+    }
+
+    #[test]
+    fn an_address_that_was_given_to_somebody_else_since_proves_no_older_account_of_the_issuer() {
+        let claims = json!({ "preferred_username": "bob", "email": "a@x.org", "email_verified": true });
+        let alice = user(1, "alice", Some(("a@x.org", true)));
+        let proved = directory(&[alice.clone()], &[link(IDP, "s-0", 1)]);
+        assert_eq!(token(&proved, true, claims.clone()), conflict("alice"));
+        let twice = directory(&[alice.clone()], &[link("https://other", "o", 1), link(IDP, "s-0", 1)]);
+        assert_eq!(token(&twice, true, claims), conflict("alice"));
+        let by_header = directory(&[alice], &[link(HEADER_ISSUER, "old@x.org", 1)]);
+        assert_eq!(of_header(&by_header, &header(true), "a@x.org"), conflict("alice"));
+    }
+
+    #[test]
+    fn what_the_issuer_says_now_is_news_and_what_it_leaves_out_is_not() {
+        let news_of = |links: &[Item], claims: Value| {
+            let directory = directory(&[user(1, "alice", Some(("a@x.org", true)))], links);
+            let Value::Object(map) = claims else { panic!("an object") };
+            news(&directory, directory.by_name("alice").unwrap(), &issuer(), &Claims(map))
+        };
+        let own = [link(IDP, "s-1", 1)];
+        let same = json!({ "email": "A@x.org", "email_verified": true });
+        assert_eq!(news_of(&own, same), None);
+        assert_eq!(news_of(&own, json!({})), None);
+        let moved = json!({ "email": "new@x.org", "email_verified": true, "given_name": "Alice" });
+        let profile = news_of(&own, moved.clone()).unwrap();
+        assert_eq!((profile.email.as_deref(), profile.email_verified), (Some("new@x.org"), true));
+        assert_eq!(profile.first_name.as_deref(), Some("Alice"));
+        assert_eq!(news_of(&[link(IDP, "s-1", 1), link("https://other", "o", 1)], moved), None);
     }
 
     #[test]
@@ -309,9 +379,17 @@ mod tests {
 
     #[test]
     fn names_from_issuers_are_plain_text() {
-        for bad in
-            [json!(""), json!(" a"), json!("a\n"), json!("a\u{0}b"), json!("x".repeat(300)), json!(7), json!(null)]
-        {
+        for bad in [
+            json!(""),
+            json!(" a"),
+            json!("a\n"),
+            json!("a\u{0}b"),
+            json!("alice\u{200b}"),
+            json!("\u{202e}ecila"),
+            json!("x".repeat(300)),
+            json!(7),
+            json!(null),
+        ] {
             let judged = token(&Directory::empty(), true, json!({ "preferred_username": bad }));
             assert!(matches!(judged, Err(AuthError::Invalid(_))), "{bad}");
         }

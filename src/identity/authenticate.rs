@@ -112,7 +112,7 @@ impl Authenticator {
         let proven = self.prove(token, now).await?;
         let current = directory();
         let (account, current) = match self.standing(&proven, &current)? {
-            Standing::Known(account) => (account, current),
+            Standing::Known(account) => self.up_to_date(&proven, account, (directory, current)).await,
             Standing::Links(user) => {
                 let issuer = proven.source.rules.issuer.to_string();
                 self.enrol.link(Link { issuer, subject: proven.accepted.subject.to_string(), user }).await?;
@@ -124,6 +124,26 @@ impl Authenticator {
             }
         };
         keep(cache, token, proven, &account, &current)
+    }
+
+    /// The account with what the token says of its user now. A store that is away keeps nobody out: the next token that
+    /// is not known yet says it again.
+    async fn up_to_date(
+        &self,
+        proven: &Proven,
+        account: Arc<Account>,
+        (directory, current): (&impl Fn() -> Arc<Directory>, Arc<Directory>),
+    ) -> (Arc<Account>, Arc<Directory>) {
+        let Proven { source, accepted, .. } = proven;
+        let remote = source.remote.as_ref().filter(|_| !account.disabled);
+        let news = remote.and_then(|remote| account::news(&current, &account, &remote.config, &accepted.claims));
+        let Some(profile) = news else { return (account, current) };
+        if let Err(error) = self.enrol.update(account.id, profile).await {
+            tracing::warn!(%error, user = &*account.name, "what a token says of its user is not noted");
+            return (account, current);
+        }
+        let current = directory();
+        (current.by_id(account.id).cloned().unwrap_or(account), current)
     }
 
     /// The account after it was made or linked.

@@ -60,6 +60,10 @@ pub fn email(text: &str) -> Option<Cow<'_, str>> {
     } else {
         Cow::Owned(text.to_lowercase())
     };
+    // The Kelvin sign would become the letter k, and one address another.
+    if lower.is_ascii() != text.is_ascii() {
+        return None;
+    }
     (text.len() <= EMAIL_BYTES && lower.len() <= EMAIL_BYTES).then_some(lower)
 }
 
@@ -121,8 +125,12 @@ fn text(line: &HeaderValue) -> Option<&str> {
 }
 
 fn is_unfit(c: char) -> bool {
-    let invisible = matches!(c, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}');
-    c.is_control() || c.is_whitespace() || invisible || ",;<>\"\\".contains(c)
+    c.is_control() || c.is_whitespace() || is_invisible(c) || ",;<>\"\\".contains(c)
+}
+
+/// Characters that show nothing, or turn round what is shown after them.
+pub(super) fn is_invisible(c: char) -> bool {
+    matches!(c, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }
 
 fn is_listed(rules: &TrustedHeader, peer: IpAddr) -> bool {
@@ -228,6 +236,7 @@ mod tests {
     fn an_address_is_one_line_with_one_at() {
         let long = format!("{}@x.org", "a".repeat(250));
         for bad in [
+            "\u{212a}ate@x.org",
             "a",
             "@",
             "a@",

@@ -8,9 +8,9 @@ use jiff::Timestamp;
 use tokio::sync::watch;
 use uuid::Uuid;
 
-use super::{AuthError, Enrol, Newcomer};
+use super::{AuthError, Enrol, Newcomer, Profile};
 use crate::policy::UserId;
-use crate::store::{Actor, Link, Mutation, NewUser, Revision, Store, StoreError, User};
+use crate::store::{Actor, Item, Key, Link, Mutation, NewUser, Revision, Store, StoreError, User};
 
 /// How long a newcomer waits for the snapshot that shows the account.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -76,6 +76,15 @@ impl Enrol for StoreEnrol {
     async fn link(&self, link: Link) -> Result<Revision, AuthError> {
         let from = link.issuer.clone();
         self.settle(&from, Mutation::Link { link, by_self: true }).await
+    }
+
+    async fn update(&self, user: UserId, profile: Profile) -> Result<Revision, AuthError> {
+        let Ok(Item::User(mut known, _)) = self.store.item(Key::User(user)).await else {
+            return Err(AuthError::Unavailable("the account cannot be read at the moment\ntry again later"));
+        };
+        let Profile { email, email_verified, first_name, last_name, organization } = profile;
+        *known = User { email, email_verified, first_name, last_name, organization, ..*known };
+        self.settle("token", Mutation::UpdateUser(known)).await
     }
 }
 

@@ -63,11 +63,13 @@ pub(super) enum ClientError {
 }
 
 impl Client {
-    /// Trusts the system's roots and these certificates (PEM). Without any, each https fetch fails.
+    /// Trusts these certificates (PEM), and the system's roots where there are none. Without any, each https fetch fails.
     pub(super) fn new(ca: Option<&[u8]>) -> Result<Self, ClientError> {
         let mut roots = RootCertStore::empty();
-        // What the system has and does not parse is nothing that the operator wrote.
-        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        if ca.is_none() {
+            // What the system has and does not parse is nothing that the operator wrote.
+            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        }
         if let Some(pem) = ca {
             let certificates: Vec<CertificateDer<'_>> =
                 CertificateDer::pem_slice_iter(pem).collect::<Result<_, _>>().map_err(|_| ClientError::Pem)?;

@@ -19,7 +19,7 @@ use super::fetch::{Client, Document, FetchError, TIMEOUT};
 use super::json::strict_object;
 use super::key::{Key, KeySet};
 use super::{AuthError, StartError};
-use crate::config::JwtIssuer;
+use crate::config::{JwtIssuer, is_loopback};
 
 /// The most keys that an issuer may publish.
 const MAX_KEYS: usize = 100;
@@ -205,8 +205,9 @@ fn discovered(document: &Document, issuer: &str, from: &Url) -> Result<Url, Fetc
     let place = members.get("jwks_uri").and_then(Value::as_str).and_then(|uri| Url::parse(uri).ok());
     let place = place.ok_or(FetchError::Content("its `jwks_uri` is no URL"))?;
     fetchable(&place).map_err(FetchError::Content)?;
-    if from.scheme() == "https" && place.scheme() != "https" {
-        return Err(FetchError::Content("its `jwks_uri` leaves https"));
+    // Plain HTTP to another machine is for issuers that the configuration lets be asked that way.
+    if place.scheme() != "https" && (from.scheme() == "https" || is_loopback(from) && !is_loopback(&place)) {
+        return Err(FetchError::Content("its `jwks_uri` leaves https, or this machine"));
     }
     Ok(place)
 }
@@ -288,6 +289,11 @@ mod tests {
             assert!(read(body, "https").is_err(), "{body}");
         }
         assert!(read(r#"{"issuer":"https://idp","jwks_uri":"http://idp/k"}"#, "http").is_ok());
+        let here = Url::parse("http://127.0.0.1:1/.well-known/openid-configuration").unwrap();
+        let read = |place: &str| {
+            discovered(&document(&format!(r#"{{"issuer":"i","jwks_uri":"{place}"}}"#)), "i", &here).is_ok()
+        };
+        assert!(read("http://localhost:2/k") && read("https://idp/k") && !read("http://idp/k"));
     }
 
     #[test]

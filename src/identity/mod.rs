@@ -187,6 +187,34 @@ pub struct Newcomer {
     pub first_role: Option<String>,
 }
 
+/// What an account shows of its user and decides nothing by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Profile {
+    /// The e-mail address.
+    pub email: Option<String>,
+    /// Whether the issuer says that the address was checked.
+    pub email_verified: bool,
+    /// Given name.
+    pub first_name: Option<String>,
+    /// Family name.
+    pub last_name: Option<String>,
+    /// Organization.
+    pub organization: Option<String>,
+}
+
+impl Profile {
+    fn of(account: &Account) -> Self {
+        let text = |text: &Option<Arc<str>>| text.as_deref().map(str::to_owned);
+        Self {
+            email: text(&account.email),
+            email_verified: account.email_verified,
+            first_name: text(&account.first_name),
+            last_name: text(&account.last_name),
+            organization: text(&account.organization),
+        }
+    }
+}
+
 /// Makes accounts for newcomers: the slow path of authentication, off the worker's thread.
 #[async_trait]
 pub trait Enrol: Send + Sync {
@@ -196,4 +224,7 @@ pub trait Enrol: Send + Sync {
 
     /// Lets one more issuer's subject prove an account that is there, and returns once the local snapshot shows it.
     async fn link(&self, link: Link) -> Result<Revision, AuthError>;
+
+    /// Notes what an issuer says of a user now, and returns once the local snapshot shows it.
+    async fn update(&self, user: UserId, profile: Profile) -> Result<Revision, AuthError>;
 }

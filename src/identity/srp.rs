@@ -7,7 +7,7 @@ use aws_lc_rs::{digest, hmac};
 use crypto_bigint::modular::{ConstMontyForm, ConstMontyParams};
 use crypto_bigint::{NonZero, U3072};
 use subtle::ConstantTimeEq;
-use zeroize::Zeroizing;
+use zeroize::{Zeroize, Zeroizing};
 
 use crate::policy::UserId;
 use crate::store::Password;
@@ -180,10 +180,16 @@ impl Verifier {
         }
         let v_to_u = Power::new(&self.v).pow_bounded_exp(&u.0, 256);
         let s = (Power::new(&reduced) * v_to_u).pow_bounded_exp(&b.0, SECRET_BITS);
-        let s = Zeroizing::new(Number(s.retrieve()).pad());
+        let s = Zeroizing::new(Number(*Zeroizing::new(s.retrieve())).pad());
         let prk = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &u.pad()), &s);
         let block = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, prk.as_ref()), &[INFO, &[1]].concat());
         block.as_ref().first_chunk::<16>().map(|key| Zeroizing::new(*key))
+    }
+}
+
+impl Drop for Verifier {
+    fn drop(&mut self) {
+        self.v.zeroize();
     }
 }
 
@@ -251,7 +257,7 @@ impl std::fmt::Debug for Number {
 fn verifier(salt: Number, pool_name: &str, user: &str, password: &str) -> U3072 {
     let identity = Zeroizing::new(hash(&[pool_name.as_bytes(), user.as_bytes(), b":", password.as_bytes()]));
     let x = Zeroizing::new(hash(&[&salt.pad(), identity.as_slice()]));
-    let x = Number::from_bytes(x.as_slice()).map_or(U3072::ZERO, |x| x.0);
+    let x = Zeroizing::new(Number::from_bytes(x.as_slice()).map_or(U3072::ZERO, |x| x.0));
     generator_to(&x, 256).retrieve()
 }
 

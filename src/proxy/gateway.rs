@@ -239,7 +239,11 @@ impl Settings {
             body_bytes: config.limits.body_bytes,
             max_staleness: config.store.max_staleness,
             identity_header: header.map(|header| canonical_header(header.name.as_str())),
-            trusted_proxies: header.map(|header| header.trusted_proxies.clone()).unwrap_or_default(),
+            trusted_proxies: [
+                config.listen.trusted_proxies.as_slice(),
+                header.map_or(&[], |header| header.trusted_proxies.as_slice()),
+            ]
+            .concat(),
             access: config.log.access,
         }
     }

@@ -24,7 +24,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use carta_gateway::config::{Auth, JwtIssuer, Local, TrustedHeader, VaultConfig, VaultKey};
 use carta_gateway::identity::{
-    AuthError, Authenticator, Directory, Enrol, Fetchers, Identity, Issuer, Newcomer, TokenCache,
+    AuthError, Authenticator, Directory, Enrol, Fetchers, Identity, Issuer, Newcomer, Profile, TokenCache,
 };
 use carta_gateway::policy::UserId;
 use carta_gateway::store::{Actor, Committed, Item, Link, Mutation, Revision, SigningKey, StoreError, User, Writer};
@@ -257,6 +257,15 @@ impl Enrol for Accounts {
 
     async fn link(&self, link: Link) -> Result<Revision, AuthError> {
         self.patch(Item::Link(link));
+        Ok(Revision(1))
+    }
+
+    async fn update(&self, id: UserId, profile: Profile) -> Result<Revision, AuthError> {
+        let account = self.directory.load().by_id(id).cloned().ok_or(AuthError::Unavailable("no such user"))?;
+        let Profile { email, email_verified, first_name, last_name, organization } = profile;
+        let known = User { role: account.role.to_string(), ..user(id.0.as_u128(), &account.name) };
+        let after = User { email, email_verified, first_name, last_name, organization, ..known };
+        self.patch(Item::User(Box::new(after), vec![]));
         Ok(Revision(1))
     }
 }

@@ -12,7 +12,7 @@ use std::time::Instant;
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use carta_gateway::config::{self, Config, TokenForwarding, parse_service};
-use carta_gateway::identity::{AuthError, Authenticator, Directory, Enrol, Issuer, Newcomer};
+use carta_gateway::identity::{AuthError, Authenticator, Directory, Enrol, Issuer, Newcomer, Profile};
 use carta_gateway::policy::{Change, Grant, Levels, Member, Pattern, Resource, ResourceId, Snapshot, Subject, UserId};
 use carta_gateway::proxy::{self, Door, FirstConsent, FirstUse, Gateway, Peer, Route, Routes, Shared, State, Worker};
 use carta_gateway::server::{Admission, Serving, bind, serve};
@@ -95,6 +95,10 @@ impl Enrol for Enrolment {
         let linking = self.linking.lock().unwrap().take().ok_or(AuthError::NotInvited)?;
         tokio::task::yield_now().await;
         linking(link);
+        Ok(Revision(0))
+    }
+
+    async fn update(&self, _: UserId, _: Profile) -> Result<Revision, AuthError> {
         Ok(Revision(0))
     }
 }

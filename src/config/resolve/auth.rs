@@ -44,12 +44,12 @@ fn local(here: &Scope<'_>, file: &LocalFile) -> Option<Local> {
 
 fn jwt(here: &Scope<'_>, file: &JwtFile) -> Option<JwtIssuer> {
     let allow_http = file.allow_http.unwrap_or(defaults::ALLOW_HTTP);
-    let guarded = |text: &str| safe_url(text, allow_http);
     let issuer = here.need("issuer", file.issuer.as_ref(), "write `issuer = \"https://…\"`", |text| {
-        guarded(text).map(|_| text.to_owned())
+        safe(value::web_url(text)?, text, allow_http).map(|_| text.to_owned())
     });
     let audience = audience(here, file);
-    let jwks_url = here.may("jwks_url", file.jwks_url.as_ref(), guarded);
+    let jwks_url =
+        here.may("jwks_url", file.jwks_url.as_ref(), |text| safe(value::document_url(text)?, text, allow_http));
     let ca = match &file.ca {
         Some(written) => {
             let here = here.key("ca");
@@ -93,8 +93,7 @@ fn audience(here: &Scope<'_>, file: &JwtFile) -> Option<Vec<String>> {
 }
 
 /// Over plain HTTP anybody on the way could hand out keys of their own.
-fn safe_url(text: &str, allow_http: bool) -> Result<Url, Complaint> {
-    let url = value::web_url(text)?;
+fn safe(url: Url, text: &str, allow_http: bool) -> Result<Url, Complaint> {
     if url.scheme() == "http" && !allow_http && !value::is_loopback(&url) {
         return Err(Complaint::new(
             format!("{} is plain HTTP to another machine: keys that come that way prove nothing", shown(text)),

@@ -203,6 +203,8 @@ fn listen(here: &Scope<'_>, file: &ListenFile) -> Option<Listen> {
         Some(file) => listen_tls(&here.key("tls"), file).map(Some),
         None => Some(None),
     };
+    let trusted_proxies =
+        here.each("trusted_proxies", &file.trusted_proxies, |here, text| here.accept(value::network(text)));
     let public = here.key("public_url");
     let public_proxy = public.may("proxy", file.public_url.proxy.as_ref(), value::web_url);
     let public_api = public.may("api", file.public_url.api.as_ref(), value::web_url);
@@ -217,6 +219,7 @@ fn listen(here: &Scope<'_>, file: &ListenFile) -> Option<Listen> {
         public_api: public_api?.or_else(|| url_of(api, tls.is_some()))?,
         proxy,
         api,
+        trusted_proxies: trusted_proxies?,
         tls,
         workers: if workers == 0 { std::thread::available_parallelism().map_or(1, usize::from) } else { workers },
         drain: drain?,

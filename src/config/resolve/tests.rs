@@ -105,6 +105,19 @@ fn every_fault_is_reported_at_once_with_its_place() {
 }
 
 #[test]
+fn the_address_of_an_issuers_keys_is_kept_as_it_is_written() {
+    let directory = directory();
+    for url in ["https://idp.example.org/application/o/x/jwks/", "https://idp.example.org/keys?p=policy"] {
+        let text = format!(
+            "[vault]\nkey = \"AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=\"\n[[auth.jwt]]\nissuer = \
+             \"https://idp.example.org\"\naudience = [\"c\"]\njwks_url = \"{url}\""
+        );
+        let config = read_in(directory.path(), &text).unwrap_or_else(|faults| panic!("{faults}"));
+        assert_eq!(config.auth.jwt[0].jwks_url.as_ref().map(url::Url::as_str), Some(url));
+    }
+}
+
+#[test]
 fn a_staleness_that_a_store_at_hand_would_exceed_is_a_fault() {
     for (text, fine) in [("0", false), ("0s", false), ("999ms", false), ("1s", true), ("5m", true)] {
         let said = faults(&format!("store.max_staleness = \"{text}\""));
