@@ -322,9 +322,9 @@ mod tests {
     fn an_address_that_was_given_to_somebody_else_since_proves_no_older_account_of_the_issuer() {
         let claims = json!({ "preferred_username": "bob", "email": "a@x.org", "email_verified": true });
         let alice = user(1, "alice", Some(("a@x.org", true)));
-        let proved = directory(&[alice.clone()], &[link(IDP, "s-0", 1)]);
+        let proved = directory(std::slice::from_ref(&alice), &[link(IDP, "s-0", 1)]);
         assert_eq!(token(&proved, true, claims.clone()), conflict("alice"));
-        let twice = directory(&[alice.clone()], &[link("https://other", "o", 1), link(IDP, "s-0", 1)]);
+        let twice = directory(std::slice::from_ref(&alice), &[link("https://other", "o", 1), link(IDP, "s-0", 1)]);
         assert_eq!(token(&twice, true, claims), conflict("alice"));
         let by_header = directory(&[alice], &[link(HEADER_ISSUER, "old@x.org", 1)]);
         assert_eq!(of_header(&by_header, &header(true), "a@x.org"), conflict("alice"));
