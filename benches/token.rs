@@ -8,7 +8,7 @@ use std::sync::Mutex;
 use async_trait::async_trait;
 use carta_gateway::config::{Auth, Local, TrustedHeader, VaultConfig, VaultKey};
 use carta_gateway::identity::srp::Verifier;
-use carta_gateway::identity::{AuthError, Authenticator, Directory, Enrol, Issuer, Newcomer, TokenCache};
+use carta_gateway::identity::{AuthError, Authenticator, Directory, Enrol, Issuer, Newcomer, Profile, TokenCache};
 use carta_gateway::policy::UserId;
 use carta_gateway::store::{Actor, Committed, HEADER_ISSUER, Item, Link, Mutation, Revision, StoreError, User, Writer};
 use carta_gateway::vault::Vault;
@@ -142,6 +142,10 @@ impl Enrol for Nobody {
     }
 
     async fn link(&self, _: Link) -> Result<Revision, AuthError> {
+        Err(AuthError::NotInvited)
+    }
+
+    async fn update(&self, _: UserId, _: Profile) -> Result<Revision, AuthError> {
         Err(AuthError::NotInvited)
     }
 }
