@@ -115,7 +115,7 @@ fn deciding(c: &mut Criterion) {
     let target = Target::parse(&Uri::from_static("/materials/mp/structures/mp-149/summary"), Door::Proxy).unwrap();
     let call = Call { route: state.route(&target).unwrap(), target: &target, method: &Method::GET };
     let account = state.directory.by_id(ALICE).unwrap().clone();
-    let proof = Proof::Header;
+    let proof = Proof::Header { email: "alice@example.org".into() };
     let alice = Identity { account, proof, signed: None, claims: None, issued: None, expires: None, audience: None };
     let (now, decisions) = (Timestamp::now(), Decisions::default());
     let mut group = c.benchmark_group("authorize");

@@ -10,7 +10,7 @@ mod identity_support;
 use carta_gateway::config::TrustedHeader;
 use carta_gateway::identity::{AuthError, Proof};
 use carta_gateway::policy::UserId;
-use carta_gateway::store::{HEADER_ISSUER, Item, Link};
+use carta_gateway::store::{HEADER_ISSUER, Item, Key, Link};
 use futures_util::FutureExt;
 use identity_support::*;
 use jiff::Timestamp;
@@ -29,12 +29,30 @@ async fn header(door: &Door, email: &str, peer: &str) -> Result<carta_gateway::i
 async fn the_header_names_its_account_in_any_case_and_makes_it_once() {
     let door = door(header_rules(), &[]);
     let ann = header(&door, "Ann@Example.org", PROXY).await.unwrap();
-    assert_eq!((ann.account.name.as_ref(), &ann.proof), ("ann@example.org", &Proof::Header));
+    assert_eq!(
+        (ann.account.name.as_ref(), &ann.proof),
+        ("ann@example.org", &Proof::Header { email: "ann@example.org".into() })
+    );
     let again = door.ask(&[(HEADER, "ann@EXAMPLE.org")], PROXY, Timestamp::now()).now_or_never().unwrap().unwrap();
     assert_eq!(again.account.id, ann.account.id);
     let made = door.accounts.made.lock().unwrap();
     assert_eq!(made.len(), 1);
     assert_eq!((made[0].role.as_str(), made[0].first_role.as_deref()), ("Guest", Some("Admin")));
+}
+
+#[tokio::test]
+async fn what_the_header_proved_holds_no_longer_when_its_link_goes_or_moves() {
+    for change in [
+        Item::Gone(Key::Link(HEADER_ISSUER.into(), "ann@x.org".into())),
+        Item::Link(Link { issuer: HEADER_ISSUER.into(), subject: "ann@x.org".into(), user: user(5, "bob").id }),
+    ] {
+        let door = door(header_rules(), &[user(5, "bob")]);
+        let ann = header(&door, "ann@x.org", PROXY).await.unwrap();
+        let holds = || door.authenticator.still_holds(&ann, &door.accounts.directory.load(), Timestamp::now());
+        assert!(holds());
+        door.accounts.patch(change);
+        assert!(!holds());
+    }
 }
 
 #[tokio::test]

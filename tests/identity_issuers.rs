@@ -332,9 +332,12 @@ async fn a_link_that_moves_takes_the_cached_token_along() {
     let (key, provider, door) = stage().await;
     let token = key.sign(&provider.claims("alice"));
     let alice = door.token(&token).await.unwrap();
+    let holds = |door: &Door| door.authenticator.still_holds(&alice, &door.accounts.directory.load(), Timestamp::now());
     door.accounts.patch(Item::User(Box::new(user(5, "bob")), vec![]));
+    assert!(holds(&door));
     let bob = UserId(Uuid::from_u128(5));
     door.accounts.patch(Item::Link(Link { issuer: provider.issuer(), subject: "sub-alice".into(), user: bob }));
+    assert!(!holds(&door), "open streams end");
     let now = door.token(&token).await.unwrap();
     assert_ne!(now.account.id, alice.account.id);
     assert_eq!(now.account.id, bob);

@@ -157,7 +157,7 @@ fn is_linked_by(directory: &Directory, id: UserId, issuer: &str) -> bool {
 }
 
 /// Whether the trusted header proved the address of this account.
-fn is_linked_by_header(directory: &Directory, id: UserId, email: &str) -> bool {
+pub(super) fn is_linked_by_header(directory: &Directory, id: UserId, email: &str) -> bool {
     directory.by_link(HEADER_ISSUER, email).is_some_and(|account| account.id == id)
 }
 

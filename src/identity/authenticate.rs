@@ -93,8 +93,13 @@ impl Authenticator {
     #[must_use]
     pub fn still_holds(&self, identity: &Identity, directory: &Directory, now: Timestamp) -> bool {
         let Some(account) = directory.by_id(identity.account.id) else { return false };
-        let issued = matches!(identity.proof, Proof::Token { .. }).then_some(identity.issued);
-        identity.expires.is_none_or(|end| now < end)
+        let (issued, linked) = match &identity.proof {
+            Proof::Token { .. } => (Some(identity.issued), true),
+            Proof::Header { email } => (None, account::is_linked_by_header(directory, account.id, email)),
+        };
+        linked
+            && identity.signed.as_ref().is_none_or(|signed| signed.proves(account.id, directory))
+            && identity.expires.is_none_or(|end| now < end)
             && identity.signed.as_ref().is_none_or(|signed| signed.holds(now))
             && account::admit(account, issued).is_ok()
     }
@@ -193,7 +198,7 @@ impl Authenticator {
             }
         };
         account::admit(&account, None)?;
-        let proof = Proof::Header;
+        let proof = Proof::Header { email: email.into() };
         Ok(Identity { account, proof, signed: None, claims: None, issued: None, expires: None, audience: None })
     }
 
@@ -254,9 +259,8 @@ fn keep(
     let Proven { source, accepted, key, generation } = proven;
     let expires = key.retired.map_or(accepted.expires, |end| end.min(accepted.expires));
     let verified = Verified {
-        signed: Signed::new(source, key),
+        signed: Signed::new(source, key, accepted.subject),
         generation: generation.into(),
-        subject: accepted.subject,
         user: account.id,
         epoch: directory.epoch().into(),
         issued: accepted.issued,

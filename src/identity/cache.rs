@@ -24,7 +24,7 @@ pub struct TokenCache {
 
 type Tokens = Cache<Box<str>, Verified, Weight, ahash::RandomState, DefaultLifecycle<Box<str>, Verified>>;
 
-/// The key that proved a token, and the issuer whose key it was: to ask later whether it still is.
+/// What proved a token: to ask later whether it still does.
 #[derive(Clone)]
 pub struct Signed(Arc<Signature>);
 
@@ -32,6 +32,7 @@ struct Signature {
     /// Compared by address: another configuration has other sources.
     source: Arc<Source>,
     key: Arc<Key>,
+    subject: Arc<str>,
 }
 
 /// A token that was verified, and what that depended on.
@@ -40,7 +41,6 @@ pub(super) struct Verified {
     pub(super) signed: Signed,
     /// The key set in which the key was last seen.
     pub(super) generation: Cell<u64>,
-    pub(super) subject: Arc<str>,
     pub(super) user: UserId,
     /// The directory's links when the subject last proved the user.
     pub(super) epoch: Cell<u64>,
@@ -124,14 +124,22 @@ impl std::fmt::Debug for TokenCache {
 }
 
 impl Signed {
-    pub(super) fn new(source: Arc<Source>, key: Arc<Key>) -> Self {
-        Self(Arc::new(Signature { source, key }))
+    /// By this key of the issuer's, about this `sub`.
+    pub(super) fn new(source: Arc<Source>, key: Arc<Key>, subject: Arc<str>) -> Self {
+        Self(Arc::new(Signature { source, key, subject }))
     }
 
     /// Whether the issuer's keys are to be trusted now and the key is still one of them.
     pub(super) fn holds(&self, now: Timestamp) -> bool {
         let keys = self.0.source.keys.load();
         keys.usable(now) && keys.holds(&self.0.key)
+    }
+
+    /// Whether the token's subject proves this user: another issuer's does by a link, which may go or move.
+    pub(super) fn proves(&self, user: UserId, directory: &Directory) -> bool {
+        let Signature { source, subject, .. } = &*self.0;
+        source.remote.is_none()
+            || directory.by_link(&source.rules.issuer, subject).is_some_and(|account| account.id == user)
     }
 }
 
@@ -191,9 +199,8 @@ impl Verified {
 
     fn account<'d>(&self, directory: &'d Directory) -> Option<&'d Arc<Account>> {
         let account = directory.by_id(self.user)?;
-        if self.source().remote.is_some() && directory.epoch() != self.epoch.get() {
-            let proved = directory.by_link(&self.source().rules.issuer, &self.subject)?;
-            if proved.id != self.user {
+        if directory.epoch() != self.epoch.get() {
+            if !self.signed.proves(self.user, directory) {
                 return None;
             }
             self.epoch.set(directory.epoch());

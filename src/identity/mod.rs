@@ -73,7 +73,10 @@ pub enum Proof {
         issuer: Arc<str>,
     },
     /// The header of a trusted proxy.
-    Header,
+    Header {
+        /// The lower-cased address in it.
+        email: Arc<str>,
+    },
 }
 
 /// A user as proved by a credential, and how it was proved.

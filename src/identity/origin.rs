@@ -105,7 +105,11 @@ mod tests {
             ("GET", &[("upgrade", "websocket"), ("origin", "https://gw.example.org")], true),
             ("CONNECT", &[("origin", "https://evil.example")], false),
         ] {
-            assert_eq!(passes(Proof::Header, method, lines), expected, "{method} {lines:?}");
+            assert_eq!(
+                passes(Proof::Header { email: "a@x.org".into() }, method, lines),
+                expected,
+                "{method} {lines:?}"
+            );
             assert!(passes(Proof::Token { issuer: "i".into() }, method, lines));
         }
     }
