@@ -163,6 +163,7 @@ async fn build(
         current: published.view.clone(),
         shown: published.shown.clone(),
         readiness,
+        records: gateway.records().clone(),
     };
     tasks.spawn(refresher.run(stop.clone()));
     Ok(Shared { config: config.clone(), gateway, api: Arc::new(api) })

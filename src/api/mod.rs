@@ -6,6 +6,7 @@
 mod answer;
 mod command;
 mod error;
+mod explain;
 mod extract;
 mod front;
 mod permissions;
@@ -31,6 +32,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::Config;
 use crate::identity::Issuer;
 use crate::proxy::error::{Kind, Problem, X_REQUEST_ID};
+use crate::proxy::record::Records;
 use crate::store::{Actor, Mutation, Revision, Store};
 use crate::telemetry::RequestId;
 use crate::vault::Vault;
@@ -58,6 +60,8 @@ pub struct Api {
     pub shown: watch::Receiver<Revision>,
     /// Whether calls are decided here.
     pub readiness: Readiness,
+    /// What became of the last calls.
+    pub records: Arc<Records>,
 }
 
 impl Api {

@@ -8,7 +8,7 @@ use http::Method;
 
 use super::error::Refusal;
 use super::extract::Caller;
-use super::{Api, permissions, secrets, services, signs, users, well_known};
+use super::{Api, explain, permissions, secrets, services, signs, users, well_known};
 use crate::proxy::error::{Kind, Problem};
 
 /// The whole API.
@@ -25,6 +25,9 @@ pub(super) fn router(api: Arc<Api>) -> Router {
         // Users.
         .route("/user", get(users::current_user))
         .route("/user/authenticated", get(users::is_authenticated))
+        // Why.
+        .route("/explain", get(explain::explain_call))
+        .route("/explain/{id}", get(explain::explain_request))
         // Permissions of version 1; `users` is no subject.
         .route("/permissions/{id}/users", get(permissions::list_permissions))
         .route(

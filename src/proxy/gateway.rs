@@ -67,7 +67,7 @@ pub struct Gateway {
     shared: Shared,
     settings: Settings,
     unrouted: ServiceMetrics,
-    records: Records,
+    records: Arc<Records>,
 }
 
 /// What the rest of the process gives the gateway.
@@ -155,7 +155,7 @@ impl Gateway {
             shared,
             settings: Settings::new(config),
             unrouted: ServiceMetrics::new("-", "-"),
-            records: Records::default(),
+            records: Arc::default(),
         })
     }
 
@@ -179,7 +179,7 @@ impl Gateway {
 
     /// What became of the last requests.
     #[must_use]
-    pub fn records(&self) -> &Records {
+    pub fn records(&self) -> &Arc<Records> {
         &self.records
     }
 

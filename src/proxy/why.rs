@@ -55,6 +55,15 @@ impl View {
     }
 }
 
+/// What the caller may see of an explanation that was told in full.
+#[must_use]
+pub fn own(mut told: Value) -> Value {
+    if let Some(members) = told.as_object_mut() {
+        members.retain(|member, _| member != "deciding" && member != "beaten");
+    }
+    told
+}
+
 /// From how many keys on the user owns the resource, or what is above it.
 #[must_use]
 pub fn owned(policy: &Snapshot, user: UserId, keys: &[&str]) -> Option<usize> {

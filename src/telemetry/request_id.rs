@@ -18,6 +18,13 @@ impl RequestId {
         Self(hex(rand::random()))
     }
 
+    /// The id that these 32 digits are.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let digits: [u8; 32] = text.as_bytes().try_into().ok()?;
+        digits.iter().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f')).then_some(Self(digits))
+    }
+
     /// The 32 digits.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -91,5 +98,14 @@ mod tests {
     fn two_ids_differ() {
         assert_ne!(RequestId::mint(), RequestId::mint());
         assert_eq!(RequestId::mint().as_str().len(), 32);
+    }
+
+    #[test]
+    fn an_id_is_read_as_it_is_written_and_nothing_else_is_one() {
+        let id = RequestId::mint();
+        assert_eq!(RequestId::parse(id.as_str()), Some(id));
+        for text in ["", "job-7", &"A".repeat(32), &"0".repeat(31), &"0".repeat(33), &"é".repeat(16)] {
+            assert_eq!(RequestId::parse(text), None, "{text}");
+        }
     }
 }

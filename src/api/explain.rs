@@ -1,0 +1,295 @@
+//! `/explain`: why a call was answered as it was, and how one would be decided now (`docs/API.md` §14).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::State;
+use http::{Method, Uri};
+use jiff::Timestamp;
+use serde_json::{Map, Value, json};
+
+use super::Api;
+use super::error::Refusal;
+use super::extract::{Asked, Caller, Named};
+use super::view::View;
+use crate::identity::Account;
+use crate::policy::{Levels, Pattern, PatternKey, ResourceId, UserId};
+use crate::proxy::authorize::{self, Call, Judge, Needed};
+use crate::proxy::error::{Kind, Problem};
+use crate::proxy::record::Entry;
+use crate::proxy::why::{self, Names, View as Sight, Why};
+use crate::proxy::{Door, Target};
+use crate::store;
+use crate::telemetry::RequestId;
+
+/// `GET /explain?user=&method=&path=`: the decision as it would be now, by the functions that the gateway decides with.
+pub(super) async fn explain_call(
+    State(api): State<Arc<Api>>,
+    caller: Caller,
+    asked: Asked,
+) -> Result<Json<Value>, Refusal> {
+    let view = api.view();
+    let now = Timestamp::now();
+    let path = asked.value("path")?.ok_or_else(|| {
+        Refusal::input("must provide path through query\nwrite the path of the call: /<namespace>/<service>/…")
+    })?;
+    let uri: Uri = path
+        .parse()
+        .ok()
+        .filter(|uri: &Uri| uri.path().starts_with('/') && uri.authority().is_none())
+        .ok_or_else(|| Refusal::input(format!("`{path}` is no path\nwrite it as /<namespace>/<service>/…")))?;
+    let method = asked.value("method")?.unwrap_or("GET");
+    let method: Method = method.parse().map_err(|_| Refusal::input(format!("`{method}` is no method")))?;
+    let door = if uri.path().starts_with("/service/") { Door::Api } else { Door::Proxy };
+    let target = Target::parse(&uri, door)?;
+    let route = view.state.route(&target).ok_or_else(|| unknown_service(&target))?;
+    let account = whom(&view, &caller, &asked, &[route.namespace(), route.name()], now)?;
+    let call = Call { route, target: &target, method: &method };
+
+    let mut told = Map::new();
+    tell(&mut told, "user", &*account.name);
+    tell(&mut told, "method", method.as_str());
+    tell(&mut told, "path", target.path());
+    tell(&mut told, "service", route.label());
+    tell(&mut told, "revision", view.state.revision);
+    tell(&mut told, "at", now.to_string());
+    decide(&view, &call, &account, caller.id(), now, &mut told);
+    if let Some(fault) = route.fault() {
+        let sees = Sight::of(&view.state.policy, caller.id(), &[route.namespace(), route.name()], now) == Sight::Full;
+        let why = if sees { fault } else { "tell its owner" };
+        tell(&mut told, "note", format!("the service cannot be called as it is configured: {why}"));
+    }
+    Ok(Json(Value::Object(told)))
+}
+
+/// About whom the question is: anybody asks about themselves, who administers the service about others.
+fn whom(
+    view: &View,
+    caller: &Caller,
+    asked: &Asked,
+    service: &[&str],
+    now: Timestamp,
+) -> Result<Arc<Account>, Refusal> {
+    let Some(name) = asked.value("user")? else { return Ok(caller.identity.account.clone()) };
+    let found = view.user(name);
+    if let Some(account) = found.as_ref().filter(|account| account.id == caller.id()) {
+        return Ok(account.clone());
+    }
+    if Sight::of(&view.state.policy, caller.id(), service, now) == Sight::Own {
+        let denied = view.state.policy.may_administer(caller.id(), service, now).err();
+        return Err(denied.map_or_else(
+            || Refusal::forbidden("only who administers the service may ask about others"),
+            |denied| Refusal::denied(view, service, &denied),
+        ));
+    }
+    found.ok_or_else(|| Refusal::unknown("user", name))
+}
+
+/// The decision, in the order in which the gateway makes it.
+fn decide(
+    view: &View,
+    call: &Call<'_>,
+    account: &Account,
+    sees: UserId,
+    now: Timestamp,
+    told: &mut Map<String, Value>,
+) {
+    let policy = &view.state.policy;
+    let judge = Judge { policy, directory: &view.state.directory, decisions: None };
+    if authorize::public(call).is_some() {
+        tell(told, "decision", "allowed");
+        tell(told, "note", "the endpoint is open to all, and nothing is injected");
+        return;
+    }
+    if account.disabled {
+        let detail = format!("`{}` is disabled, so every credential of theirs is refused", account.name);
+        return refuse(told, &Problem::new(&Kind::INVALID_CREDENTIAL, detail));
+    }
+    let asked = authorize::ask(call, |Needed { keys, need, operation }| {
+        tell(told, "operation", operation.map(|operation| operation.name.to_string()));
+        let explained = policy.explain(account.id, keys, need, now);
+        let sight = Sight::of(policy, sees, keys, now);
+        (Why::of(judge.names(), &explained, keys, now).json(sight), explained.allowed)
+    });
+    match asked {
+        Ok((why, allowed)) => {
+            tell(told, "decision", if allowed { "allowed" } else { "refused" });
+            tell(told, "why", why);
+        }
+        Err(no_question) => refuse(told, &no_question.problem(&judge, call)),
+    }
+}
+
+fn refuse(told: &mut Map<String, Value>, problem: &Problem) {
+    tell(told, "decision", "refused");
+    tell(told, "problem", problem.kind().slug);
+    tell(told, "status", problem.status().as_u16());
+    tell(told, "detail", problem.detail());
+}
+
+/// `GET /explain/{request id}`: what became of a call, and why. Told to its caller and to who administers the service;
+/// to everybody else it is as if it had never been.
+pub(super) async fn explain_request(
+    State(api): State<Arc<Api>>,
+    caller: Caller,
+    Named(id): Named<String>,
+) -> Result<Json<Value>, Refusal> {
+    let unknown = || {
+        let detail = format!(
+            "there is no request `{id}` that you may ask about, or no record of it any more\nask about calls of your own, or \
+             of services that you administer"
+        );
+        Refusal::from(Problem::new(&Kind::NOT_FOUND, detail))
+    };
+    let parsed = RequestId::parse(&id).ok_or_else(unknown)?;
+    let past = match api.records.find(&parsed) {
+        Some(entry) => Past::remembered(entry),
+        None => Past::kept(api.store.refusal(&id).await?.ok_or_else(unknown)?),
+    };
+    let view = api.view();
+    let now = Timestamp::now();
+    let service = past.service.and_then(|service| view.state.policy.resource(service));
+    let keys: Vec<&str> = service.iter().flat_map(|known| known.name.keys()).filter_map(PatternKey::literal).collect();
+    let administers = !keys.is_empty() && Sight::of(&view.state.policy, caller.id(), &keys, now) == Sight::Full;
+    let sight = match (administers, past.user == Some(caller.id())) {
+        (true, _) => Sight::Full,
+        (false, true) => Sight::Own,
+        (false, false) => return Err(unknown()),
+    };
+    Ok(Json(past.told(&id, &view, &keys, sight, now)))
+}
+
+/// A request of the past, remembered by a worker or kept by the store.
+struct Past {
+    at: Timestamp,
+    user: Option<UserId>,
+    service: Option<ResourceId>,
+    operation: Option<String>,
+    method: String,
+    path: String,
+    need: Option<Levels>,
+    resource: Option<Pattern>,
+    permitted: Option<bool>,
+    problem: Option<String>,
+    status: u16,
+    revision: u64,
+    took: u64,
+    upstream: Option<u64>,
+    detail: Option<String>,
+    why: Option<Value>,
+}
+
+impl Past {
+    fn remembered(entry: Entry) -> Self {
+        let refused = entry.refused.as_deref();
+        Self {
+            // As the store keeps it, so that both tell the same.
+            at: Timestamp::from_microsecond(entry.at.as_microsecond()).unwrap_or(entry.at),
+            user: entry.user,
+            service: entry.service,
+            operation: entry.operation.as_deref().map(str::to_owned),
+            need: entry.need,
+            resource: entry.name.pattern(),
+            permitted: entry.permitted,
+            problem: entry.problem.map(|problem| problem.slug.to_owned()),
+            status: entry.status,
+            revision: entry.revision,
+            took: micros(entry.took),
+            upstream: entry.upstream.map(micros),
+            detail: refused.map(|refused| refused.detail.clone()),
+            why: refused.and_then(|refused| refused.why.clone()),
+            method: entry.method.to_string(),
+            path: entry.path,
+        }
+    }
+
+    fn kept(refusal: store::Refusal) -> Self {
+        Self {
+            at: refusal.at,
+            user: Some(refusal.user),
+            service: refusal.service,
+            operation: refusal.operation,
+            method: refusal.method,
+            path: refusal.path,
+            need: refusal.need,
+            resource: refusal.resource,
+            permitted: refusal.permitted,
+            problem: Some(refusal.problem),
+            status: refusal.status,
+            revision: refusal.revision,
+            took: refusal.took,
+            upstream: None,
+            detail: Some(refusal.detail),
+            why: refusal.why,
+        }
+    }
+
+    fn told(self, id: &str, view: &View, service: &[&str], sight: Sight, now: Timestamp) -> Value {
+        let names = Names { policy: &view.state.policy, directory: &view.state.directory };
+        let refused = self.problem.is_some() || self.permitted == Some(false);
+        let mut told = Map::new();
+        tell(&mut told, "request_id", id);
+        tell(&mut told, "at", self.at.to_string());
+        tell(&mut told, "user", self.user.map(|user| names.user(user)));
+        tell(&mut told, "method", &*self.method);
+        tell(&mut told, "path", &*self.path);
+        tell(&mut told, "service", (!service.is_empty()).then(|| service.join("/")));
+        tell(&mut told, "operation", self.operation.as_deref());
+        tell(&mut told, "decision", if refused { "refused" } else { "allowed" });
+        tell(&mut told, "status", self.status);
+        tell(&mut told, "revision", self.revision);
+        tell(&mut told, "took_us", self.took);
+        for (member, value) in [
+            ("problem", self.problem.as_deref().map(Value::from)),
+            ("detail", self.detail.as_deref().map(Value::from)),
+            ("upstream_us", self.upstream.map(Value::from)),
+            ("why", self.why.clone().map(|why| if sight == Sight::Full { why } else { why::own(why) })),
+            ("now", self.explained_now(view, names, sight, now)),
+        ] {
+            if let Some(value) = value {
+                told.insert(member.to_owned(), value);
+            }
+        }
+        Value::Object(told)
+    }
+
+    /// What the same question would be answered now.
+    fn explained_now(&self, view: &View, names: Names<'_>, sight: Sight, now: Timestamp) -> Option<Value> {
+        let (user, need, permitted) = (self.user?, self.need?, self.permitted?);
+        let resource = self.resource.as_ref()?;
+        let keys: Option<Vec<&str>> = resource.keys().iter().map(PatternKey::literal).collect();
+        let keys = keys?;
+        let explained = view.state.policy.explain(user, &keys, need, now);
+        let mut told = json!({
+            "revision": view.state.revision,
+            "at": now.to_string(),
+            "decision": if explained.allowed { "allowed" } else { "refused" },
+            "differs": explained.allowed != permitted,
+            "why": Why::of(names, &explained, &keys, now).json(sight),
+        });
+        if explained.allowed != permitted
+            && let Some(members) = told.as_object_mut()
+        {
+            let (then, since) =
+                if permitted { ("allowed", "would be refused") } else { ("refused", "would be allowed") };
+            let note = format!("it was {then} at revision {}, and {since} now", self.revision);
+            members.insert("note".to_owned(), note.into());
+        }
+        Some(told)
+    }
+}
+
+fn tell(told: &mut Map<String, Value>, member: &str, value: impl Into<Value>) {
+    told.insert(member.to_owned(), value.into());
+}
+
+fn unknown_service(target: &Target) -> Refusal {
+    let name: String = format!("{}/{}", target.namespace(), target.service()).chars().take(130).collect();
+    let detail = format!("there is no service `{name}`\nwrite the path as /<namespace>/<service>/…");
+    Problem::new(&Kind::UNKNOWN_SERVICE, detail).into()
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
