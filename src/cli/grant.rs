@@ -5,7 +5,7 @@ use std::io::Write;
 use jiff::Timestamp;
 
 use super::open::{Opened, block_on, open};
-use super::subject::{Written, levels_of, moment};
+use super::subject::{Written, levels_of, moment, resource_of};
 use super::{ConfigArg, Failure};
 use crate::policy::{self, Levels, Pattern, Subject};
 use crate::store::Mutation;
@@ -17,7 +17,7 @@ pub(super) struct GrantArgs {
     #[arg(value_name = "SUBJECT")]
     subject: Written,
     /// What: a dotted resource name such as materials or materials.mp; it covers everything below; * stands for one key
-    #[arg(value_name = "RESOURCE", value_parser = resource)]
+    #[arg(value_name = "RESOURCE", value_parser = resource_of)]
     resource: Pattern,
     /// Words (execute,read), letters of crud, a preset (Guest, User, Editor), or none to deny
     #[arg(value_name = "LEVELS", value_parser = levels_of)]
@@ -36,23 +36,13 @@ pub(super) struct RevokeArgs {
     #[arg(value_name = "SUBJECT")]
     subject: Written,
     /// What: exactly the name of the grant
-    #[arg(value_name = "RESOURCE", value_parser = resource)]
+    #[arg(value_name = "RESOURCE", value_parser = resource_of)]
     resource: Pattern,
     /// Which levels to take away; without any, or with none, the whole grant or deny
     #[arg(value_name = "LEVELS", value_parser = levels_of)]
     levels: Option<Levels>,
     #[command(flatten)]
     config: ConfigArg,
-}
-
-fn resource(text: &str) -> Result<Pattern, String> {
-    if text.contains('/') {
-        return Err(format!(
-            "`{text}` is a path\nwrite the resource's name with dots: {}",
-            text.trim_matches('/').replace('/', ".")
-        ));
-    }
-    Pattern::parse(text).map_err(|error| error.to_string())
 }
 
 /// Gives the levels, or denies.

@@ -8,6 +8,7 @@
 
 mod decide;
 pub mod dialect;
+pub mod effects;
 mod evaluate;
 mod explain;
 mod givers;
@@ -22,6 +23,7 @@ mod sorted;
 mod subject;
 mod subjects;
 mod tree;
+pub mod written;
 
 pub use explain::{Beaten, Because, Explanation, Winner};
 pub use level::{Levels, UnknownLevel};
