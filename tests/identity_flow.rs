@@ -25,6 +25,33 @@ fn call(gateway: &Gateway, token: &str) -> Response {
 }
 
 #[test]
+fn groups_of_a_token_reach_the_service_apart_from_local_ones_and_open_nothing() {
+    let (upstream, issuer) = (Upstream::fixed("ok"), Issuer::start());
+    let inject = "[service.inject]\nheaders = { X-Local = \"l:{groups}\", X-Token = \"t:{groups.token}\" }";
+    let gateway = Gateway::builder()
+        .config(&issuer.table("groups_claim = \"teams\""))
+        .service("materials", "mp", &upstream.url(), inject)
+        .service("materials", "closed", &upstream.url(), "")
+        .grant("everyone", "materials.mp", "execute")
+        .start();
+    gateway.run(&["group", "add", "staff"]).done();
+    gateway.run(&["group", "join", "staff", OWNER]).done();
+    gateway.run(&["grant", "group:staff", "materials.closed", "execute"]).done();
+    let token = issuer.token_with("alice", json!({ "teams": ["staff", "a,b"], "groups": ["other"] }));
+    assert_eq!(call(&gateway, &token).status(), 200);
+    let got = upstream.only();
+    assert_eq!((got.header("x-local"), got.header("x-token")), (Some("l:"), Some("t:staff,a%2Cb")));
+    let member = gateway.token(OWNER);
+    eventually("the membership shows", WITHIN_A_SECOND, || {
+        assert_eq!(call(&gateway, &member).status(), 200);
+        let got = upstream.last();
+        assert_eq!(got.header("x-token"), Some("t:"), "our own tokens name local groups");
+        (got.header("x-local") == Some("l:staff")).then_some(())
+    });
+    assert_eq!(gateway.call("GET", "/materials/closed/x").token(&token).send().status(), 403);
+}
+
+#[test]
 fn a_token_whose_claims_do_not_hold_is_refused() {
     let (upstream, issuer) = (Upstream::fixed("ok"), Issuer::start());
     let gateway = federated(&upstream, &issuer, "");

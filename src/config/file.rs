@@ -193,7 +193,8 @@ pub(super) struct JwtFile {
     /// The claim that has the e-mail.
     #[schemars(extend("default" = defaults::EMAIL_CLAIM))]
     pub(super) email_claim: Option<String>,
-    /// The claim that has the groups; `cognito:groups` for Cognito.
+    /// The claim that has the groups; `cognito:groups` for Cognito. Templates know them as `{groups.token}`; no decision
+    /// reads them, and they join no local group.
     #[schemars(extend("default" = defaults::GROUPS_CLAIM))]
     pub(super) groups_claim: Option<String>,
     /// Whether an unknown user gets an account.

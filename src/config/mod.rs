@@ -220,7 +220,7 @@ pub struct JwtIssuer {
     pub user_claim: String,
     /// The claim that has the e-mail.
     pub email_claim: String,
-    /// The claim that has the groups.
+    /// The claim that has the groups, for `{groups.token}`: no decision reads them.
     pub groups_claim: String,
     /// Whether an unknown user gets an account.
     pub create_users: bool,

@@ -206,6 +206,8 @@ pub enum Variable {
     UserEmail,
     /// `{groups}`: the local groups, joined by commas.
     Groups,
+    /// `{groups.token}`: the groups that the token names, joined by commas.
+    TokenGroups,
     /// `{claim:NAME}`: a claim of the token, where it is a text, number or boolean.
     Claim(Arc<str>),
 }
@@ -219,6 +221,7 @@ impl std::fmt::Display for Variable {
             Self::UserId => f.write_str("{user.id}"),
             Self::UserEmail => f.write_str("{user.email}"),
             Self::Groups => f.write_str("{groups}"),
+            Self::TokenGroups => f.write_str("{groups.token}"),
             Self::Claim(name) => write!(f, "{{claim:{name}}}"),
         }
     }

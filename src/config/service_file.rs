@@ -139,8 +139,8 @@ pub(super) enum ProtocolFile {
 }
 
 /// What is added to upstream requests. Templates know `{secret:NAME}`, `{user}`, `{user.name}`, `{user.id}`,
-/// `{user.email}`, `{groups}` and `{claim:NAME}`; `{{` and `}}` are literal braces; in the file also `${ENV}` and
-/// `file:PATH`.
+/// `{user.email}`, `{groups}` (local groups), `{groups.token}` (those of the token's `groups_claim`) and `{claim:NAME}`; `{{` and
+/// `}}` are literal braces; in the file also `${ENV}` and `file:PATH`.
 #[derive(Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct InjectFile {

@@ -92,6 +92,7 @@ fn variable(name: &str) -> Option<Variable> {
         "user.id" => Some(Variable::UserId),
         "user.email" => Some(Variable::UserEmail),
         "groups" => Some(Variable::Groups),
+        "groups.token" => Some(Variable::TokenGroups),
         _ => {
             let (kind, of) = name.split_once(':')?;
             match kind {
@@ -114,8 +115,16 @@ fn is_claim_name(name: &str) -> bool {
     !name.is_empty() && name.len() <= 255 && !name.chars().any(|found| found.is_control() || found == '{')
 }
 
-const KNOWN: [&str; 7] =
-    ["{secret:NAME}", "{user}", "{user.name}", "{user.id}", "{user.email}", "{groups}", "{claim:NAME}"];
+const KNOWN: [&str; 8] = [
+    "{secret:NAME}",
+    "{user}",
+    "{user.name}",
+    "{user.id}",
+    "{user.email}",
+    "{groups}",
+    "{groups.token}",
+    "{claim:NAME}",
+];
 
 fn unknown(written: &str, position: usize, name: &str) -> Complaint {
     let what = format!("the braces at character {} hold no variable", character(written, position));
@@ -166,6 +175,7 @@ mod tests {
             ("Bearer {secret:MP-Key}", "\"Bearer \" Secret(\"mp-key\")"),
             ("{user}{user.name}{user.id}", "UserName UserName UserId"),
             ("{user.email}, {groups}", "UserEmail \", \" Groups"),
+            ("{groups.token}", "TokenGroups"),
             ("{claim:cognito:username}", "Claim(\"cognito:username\")"),
             ("{{a}} {{{user}}}", "\"{a} {\" UserName \"}\""),
             ("a${KEY}b", "\"a{user}b\""),

@@ -129,6 +129,11 @@ impl Signed {
         Self(Arc::new(Signature { source, key, subject }))
     }
 
+    /// The claim that has the groups of the issuer's tokens; none for our own, whose groups are local ones.
+    pub(super) fn groups_claim(&self) -> Option<&str> {
+        self.0.source.remote.as_ref().map(|remote| remote.config.groups_claim.as_str())
+    }
+
     /// Whether the issuer's keys are to be trusted now and the key is still one of them.
     pub(super) fn holds(&self, now: Timestamp) -> bool {
         let keys = self.0.source.keys.load();

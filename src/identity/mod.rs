@@ -98,6 +98,27 @@ pub struct Identity {
     pub audience: Option<Arc<str>>,
 }
 
+/// How many groups of a token are read, and how long one may be, in bytes.
+const TOKEN_GROUPS: (usize, usize) = (256, 256);
+
+impl Identity {
+    /// The groups that another issuer's token names, which are that issuer's and never local ones of the same name.
+    pub fn token_groups(&self) -> impl Iterator<Item = &str> {
+        let claim = self.signed.as_ref().and_then(Signed::groups_claim);
+        let named = claim.zip(self.claims.as_ref()).and_then(|(claim, claims)| claims.0.get(claim));
+        groups_in(named)
+    }
+}
+
+/// The groups of a claim: a list of texts, or one text.
+fn groups_in(claim: Option<&serde_json::Value>) -> impl Iterator<Item = &str> {
+    let several = claim.and_then(serde_json::Value::as_array).into_iter().flatten();
+    let one = claim.filter(|claim| claim.is_string());
+    let texts = several.chain(one).filter_map(serde_json::Value::as_str);
+    let (most, longest) = TOKEN_GROUPS;
+    texts.filter(move |group| !group.is_empty() && group.len() <= longest).take(most)
+}
+
 /// The claims of a verified token; personal, so `Debug` shows their names only.
 #[derive(Clone)]
 pub struct Claims(pub serde_json::Map<String, serde_json::Value>);
@@ -230,4 +251,19 @@ pub trait Enrol: Send + Sync {
 
     /// Notes what an issuer says of a user now, and returns once the local snapshot shows it.
     async fn update(&self, user: UserId, profile: Profile) -> Result<Revision, AuthError>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tokens_groups_are_texts_bounded_in_number_and_size() {
+        let read = |claim: serde_json::Value| groups_in(Some(&claim)).map(str::to_owned).collect::<Vec<_>>();
+        assert_eq!(read(serde_json::json!(["a", 1, "", null, "b,c", "x".repeat(257)])), ["a", "b,c"]);
+        assert_eq!(read(serde_json::json!("one")), ["one"]);
+        assert!(read(serde_json::json!({"a": 1})).is_empty() && groups_in(None).next().is_none());
+        let many: Vec<_> = (0..300).map(|number| number.to_string()).collect();
+        assert_eq!(read(serde_json::json!(many)).len(), 256);
+    }
 }

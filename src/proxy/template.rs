@@ -159,12 +159,8 @@ fn push_value(variable: &Variable, values: &Values<'_>, place: Place, out: &mut 
             Some(email) => push_encoded(email, place, false, out),
             None => Err(Fault::ValueMissing("user.email".to_owned())),
         },
-        Variable::Groups => account.groups.iter().enumerate().try_for_each(|(position, group)| {
-            if position > 0 {
-                out.push(if place == Place::Query || place == Place::Cookie { b"%2C" } else { b"," });
-            }
-            push_encoded(group, place, true, out)
-        }),
+        Variable::Groups => push_list(account.groups.iter().map(|group| &**group), place, out),
+        Variable::TokenGroups => push_list(values.identity.token_groups(), place, out),
         Variable::Claim(name) => match claim(values.identity, name) {
             Some(text) => push_encoded(&text, place, false, out),
             None => Err(Fault::ValueMissing(format!("claim:{name}"))),
@@ -172,6 +168,16 @@ fn push_value(variable: &Variable, values: &Values<'_>, place: Place, out: &mut 
         // Handled by the caller, as only it has the scratch buffer; a template that got here would be a fault of ours.
         Variable::Secret(name) => Err(Fault::SecretUnreadable(name.to_string())),
     }
+}
+
+fn push_list<'a>(mut names: impl Iterator<Item = &'a str>, place: Place, out: &mut Buffer) -> Result<(), Fault> {
+    let mut first = true;
+    names.try_for_each(|name| {
+        if !std::mem::take(&mut first) {
+            out.push(if place == Place::Query || place == Place::Cookie { b"%2C" } else { b"," });
+        }
+        push_encoded(name, place, true, out)
+    })
 }
 
 fn claim<'a>(identity: &'a Identity, name: &str) -> Option<Cow<'a, str>> {
