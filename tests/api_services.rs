@@ -279,6 +279,25 @@ fn the_whole_table_is_read_and_written_by_who_may_administer() {
 }
 
 #[test]
+fn a_table_is_bounded_in_bytes() {
+    let lab = Lab::open();
+    lab.done(&lab.alice, "POST", "/service/reserve/lab");
+    lab.done(&lab.alice, "POST", "/service/register/lab/tool?baseUrl=http://localhost");
+    let put = |table: &Value| {
+        lab.gateway.rest("PUT", "/service/config/lab/tool").token(&lab.alice).body(table.to_string()).send()
+    };
+    let authority = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap().cert.pem();
+    let with_authorities =
+        |count: usize| json!({"base_url": "http://localhost", "tls": {"ca": authority.repeat(count)}});
+    assert_eq!(put(&with_authorities(10)).status(), 200);
+    let kept = lab.done(&lab.alice, "GET", "/service/config/lab/tool");
+    let refused = put(&with_authorities(65_536 / authority.len() + 1));
+    assert_eq!((refused.status(), refused.problem()), (400, Some("invalid-input")));
+    assert!(refused.text().contains("at most 65536 bytes"), "{}", refused.text());
+    assert_eq!(lab.done(&lab.alice, "GET", "/service/config/lab/tool"), kept);
+}
+
+#[test]
 fn a_service_of_the_file_is_shown_and_not_changed() {
     let upstream = Upstream::fixed("ok");
     let lines = "[service.inject]\nheaders = { X-Env = \"${CANARY}\" }";

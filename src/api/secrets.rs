@@ -26,7 +26,7 @@ use crate::vault::SecretFault;
 const MAX_CHARACTERS: usize = 1024;
 
 /// The most characters of a name.
-const MAX_NAME: usize = 128;
+const MAX_NAME: usize = crate::config::SECRET_NAME_BYTES;
 
 /// `PUT /secret` with headers `secret-{Name}: {value}`, and `?ttl=8h`: stores all, or none.
 pub(super) async fn put_secrets(

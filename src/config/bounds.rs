@@ -1,5 +1,9 @@
 //! How much the table of one service may hold: anybody may register one, and every call of it pays for what is in it.
 
+/// Bytes of the table as compact JSON, trusted authorities included: each gateway holds every table in memory, and
+/// each change of one is kept in the audit.
+pub(super) const TABLE_BYTES: usize = 64 * 1024;
+
 /// Bytes of one operation's pattern.
 pub(super) const PATTERN_BYTES: usize = 512;
 
@@ -23,6 +27,9 @@ pub(super) const INJECTIONS: usize = 64;
 
 /// Bytes of one template, as written.
 pub(super) const TEMPLATE_BYTES: usize = 8 * 1024;
+
+/// Bytes of a secret's name, where a template names it and where the secret is stored.
+pub const SECRET_NAME_BYTES: usize = 128;
 
 /// Variables of one template: each may be a secret of 1024 characters.
 pub(super) const VARIABLES: usize = 8;

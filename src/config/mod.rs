@@ -30,6 +30,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use url::Url;
 
+pub use bounds::SECRET_NAME_BYTES;
 pub use fault::{Fault, Faults, Place};
 pub use header::{HeaderUse, header_use};
 pub use name::{reserved_name, reserved_service, valid_name};

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
+use super::bounds::SECRET_NAME_BYTES;
 use super::fault::{Complaint, nearest};
 use super::reference::References;
 use super::{Hidden, Template, TemplatePart, Variable};
@@ -107,7 +108,7 @@ fn variable(name: &str) -> Option<Variable> {
 /// A secret's name is part of a header's name (`secret-NAME`), RFC 9110 §5.6.2.
 fn is_secret_name(name: &str) -> bool {
     !name.is_empty()
-        && name.len() <= 255
+        && name.len() <= SECRET_NAME_BYTES
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
 }
 
@@ -202,6 +203,13 @@ mod tests {
             assert!(complaint.instead.starts_with(instead), "{written}: {}", complaint.instead);
             assert!(!format!("{complaint:?}").contains("canary"), "{written}");
         }
+    }
+
+    #[test]
+    fn a_name_that_no_secret_can_have_is_no_variable() {
+        let named = |length: usize| parse(&format!("{{secret:{}}}", "k".repeat(length)));
+        assert!(named(SECRET_NAME_BYTES).is_ok());
+        assert!(named(SECRET_NAME_BYTES + 1).is_err());
     }
 
     #[test]

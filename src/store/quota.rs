@@ -7,8 +7,12 @@ pub const MOST_SECRETS: u32 = 1024;
 /// Consents of one user, and withdrawals: each is for one secret, one service and what that service was then.
 pub const MOST_CONSENTS: u32 = 16 * 1024;
 
-/// Namespaces of one owner.
+/// Namespaces that one user made. Whoever has them now: a gift would else take of the share of somebody who was not
+/// asked, and give the giver's back.
 pub const MOST_NAMESPACES: u32 = 100;
 
-/// Services in one namespace.
+/// Services that one user made, whoever has them now. The bytes of each are bounded where its table is read.
 pub const MOST_SERVICES: u32 = 1000;
+
+/// Services in one namespace, whoever made them.
+pub const MOST_IN_NAMESPACE: u32 = 1000;

@@ -4,6 +4,7 @@ use carta_gateway::policy::{Levels, Pattern, PatternKey, ResourceId, Subject, Us
 use carta_gateway::store::{
     DeclaredService, Grant, Item, Key, MOST_NAMESPACES, MOST_SECRETS, MOST_SERVICES, Mutation, Origin, Service, Store,
 };
+use futures_util::future::join_all;
 use uuid::Uuid;
 
 use crate::fixture::*;
@@ -14,6 +15,8 @@ crate::contract![
     a_service_keeps_its_id_when_its_table_changes,
     a_service_that_is_not_the_one_expected_is_not_replaced,
     nobody_keeps_more_than_their_share,
+    what_somebody_is_given_takes_nothing_of_their_share,
+    what_the_file_declares_takes_nothing_of_the_share_of_its_owner,
     a_namespace_that_a_stranger_reserved_takes_no_service_of_the_file,
     a_grant_replaces_the_one_before_and_is_taken_once,
     every_pattern_comes_back_as_it_was,
@@ -69,19 +72,40 @@ async fn a_service_that_is_not_the_one_expected_is_not_replaced(store: &dyn Stor
 
 async fn nobody_keeps_more_than_their_share(store: &dyn Store) {
     let (ann, bob) = (made(store, "ann").await, made(store, "bob").await);
-    let reserve = |name: String, owner| Mutation::ReserveNamespace { name, owner };
-    for number in 0..MOST_NAMESPACES {
-        done(store, reserve(format!("ns-{number}"), ann)).await;
-    }
-    refused(store, "more than 100 namespaces", reserve("another".to_owned(), ann)).await;
-    let bobs = reserved(store, "another", bob).await;
-    let give = Mutation::TransferOwner { resource: bobs, to: ann, keep: None, at: at(8) };
-    refused(store, "more than 100 namespaces", give).await;
+    let reserve = |number: u32, owner| Mutation::ReserveNamespace { name: format!("ns-{number}"), owner };
+    join_all((0..MOST_NAMESPACES).map(|number| done(store, reserve(number, ann)))).await;
+    refused(store, "more than 100 namespaces", reserve(MOST_NAMESPACES, ann)).await;
+    let register =
+        |number: u32, owner| service(&format!("ns-{}", number % 2), &format!("svc-{number}"), owner, "http://a");
+    join_all((0..MOST_SERVICES).map(|number| done(store, register(number, bob)))).await;
+    refused(store, "more than 1000 services", register(MOST_SERVICES, bob)).await;
+    done(store, register(MOST_SERVICES, ann)).await;
     let secrets = |count: u32| (0..count).map(|number| secret(ann, &format!("key-{number}"), 1)).collect();
     done(store, Mutation::PutSecrets(secrets(MOST_SECRETS))).await;
     refused(store, "secrets of one user", Mutation::PutSecrets(vec![secret(ann, "another", 1)])).await;
     done(store, Mutation::PutSecrets(vec![secret(ann, "key-0", 2)])).await;
     done(store, Mutation::PutSecrets(vec![secret(bob, "another", 1)])).await;
+}
+
+async fn what_somebody_is_given_takes_nothing_of_their_share(store: &dyn Store) {
+    let (mallory, bob) = (made(store, "mallory").await, made(store, "bob").await);
+    let reserve = |number: u32| Mutation::ReserveNamespace { name: format!("ns-{number}"), owner: mallory };
+    let give = |resource| Mutation::TransferOwner { resource, to: bob, keep: None, at: at(8) };
+    let gifts = join_all((0..MOST_NAMESPACES).map(|number| done(store, reserve(number)))).await;
+    join_all(gifts.iter().map(|gift| done(store, give(gift.id.unwrap())))).await;
+    reserved(store, "bobs", bob).await;
+    // Else whoever gives away what they made could make without end.
+    refused(store, "more than 100 namespaces", reserve(MOST_NAMESPACES)).await;
+    done(store, Mutation::RemoveNamespace(gifts[0].id.unwrap())).await;
+    done(store, reserve(MOST_NAMESPACES)).await;
+}
+
+async fn what_the_file_declares_takes_nothing_of_the_share_of_its_owner(store: &dyn Store) {
+    let ann = made(store, "ann").await;
+    let names: Vec<_> = (0..=MOST_NAMESPACES).map(|number| format!("ns-{number}")).collect();
+    let services: Vec<_> = names.iter().map(|name| (name.as_str(), "svc", "ann")).collect();
+    done(store, declared(&services)).await;
+    reserved(store, "anns", ann).await;
 }
 
 async fn a_namespace_that_a_stranger_reserved_takes_no_service_of_the_file(store: &dyn Store) {

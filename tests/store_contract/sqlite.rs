@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use carta_gateway::store::sqlite::SqliteStore;
-use carta_gateway::store::{Changes, Feed, Mutation, Reader, Revision, StoreError};
+use carta_gateway::store::{Changes, Feed, MOST_NAMESPACES, Mutation, Reader, Revision, StoreError};
 use rusqlite::Connection;
 
 use crate::fixture::*;
@@ -47,6 +47,29 @@ async fn a_newer_schema_is_refused_and_left_alone() {
     Connection::open(&path).unwrap().execute_batch("PRAGMA user_version = 99").unwrap();
     let why = refusal(&path);
     assert!(why.contains("schema 99") && why.contains("newer"), "{why}");
+}
+
+#[tokio::test]
+async fn namespaces_of_an_older_schema_count_as_made_by_their_owner() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = path(&directory);
+    let ann = user("ann");
+    let id = ann.id.0.as_bytes();
+    let old = Connection::open(&path).unwrap();
+    old.execute_batch(include_str!("../../migrations/sqlite/0001_start.sql")).unwrap();
+    old.execute_batch("PRAGMA application_id = 0x63677477; PRAGMA user_version = 1").unwrap();
+    let row = "INSERT INTO users VALUES (?1, 'ann', NULL, 0, NULL, NULL, NULL, 'Guest', 0, 0, NULL, 0)";
+    old.execute(row, [id]).unwrap();
+    for number in 0..MOST_NAMESPACES {
+        let key = uuid::Uuid::new_v4();
+        let row = "INSERT INTO namespaces (id, name, owner) VALUES (?1, ?2, ?3)";
+        old.execute(row, (key.as_bytes(), format!("ns-{number}"), id)).unwrap();
+    }
+    drop(old);
+    let store = sqlite(&directory);
+    assert_eq!(store.namespace_named("ns-7").await.unwrap().unwrap().owner, Some(ann.id));
+    let another = Mutation::ReserveNamespace { name: "another".to_owned(), owner: ann.id };
+    refused(&store, "namespaces that one user made", another).await;
 }
 
 #[tokio::test]

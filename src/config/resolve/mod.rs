@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use url::Url;
 
+use super::bounds::TABLE_BYTES;
 use super::decode::{Misread, decode};
 use super::fault::{Complaint, Fault, Place};
 use super::file::{
@@ -80,11 +81,18 @@ pub fn parse(text: &str, path: &Path, env: &dyn Fn(&str) -> Option<String>) -> R
 pub fn parse_service(namespace: &str, name: &str, table: &serde_json::Value) -> Result<Service, Faults> {
     let mut tree = Node::from_json(table);
     let mut excused = HashSet::new();
-    let (file, misread) = if matches!(tree.value, Value::Table(_)) {
+    let bytes = table.to_string().len();
+    let whole = |complaint| (None, vec![Misread { path: Vec::new(), on_key: false, complaint }]);
+    let (file, misread) = if bytes > TABLE_BYTES {
+        let what = format!("the table has {bytes} bytes, which are too many");
+        whole(Complaint::new(
+            what,
+            format!("send at most {TABLE_BYTES} bytes, such as with fewer authorities to trust"),
+        ))
+    } else if matches!(tree.value, Value::Table(_)) {
         decode(&mut tree, &mut excused)
     } else {
-        let complaint = Complaint::new("a service is a JSON object", "send an object such as {\"base_url\": \"…\"}");
-        (None, vec![Misread { path: Vec::new(), on_key: false, complaint }])
+        whole(Complaint::new("a service is a JSON object", "send an object such as {\"base_url\": \"…\"}"))
     };
     let ground = Ground {
         tree: &tree,

@@ -21,7 +21,7 @@ pub(super) fn declare(connection: &Connection, declared: &[DeclaredService]) -> 
         let place = match namespace_named(connection, &service.namespace)? {
             Some(place) => place,
             None => {
-                let place = insert_namespace(connection, service.namespace.clone(), owner)?;
+                let place = insert_namespace(connection, service.namespace.clone(), owner, None)?;
                 touched.push(Key::Namespace(place.id));
                 place
             }
@@ -80,7 +80,7 @@ fn one(
                 present: true,
                 table: json!({}),
             };
-            insert_service(connection, place.id, &service)?;
+            insert_service(connection, place.id, &service, None)?;
             Ok((service.id, true))
         }
     }

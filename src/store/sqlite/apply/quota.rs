@@ -4,18 +4,22 @@ use rusqlite::Connection;
 
 use crate::policy::UserId;
 use crate::store::sqlite::failure::failure;
-use crate::store::{MOST_CONSENTS, MOST_NAMESPACES, MOST_SECRETS, MOST_SERVICES, Namespace, StoreError};
+use crate::store::{
+    MOST_CONSENTS, MOST_IN_NAMESPACE, MOST_NAMESPACES, MOST_SECRETS, MOST_SERVICES, Namespace, StoreError,
+};
 
 /// Refuses one namespace more.
-pub(super) fn namespaces(connection: &Connection, owner: UserId) -> Result<(), StoreError> {
-    let there = count(connection, "SELECT count(*) FROM namespaces WHERE owner = ?1", owner.0.as_bytes())?;
-    within(there + 1, MOST_NAMESPACES, "namespaces of one owner", "remove one that is not needed")
+pub(super) fn namespaces(connection: &Connection, maker: UserId) -> Result<(), StoreError> {
+    let there = count(connection, "SELECT count(*) FROM namespaces WHERE maker = ?1", maker.0.as_bytes())?;
+    within(there + 1, MOST_NAMESPACES, "namespaces that one user made", "remove one that is not needed")
 }
 
 /// Refuses one service more.
-pub(super) fn services(connection: &Connection, place: &Namespace) -> Result<(), StoreError> {
+pub(super) fn services(connection: &Connection, place: &Namespace, maker: UserId) -> Result<(), StoreError> {
+    let made = count(connection, "SELECT count(*) FROM services WHERE maker = ?1", maker.0.as_bytes())?;
+    within(made + 1, MOST_SERVICES, "services that one user made", "remove one that is not needed")?;
     let there = count(connection, "SELECT count(*) FROM services WHERE namespace = ?1", place.id.0.as_bytes())?;
-    within(there + 1, MOST_SERVICES, "services in one namespace", "remove one that is not needed")
+    within(there + 1, MOST_IN_NAMESPACE, "services in one namespace", "remove one that is not needed")
 }
 
 /// Refuses what was added, where it is too much.

@@ -16,7 +16,7 @@ pub(super) fn reserve(connection: &Connection, name: String, owner: UserId) -> R
         return Err(exists("namespace", name));
     }
     quota::namespaces(connection, owner)?;
-    let namespace = insert_namespace(connection, name, owner)?;
+    let namespace = insert_namespace(connection, name, owner, Some(owner))?;
     Ok(Outcome::changed("namespace.reserve", &namespace.name)
         .touching([Key::Namespace(namespace.id)])
         .after(audit::namespace(&namespace))
@@ -49,7 +49,7 @@ pub(super) fn put(
         }
         None => {
             user(connection, owner)?;
-            quota::services(connection, &place)?;
+            quota::services(connection, &place, owner)?;
             let service = Service {
                 id: ResourceId(Uuid::new_v4()),
                 namespace: place.name,
@@ -59,7 +59,7 @@ pub(super) fn put(
                 present: true,
                 table,
             };
-            insert_service(connection, place.id, &service)?;
+            insert_service(connection, place.id, &service, Some(owner))?;
             Ok(Outcome::changed("service.put", title(&service))
                 .touching([Key::Service(service.id)])
                 .after(audit::service(&service))
@@ -157,9 +157,6 @@ pub(super) fn transfer(
     if before == Some(to) {
         return Ok(Outcome::unchanged().with_id(resource));
     }
-    if matches!(key, Key::Namespace(_)) {
-        quota::namespaces(connection, to)?;
-    }
     for table in ["UPDATE namespaces SET owner = ?2 WHERE id = ?1", "UPDATE services SET owner = ?2 WHERE id = ?1"] {
         write(connection, table, (id, to.0.as_bytes()))?;
     }
@@ -189,22 +186,28 @@ pub(super) fn service_named(
     read::one(connection, "WHERE n.name = ?1 AND s.name = ?2", [namespace, name])
 }
 
-/// Makes a namespace, which must not be there.
-pub(super) fn insert_namespace(connection: &Connection, name: String, owner: UserId) -> Result<Namespace, StoreError> {
+/// Makes a namespace, which must not be there; without a maker it counts in nobody's share.
+pub(super) fn insert_namespace(
+    connection: &Connection,
+    name: String,
+    owner: UserId,
+    maker: Option<UserId>,
+) -> Result<Namespace, StoreError> {
     let namespace = Namespace { id: ResourceId(Uuid::new_v4()), name, owner: Some(owner) };
-    let row = (namespace.id.0.as_bytes(), &namespace.name, owner.0.as_bytes());
-    write(connection, "INSERT INTO namespaces (id, name, owner) VALUES (?1, ?2, ?3)", row)?;
+    let row = (namespace.id.0.as_bytes(), &namespace.name, owner.0.as_bytes(), maker.map(|id| *id.0.as_bytes()));
+    write(connection, "INSERT INTO namespaces (id, name, owner, maker) VALUES (?1, ?2, ?3, ?4)", row)?;
     Ok(namespace)
 }
 
-/// Makes a service, which must not be there.
+/// Makes a service, which must not be there; without a maker it counts in nobody's share.
 pub(super) fn insert_service(
     connection: &Connection,
     namespace: ResourceId,
     service: &Service,
+    maker: Option<UserId>,
 ) -> Result<(), StoreError> {
-    let statement = "INSERT INTO services (id, namespace, name, owner, origin, present, config) \
-                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+    let statement = "INSERT INTO services (id, namespace, name, owner, origin, present, config, maker) \
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
     let row = (
         service.id.0.as_bytes(),
         namespace.0.as_bytes(),
@@ -216,6 +219,7 @@ pub(super) fn insert_service(
         },
         service.present,
         service.table.to_string(),
+        maker.map(|id| *id.0.as_bytes()),
     );
     write(connection, statement, row).map(|_| ())
 }

@@ -86,7 +86,7 @@ fn platform_of(connection: &Connection, user: &User) -> Result<Option<Namespace>
     if !user.administrator || namespace_named(connection, PLATFORM)?.is_some() {
         return Ok(None);
     }
-    insert_namespace(connection, PLATFORM.to_owned(), user.id).map(Some)
+    insert_namespace(connection, PLATFORM.to_owned(), user.id, None).map(Some)
 }
 
 pub(super) fn disable(
