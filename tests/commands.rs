@@ -95,6 +95,23 @@ fn check_reports_an_owner_who_is_not_there_and_prints_the_schema() {
 }
 
 #[test]
+fn a_service_in_somebody_elses_namespace_stops_the_start() {
+    let gateway = Gateway::builder().user("mallory", &[]).start();
+    let mallory = gateway.token("mallory");
+    gateway.rest("POST", "/service/reserve/materials").token(&mallory).body("").expect(200);
+    gateway.kill();
+    let mut config = std::fs::read_to_string(gateway.path("gateway.toml")).unwrap();
+    config.push_str("[[service]]\nnamespace = \"materials\"\nname = \"mp\"\nbase_url = \"http://127.0.0.1:9\"\n");
+    config.push_str("owner = \"olga\"\n");
+    std::fs::write(gateway.path("gateway.toml"), &config).unwrap();
+    let said = gateway.run(&["serve"]).code(2).err;
+    assert!(said.contains("the namespace `materials` belongs to `mallory`"), "{said}");
+    assert!(said.contains("\nwrite another namespace"), "{said}");
+    std::fs::write(gateway.path("gateway.toml"), config.replace("\"materials\"", "\"metals\"")).unwrap();
+    gateway.serve();
+}
+
+#[test]
 fn users_are_added_once_and_what_is_not_there_is_said() {
     let gateway = Gateway::builder().user("alice", &["--email", "alice@example.org", "--role", "Scientist"]).prepare();
     let twice = gateway.run(&["user", "add", "alice"]).code(1);

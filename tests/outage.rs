@@ -64,3 +64,23 @@ fn a_write_says_which_revision_it_made() {
     let (first, second) = (revision("1"), revision("2"));
     assert!(second > first, "{first} {second}");
 }
+
+#[test]
+fn a_feed_that_does_not_reach_back_makes_the_gateway_load_everything() {
+    let upstream = Upstream::fixed("ok");
+    let gateway = Gateway::with_service(&upstream.url(), "").start();
+    let (alice, bob) = (gateway.token("alice"), gateway.token("bob"));
+    let status = |token: &str| gateway.call("GET", "/materials/mp/x").token(token).send().status();
+    assert_eq!((status(&alice), status(&bob)), (200, 403));
+    // What changes while it stands still is gone from the feed when it looks again.
+    gateway.signal("STOP");
+    gateway.run(&["grant", "bob", "materials.mp", "execute"]).done();
+    gateway.run(&["revoke", "alice", "materials.mp", "execute"]).done();
+    let store = rusqlite::Connection::open(gateway.path("carta.db")).unwrap();
+    store.execute_batch("BEGIN; DELETE FROM changes; UPDATE meta SET floor = revision; COMMIT;").unwrap();
+    gateway.signal("CONT");
+    eventually("the newest state", PATIENCE, || ((status(&alice), status(&bob)) == (403, 200)).then_some(()));
+    assert!(gateway.log().contains("the feed does not reach back"), "{}", gateway.log());
+    gateway.run(&["grant", "alice", "materials.mp", "execute"]).done();
+    eventually("later changes come by the feed", PATIENCE, || (status(&alice) == 200).then_some(()));
+}
