@@ -94,6 +94,7 @@ async fn a_name_that_was_taken_meanwhile_is_a_conflict_and_not_somebody_elses_ac
         last_name: None,
         role: "Guest".into(),
         first_role: None,
+        only_as_first: false,
     };
     house.enrol.enrol(newcomer("https://one")).await.unwrap();
     house.enrol.enrol(newcomer("https://two")).await.unwrap();

@@ -4,6 +4,7 @@
 //! authenticated here and goes to the router, which has every URL.
 
 mod answer;
+mod check;
 mod command;
 mod error;
 mod explain;

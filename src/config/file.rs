@@ -220,7 +220,7 @@ pub(super) struct HeaderFile {
     /// Whether an unknown e-mail gets an account; else 403.
     #[schemars(extend("default" = defaults::CREATE_USERS))]
     pub(super) create_users: Option<bool>,
-    /// The role of the first account ever made, where it is to have another.
+    /// The role of the first account ever made, where it is to have another; it is made also where others are not.
     pub(super) first_user_role: Option<String>,
     /// The role of every other account so made.
     #[schemars(extend("default" = defaults::NEW_USER_ROLE))]

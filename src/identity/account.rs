@@ -93,6 +93,7 @@ pub(super) fn of_token(
         last_name: text(claims, "family_name"),
         role: issuer.new_user_role.clone(),
         first_role: None,
+        only_as_first: false,
     })))
 }
 
@@ -116,7 +117,11 @@ pub(super) fn of_header(directory: &Directory, rules: &TrustedHeader, email: &st
         // An account whose name is the address, and who has no other: `user add ann@example.org`.
         Some(namesake) if namesake.email.is_none() && invited(namesake) => Ok(Standing::Links(namesake.id)),
         Some(_) => Err(AuthError::IdentityConflict(email.to_owned())),
-        None if !rules.create_users => Err(AuthError::NotInvited),
+        // The first account is made also where none is made on sight: else a gateway that takes its identities from the
+        // header alone would never let anybody in.
+        None if !rules.create_users && (rules.first_user_role.is_none() || !directory.is_empty()) => {
+            Err(AuthError::NotInvited)
+        }
         None => Ok(Standing::New(Box::new(Newcomer {
             issuer: HEADER_ISSUER.to_owned(),
             subject: email.to_owned(),
@@ -127,6 +132,7 @@ pub(super) fn of_header(directory: &Directory, rules: &TrustedHeader, email: &st
             last_name: None,
             role: rules.new_user_role.clone(),
             first_role: rules.first_user_role.clone(),
+            only_as_first: !rules.create_users,
         }))),
     }
 }
@@ -402,7 +408,15 @@ mod tests {
         };
         assert_eq!(newcomer.first_role.as_deref(), Some("Admin"));
         assert_eq!((newcomer.name.as_str(), newcomer.role.as_str()), ("a@x.org", "Guest"));
-        assert_eq!(of_header(&Directory::empty(), &header(false), "a@x.org"), Err(AuthError::NotInvited));
+        assert!(!newcomer.only_as_first);
+        let someone = directory(&[user(1, "alice", None)], &[]);
+        assert_eq!(of_header(&someone, &header(false), "a@x.org"), Err(AuthError::NotInvited));
+        let Ok(Standing::New(newcomer)) = of_header(&Directory::empty(), &header(false), "a@x.org") else {
+            panic!("the first one is made also where others are not")
+        };
+        assert!(newcomer.only_as_first);
+        let nobody_first = TrustedHeader { first_user_role: None, ..header(false) };
+        assert_eq!(of_header(&Directory::empty(), &nobody_first, "a@x.org"), Err(AuthError::NotInvited));
         let proved = directory(&[user(1, "alice", Some(("a@x.org", true)))], &[link(IDP, "s", 1)]);
         assert_eq!(of_header(&proved, &header(true), "a@x.org"), links_to(1));
         let unchecked = directory(&[user(1, "a@x.org", Some(("a@x.org", false)))], &[link(IDP, "s", 1)]);

@@ -31,9 +31,12 @@ impl StoreEnrol {
     /// Commits, and returns once the snapshot shows the change, or the one that another request made of the same.
     async fn settle(&self, from: &str, mutation: Mutation) -> Result<Revision, AuthError> {
         let actor = Actor { user: None, via: "login", from: from.into(), request_id: None };
+        let first = matches!(mutation, Mutation::CreateFirstUser(_));
         let revision = match self.store.commit(actor, mutation).await {
             Ok(committed) => committed.revision,
             Err(StoreError::Exists { .. }) => *self.store.revisions().borrow(),
+            // Another request was the first, maybe of the same person: whoever looks it up again finds out.
+            Err(StoreError::Refused(_)) if first => *self.store.revisions().borrow(),
             Err(error) => {
                 tracing::error!(%error, "cannot make or link an account");
                 return Err(AuthError::Unavailable("no account can be made at the moment\ntry again later"));
@@ -70,7 +73,8 @@ impl Enrol for StoreEnrol {
         };
         let link = Some(Link { issuer: newcomer.issuer, subject: newcomer.subject, user: id });
         let new = NewUser { user, link, password: None, first_role: newcomer.first_role };
-        self.settle(&from, Mutation::CreateUser(Box::new(new))).await
+        let create = if newcomer.only_as_first { Mutation::CreateFirstUser } else { Mutation::CreateUser };
+        self.settle(&from, create(Box::new(new))).await
     }
 
     async fn link(&self, link: Link) -> Result<Revision, AuthError> {

@@ -209,6 +209,8 @@ pub struct Newcomer {
     pub role: String,
     /// The role to give instead to the very first account of the store.
     pub first_role: Option<String>,
+    /// Whether the account is made only if it is the very first.
+    pub only_as_first: bool,
 }
 
 /// What an account shows of its user and decides nothing by.

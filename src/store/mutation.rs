@@ -37,6 +37,8 @@ pub struct DeclaredService {
 pub enum Mutation {
     /// Makes an account. `Exists` where the name, or the link, is taken.
     CreateUser(Box<NewUser>),
+    /// The same, if no account was ever made in this store; else `Refused`.
+    CreateFirstUser(Box<NewUser>),
     /// Replaces the profile of a user: e-mail, given and family name, organization. What decides about access (role,
     /// administrator, disabled, the death of tokens) is left as it is, so that a login that read the account a moment
     /// ago cannot undo what an administrator did since.

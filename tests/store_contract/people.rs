@@ -10,6 +10,7 @@ crate::contract![
     a_user_comes_back_as_made,
     names_and_links_are_taken_once,
     the_first_account_is_the_first_only_once,
+    who_comes_only_as_the_first_is_made_in_a_new_store_alone,
     two_first_logins_make_one_administrator,
     a_failed_creation_leaves_nothing_behind,
     a_profile_update_never_changes_what_decides_about_access,
@@ -65,6 +66,18 @@ async fn the_first_account_is_the_first_only_once(store: &dyn Store) {
     let (ann, bob) = (known(store, ann.id).await, known(store, bob.id).await);
     assert_eq!((ann.role.as_str(), ann.administrator), ("Admin", true));
     assert_eq!((bob.role.as_str(), bob.administrator), ("Guest", false));
+}
+
+async fn who_comes_only_as_the_first_is_made_in_a_new_store_alone(store: &dyn Store) {
+    let only_first = |user: &User| match first(user) {
+        Mutation::CreateUser(new) => Mutation::CreateFirstUser(new),
+        other => other,
+    };
+    let (ann, bob) = (user("ann"), user("bob"));
+    done(store, only_first(&ann)).await;
+    assert!(known(store, ann.id).await.administrator);
+    refused(store, "before", only_first(&bob)).await;
+    refused(store, "before", only_first(&ann)).await;
 }
 
 async fn two_first_logins_make_one_administrator(store: &dyn Store) {

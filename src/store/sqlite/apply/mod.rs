@@ -78,6 +78,7 @@ pub(super) fn apply(connection: &Connection, mutation: Mutation) -> Result<Outco
     use Mutation as M;
     match mutation {
         M::CreateUser(new) => users::create(connection, *new),
+        M::CreateFirstUser(new) => users::create_first(connection, *new),
         M::UpdateUser(user) => users::update(connection, *user),
         M::SetStanding { user, role, administrator } => users::set_standing(connection, user, role, administrator),
         M::DisableUser { user, disabled, at } => users::disable(connection, user, disabled, at),

@@ -17,6 +17,13 @@ const PLATFORM: &str = "carta";
 /// The role that makes the first account an administrator.
 const ADMINISTRATORS_ROLE: &str = "Admin";
 
+pub(super) fn create_first(connection: &Connection, new: NewUser) -> Result<Outcome, StoreError> {
+    if read::number(connection, "SELECT accounts FROM meta")? > 0 {
+        return Err(StoreError::Refused("an account was made in this store before".to_owned()));
+    }
+    create(connection, new)
+}
+
 pub(super) fn create(connection: &Connection, new: NewUser) -> Result<Outcome, StoreError> {
     let NewUser { mut user, link, password, first_role } = new;
     let taken = "SELECT 1 FROM users WHERE name = ?1 OR id = ?2";
