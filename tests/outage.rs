@@ -4,6 +4,9 @@
 mod support;
 
 use std::fs;
+use std::net::TcpStream;
+use std::process::Command;
+use std::time::Instant;
 
 use support::gateway::OWNER;
 use support::{Gateway, PATIENCE, Upstream, eventually};
@@ -83,4 +86,32 @@ fn a_feed_that_does_not_reach_back_makes_the_gateway_load_everything() {
     assert!(gateway.log().contains("the feed does not reach back"), "{}", gateway.log());
     gateway.run(&["grant", "alice", "materials.mp", "execute"]).done();
     eventually("later changes come by the feed", PATIENCE, || (status(&alice) == 200).then_some(()));
+}
+
+#[test]
+fn without_descriptors_the_gateway_waits_says_so_once_and_then_serves_on() {
+    let upstream = Upstream::fixed("ok");
+    let gateway = Gateway::with_service(&upstream.url(), "")
+        .config("[log]\nfilter = \"info,carta_gateway::server=debug\"")
+        .start();
+    let alice = gateway.token("alice");
+    let call = || gateway.call("GET", "/materials/mp/x").token(&alice).attempt().map(|answer| answer.status());
+    assert_eq!(call(), Some(200));
+    let process = gateway.process().to_string();
+    let open = fs::read_dir(format!("/proc/{process}/fd")).unwrap().count();
+    let most = format!("--nofile={}:{}", open + 4, open + 4);
+    let start = Instant::now();
+    assert!(Command::new("prlimit").args(["--pid", &process, &most]).status().unwrap().success());
+    // The kernel takes them all, and most of them stay with it.
+    let held: Vec<_> = (0..64).map(|_| TcpStream::connect(gateway.proxy()).unwrap()).collect();
+    let count = |text: &str| gateway.log().lines().filter(|line| line.contains(text)).count();
+    eventually("some tries more", PATIENCE, || (count("still cannot accept") >= 5).then_some(()));
+    let workers = std::thread::available_parallelism().map_or(64, usize::from);
+    let tries = count("still cannot accept");
+    let most = workers * (1 + usize::try_from(start.elapsed().as_millis()).unwrap() / 100);
+    assert!(tries <= most, "{tries} tries, more than {most}: it spins");
+    let said = count("WARN carta_gateway::server::listen: cannot accept");
+    assert!((1..tries).contains(&said), "said {said} times");
+    drop(held);
+    eventually("calls are answered again", PATIENCE, || (call() == Some(200)).then_some(()));
 }

@@ -101,6 +101,11 @@ fn start(limits: Limits) -> Server {
 async fn answer(request: Request<Incoming>, seen: Arc<Seen>) -> Response<Body> {
     seen.open.fetch_add(1, Ordering::SeqCst);
     match request.uri().path() {
+        // Takes nothing of its request.
+        "/deaf" => {
+            let _kept = request;
+            pending().await
+        }
         "/hang" => {
             let _told = OnDrop(seen);
             pending().await
@@ -223,6 +228,20 @@ fn bodies_and_trailers_stream_in_both_directions_at_once() {
         drop(give);
         assert_eq!(response.frame().await.unwrap().unwrap().into_trailers().unwrap(), trailers);
         assert!(response.frame().await.is_none());
+    });
+}
+
+#[test]
+fn an_upload_that_nobody_takes_leaves_room_for_the_others_on_its_connection() {
+    on_a_worker(async {
+        let server = start(limits());
+        let (mut sender, _connection) = connect(server.addr).await;
+        let large = || Full::from(vec![b'x'; 4 << 20]).map_err(|never| match never {}).boxed_unsync();
+        let post = |path: &str| Request::post(format!("http://gateway.test{path}")).body(large()).unwrap();
+        let _stalled = tokio::spawn(sender.send_request(post("/deaf")));
+        until(|| server.seen.open() == 1).await;
+        let echoed = sender.send_request(post("/echo")).await.unwrap().collect().await.unwrap().to_bytes();
+        assert_eq!(echoed.len(), 4 << 20);
     });
 }
 

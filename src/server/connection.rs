@@ -40,6 +40,12 @@ const FAREWELL: Duration = Duration::from_secs(2);
 /// How many times hyper may hold a head in its buffer; bounds what a connection may occupy, both ways.
 const BUFFER: usize = 64 * 1024;
 
+/// How much of all uploads on one HTTP/2 connection may wait for their upstreams, in bytes.
+const CONNECTION_WINDOW: u32 = 1024 * 1024;
+
+/// How much of one of them: an upload whose upstream takes nothing must leave room for the others.
+const STREAM_WINDOW: u32 = CONNECTION_WINDOW / 2;
+
 /// How much of an answer over HTTP/2 is handed over at a time, in bytes. A caller that does not take this much in the
 /// time that it may stand still counts as one that takes nothing.
 const PIECE: usize = 16 * 1024;
@@ -169,6 +175,8 @@ async fn serve_two<S, V, B>(
     builder
         .timer(TokioTimer::new())
         .max_concurrent_streams(limits.h2_streams)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .initial_stream_window_size(STREAM_WINDOW)
         .max_header_list_size(u32::try_from(limits.header_bytes).unwrap_or(u32::MAX))
         .keep_alive_interval(limits.keep_alive)
         .keep_alive_timeout(Duration::from_secs(20))

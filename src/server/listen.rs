@@ -128,6 +128,7 @@ where
         refusals: Rc::new(Refusals::new(access)),
     });
     let roster = Roster::new();
+    let mut failing = false;
     loop {
         let accepted = tokio::select! {
             biased;
@@ -140,11 +141,18 @@ where
                 if is_about_one_connection(&error) {
                     continue;
                 }
-                tracing::warn!(%error, "cannot accept connections");
+                if std::mem::replace(&mut failing, true) {
+                    tracing::debug!(%error, "still cannot accept connections");
+                } else {
+                    tracing::warn!(%error, "cannot accept connections");
+                }
                 tokio::time::sleep(BACK_OFF).await;
                 continue;
             }
         };
+        if std::mem::take(&mut failing) {
+            tracing::info!("connections are accepted again");
+        }
         let peer = Peer { addr: SocketAddr::new(unmapped(addr.ip()), addr.port()), tls: house.tls.is_some() };
         let Ok(place) = Arc::clone(&admission.places).try_acquire_owned() else {
             turn_away(stream, peer, &admission, &house.refusals);

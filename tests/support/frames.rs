@@ -11,7 +11,7 @@ pub const HEADERS: u8 = 1;
 pub const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
 const PING: u8 = 6;
-const WINDOW_UPDATE: u8 = 8;
+pub const WINDOW_UPDATE: u8 = 8;
 
 /// Of DATA and HEADERS: nothing follows.
 pub const END_STREAM: u8 = 1;
@@ -44,14 +44,18 @@ impl Frame {
 }
 
 /// One connection. Settings and pings of the other side are answered; window is given only when told to.
-pub struct Frames(TcpStream);
+pub struct Frames {
+    stream: TcpStream,
+    /// How much of a stream may be sent at first, in bytes, as far as the other side has said.
+    pub initial_window: u32,
+}
 
 impl Frames {
     /// Connects as a client.
     pub fn connect(to: SocketAddr, settings: &[(u16, u32)]) -> Self {
         let stream = TcpStream::connect_timeout(&to, PATIENCE).unwrap();
         let mut frames = Self::over(stream);
-        frames.0.write_all(PREFACE).unwrap();
+        frames.stream.write_all(PREFACE).unwrap();
         frames.settings(settings);
         frames
     }
@@ -67,7 +71,7 @@ impl Frames {
                 thread::spawn(move || {
                     let mut frames = Self::over(stream);
                     let mut preface = [0; PREFACE.len()];
-                    if frames.0.read_exact(&mut preface).is_ok() && preface == PREFACE {
+                    if frames.stream.read_exact(&mut preface).is_ok() && preface == PREFACE {
                         frames.settings(&[]);
                         serve(&mut frames);
                     }
@@ -80,7 +84,7 @@ impl Frames {
     fn over(stream: TcpStream) -> Self {
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_nodelay(true).unwrap();
-        Self(stream)
+        Self { stream, initial_window: 65_535 }
     }
 
     /// Sends a frame; a connection that is gone shows when the next one is read.
@@ -90,7 +94,7 @@ impl Frames {
         bytes.extend_from_slice(&[kind, flags]);
         bytes.extend_from_slice(&stream.to_be_bytes());
         bytes.extend_from_slice(payload);
-        self.0.write_all(&bytes).ok();
+        self.stream.write_all(&bytes).ok();
         self
     }
 
@@ -130,8 +134,21 @@ impl Frames {
     /// When nothing comes for [`PATIENCE`].
     pub fn next(&mut self) -> Option<Frame> {
         loop {
+            let frame = self.next_of_any()?;
+            if frame.stream != 0 {
+                return Some(frame);
+            }
+        }
+    }
+
+    /// The next frame of a stream or of the connection; none when it is over.
+    ///
+    /// # Panics
+    /// When nothing comes for [`PATIENCE`].
+    pub fn next_of_any(&mut self) -> Option<Frame> {
+        loop {
             let mut head = [0; 9];
-            match self.0.read_exact(&mut head) {
+            match self.stream.read_exact(&mut head) {
                 Ok(()) => {}
                 Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
                     panic!("nothing comes, and the connection stays open")
@@ -140,14 +157,19 @@ impl Frames {
             }
             let number = |bytes: &[u8]| bytes.iter().fold(0, |sum, byte| (sum << 8) | u32::from(*byte));
             let mut payload = vec![0; number(&head[..3]) as usize];
-            self.0.read_exact(&mut payload).ok()?;
+            self.stream.read_exact(&mut payload).ok()?;
             let frame = Frame { kind: head[3], flags: head[4], stream: number(&head[5..]), payload };
+            if frame.kind == SETTINGS {
+                let window = INITIAL_WINDOW_SIZE.to_be_bytes();
+                for setting in frame.payload.chunks_exact(6).filter(|setting| setting[..2] == window) {
+                    self.initial_window = number(&setting[2..]);
+                }
+            }
             match frame.kind {
                 SETTINGS | PING if frame.flags & ACK == 0 => {
                     let echo = if frame.kind == PING { frame.payload } else { Vec::new() };
                     self.send(frame.kind, ACK, 0, &echo);
                 }
-                _ if frame.stream == 0 => {}
                 _ => return Some(frame),
             }
         }
