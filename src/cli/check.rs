@@ -6,12 +6,13 @@ use std::path::Path;
 use crate::config::{self, Config, Fault, Faults, StoreUrl};
 use crate::store::sqlite::SqliteStore;
 use crate::store::{Item, Key, Origin, Reader, StoreError};
+use crate::vault::{self, KeyError, Vault};
 
 /// Writes every fault of the configuration to `out`, or one line that says that it is fine; with `schema`, writes the
 /// JSON Schema of the file instead and reads nothing. True where nothing is wrong.
 ///
-/// Where the store is there already, services are compared with it: an owner that is no user, and a name that is
-/// registered, are faults too.
+/// What the store says against the configuration is a fault too: an owner that is no user, a name that is registered,
+/// a vault key that is not the store's. It is only looked at: nothing is made, and no older schema brought up to date.
 ///
 /// # Errors
 /// Where `out` cannot be written.
@@ -31,21 +32,19 @@ pub async fn run(
         Err(faults) => return report(&faults, out),
     };
     let StoreUrl::Sqlite(file) = &config.store.url;
-    let compared = if file.exists() {
-        let faults = match SqliteStore::open(file) {
-            Ok(store) => against_store(&config, path, &store).await,
-            Err(error) => Err(error),
-        };
-        match faults {
-            Ok(faults) if faults.is_empty() => "owners and names agree with the store",
-            Ok(faults) => return report(&faults, out),
-            Err(error) => {
-                writeln!(out, "{}: {error}", file.display())?;
-                return Ok(false);
+    let compared = match against_file(&config, path, file).await {
+        Ok((there, faults)) if faults.is_empty() => {
+            if there {
+                "owners, names and the vault key agree with the store"
+            } else {
+                "the store is not there yet"
             }
         }
-    } else {
-        "the store is not there yet, so owners were not looked up"
+        Ok((_, faults)) => return report(&faults, out),
+        Err(error) => {
+            writeln!(out, "{}: {error}", file.display())?;
+            return Ok(false);
+        }
     };
     let count = config.services.len();
     let services = if count == 1 { "1 service".to_owned() } else { format!("{count} services") };
@@ -65,20 +64,47 @@ fn report(faults: &Faults, out: &mut dyn Write) -> io::Result<bool> {
     Ok(false)
 }
 
-/// What is wrong with the services of the file at `path`, judged by what the store holds.
-///
-/// # Errors
-/// Where the store cannot be read.
-pub async fn against_store(config: &Config, path: &Path, store: &dyn Reader) -> Result<Faults, StoreError> {
-    let mut faults: Vec<Fault> = Vec::new();
+/// What is wrong with the configuration at `path`, judged by the store in `file`; and whether there is one.
+async fn against_file(config: &Config, path: &Path, file: &Path) -> Result<(bool, Faults), StoreError> {
+    let Some(store) = SqliteStore::look(file)? else {
+        let owners =
+            config.services.iter().enumerate().filter_map(|(index, service)| Some((index, service.owner.as_ref()?)));
+        let faults = owners.map(|(index, owner)| no_user(path, index, owner)).collect();
+        return Ok((false, Faults::new(faults)));
+    };
+    let mut faults = key_faults(config, path, &store).await?;
+    service_faults(config, path, &store, &mut faults).await?;
+    Ok((true, Faults::new(faults)))
+}
+
+async fn key_faults(config: &Config, path: &Path, store: &dyn Reader) -> Result<Vec<Fault>, StoreError> {
+    let compared = match Vault::new(&config.vault) {
+        Ok(vault) => vault::compare_key(store, &vault).await,
+        Err(error) => Err(KeyError::Vault(error)),
+    };
+    match compared {
+        Ok(()) => Ok(Vec::new()),
+        Err(KeyError::Store(error)) => Err(error),
+        Err(error) => {
+            let text = error.to_string();
+            let (what, instead) = text.split_once('\n').unwrap_or((&text, "name the key that was in use"));
+            Ok(vec![config::vault_key_fault(path, what, instead)])
+        }
+    }
+}
+
+async fn service_faults(
+    config: &Config,
+    path: &Path,
+    store: &dyn Reader,
+    faults: &mut Vec<Fault>,
+) -> Result<(), StoreError> {
     for (index, service) in config.services.iter().enumerate() {
         let (namespace, name) = (&service.namespace, &service.name);
         if let Some(owner) = &service.owner
             && store.user_named(owner).await?.is_none()
         {
-            let what = format!("there is no user `{owner}`");
-            let instead = format!("make the user: `carta-gateway user add {owner}`");
-            faults.push(config::service_fault(path, index, "owner", what, instead));
+            faults.push(no_user(path, index, owner));
         }
         let registered = store.service_named(namespace, name).await?;
         let declared = registered.as_ref().is_some_and(|known| known.origin == Origin::File && known.present);
@@ -96,7 +122,12 @@ pub async fn against_store(config: &Config, path: &Path, store: &dyn Reader) -> 
             faults.push(config::service_fault(path, index, "name", what, instead));
         }
     }
-    Ok(Faults::new(faults))
+    Ok(())
+}
+
+fn no_user(path: &Path, index: usize, owner: &str) -> Fault {
+    let instead = format!("make the user: `carta-gateway user add {owner}`");
+    config::service_fault(path, index, "owner", format!("there is no user `{owner}`"), instead)
 }
 
 /// The owner of the namespace, where that is nobody who owns a service that the file declares there. `carta` belongs
@@ -197,20 +228,63 @@ mod tests {
         assert!(fine, "{answer}");
     }
 
+    const SERVICE: &str =
+        "[[service]]\nnamespace = 'a'\nname = 'b'\nbase_url = 'http://127.0.0.1:1'\nowner = 'alice'\n";
+
     #[tokio::test]
-    async fn an_owner_that_is_no_user_is_a_fault_once_there_is_a_store() {
+    async fn an_owner_that_is_no_user_is_a_fault_with_and_without_a_store() {
         let directory = tempfile::tempdir().unwrap();
-        let text = "[[service]]\nnamespace = 'a'\nname = 'b'\nbase_url = 'http://127.0.0.1:1'\nowner = 'alice'\n";
-        let (fine, answer) = check(directory.path(), text).await;
-        assert!(fine);
-        assert!(answer.contains("1 service, proxy at 127.0.0.1:8080, API at 127.0.0.1:8081; the store is not there"));
-        drop(SqliteStore::open(&directory.path().join("carta.db")).unwrap());
-        let (fine, answer) = check(directory.path(), text).await;
+        let store = directory.path().join("carta.db");
+        let (fine, answer) = check(directory.path(), "").await;
+        assert!(fine && answer.ends_with("; the store is not there yet\n"), "{answer}");
+        let missing = "gateway.toml:5:9: service[0].owner: there is no user `alice`\n  make the user: `carta-gateway user \
+                       add alice`\n1 fault\n";
+        assert_eq!(check(directory.path(), SERVICE).await, (false, missing.to_owned()));
+        assert!(!store.exists(), "looked at, not made");
+        drop(SqliteStore::open(&store).unwrap());
+        assert_eq!(check(directory.path(), SERVICE).await, (false, missing.to_owned()));
+    }
+
+    #[tokio::test]
+    async fn an_empty_file_and_a_store_of_an_older_schema_stay_as_they_are() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("carta.db");
+        std::fs::write(&file, "").unwrap();
+        let (fine, answer) = check(directory.path(), SERVICE).await;
+        assert!(!fine && answer.contains("no user `alice`"), "{answer}");
+        assert!(std::fs::read(&file).unwrap().is_empty(), "the file was changed");
+
+        let old = rusqlite::Connection::open(&file).unwrap();
+        old.execute_batch(include_str!("../../migrations/sqlite/0001_start.sql")).unwrap();
+        old.execute_batch("PRAGMA application_id = 0x63677477; PRAGMA user_version = 1").unwrap();
+        let alice = "INSERT INTO users VALUES (?1, 'alice', NULL, 0, NULL, NULL, NULL, 'Guest', 0, 0, NULL, 0)";
+        old.execute(alice, [[7_u8; 16]]).unwrap();
+        drop(old);
+        let before = std::fs::read(&file).unwrap();
+        let (fine, answer) = check(directory.path(), SERVICE).await;
+        assert!(fine, "{answer}");
+        assert!(std::fs::read(&file).unwrap() == before, "the file was changed");
+    }
+
+    #[tokio::test]
+    async fn a_vault_key_that_is_not_the_stores_is_a_fault() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = write(directory.path(), "");
+        let config = config::load(&path, &|_| None).unwrap();
+        let store = SqliteStore::open(&directory.path().join("carta.db")).unwrap();
+        let vault = crate::vault::Vault::new(&config.vault).unwrap();
+        crate::vault::verify_key(&store, &vault).await.unwrap();
+        drop(store);
+        assert!(check(directory.path(), "").await.0);
+        std::fs::write(directory.path().join("other.key"), "CQoJCgkKCQoJCgkKCQoJCgkKCQoJCgkKCQoJCgkKCQo=").unwrap();
+        let (fine, answer) = check(directory.path(), "[vault]\nkey = 'file:other.key'\n").await;
         assert!(!fine);
-        assert_eq!(
-            answer,
-            "gateway.toml:5:9: service[0].owner: there is no user `alice`\n  make the user: `carta-gateway user add \
-             alice`\n1 fault\n"
+        assert!(
+            answer.starts_with("gateway.toml:2:7: vault.key: the store's secrets are sealed under vault key `"),
+            "{answer}"
         );
+        let both = "[vault]\nkey = 'file:other.key'\nprevious = ['file:vault.key']\n";
+        let (fine, answer) = check(directory.path(), both).await;
+        assert!(fine, "{answer}");
     }
 }

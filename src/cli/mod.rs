@@ -83,8 +83,8 @@ enum Command {
     Quickstart(quickstart::Args),
     /// List every fault of the configuration
     ///
-    /// Reports all faults at once, each with file, line, column and key, and what to write instead. Where the store is
-    /// there, owners and names of the declared services are compared with it.
+    /// Reports all faults at once, each with file, line, column and key, and what to write instead. Owners and names of the
+    /// declared services, and the vault key, are compared with the store, which is only looked at.
     Check(CheckArgs),
     /// Make, disable, enable users; set passwords; link what proves them
     #[command(subcommand)]

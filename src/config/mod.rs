@@ -36,7 +36,7 @@ pub use header::{HeaderUse, header_use};
 pub use name::{reserved_name, reserved_service, valid_name};
 pub use operation::{Captures, MAX_CAPTURES, Operation, RequestPattern, ResourceKey, Segment};
 pub use pattern::PatternFault;
-pub use resolve::{load, load_scenario, parse, parse_scenario, parse_service, service_fault};
+pub use resolve::{load, load_scenario, parse, parse_scenario, parse_service, service_fault, vault_key_fault};
 pub use scenario::{Asked, Assertion, Decider, NamedGrant, NamedSubject, Person, Scenario};
 pub use schema::schema;
 pub use service::{
@@ -85,6 +85,12 @@ pub struct Listen {
     pub workers: usize,
     /// How long requests in flight may take to finish after SIGTERM.
     pub drain: Duration,
+}
+
+/// What the built-in issuer is called in its tokens (`iss`), by the API listener's public URL.
+#[must_use]
+pub fn own_issuer(public_api: &Url) -> &str {
+    public_api.as_str().trim_end_matches('/')
 }
 
 /// Where the listeners' certificate is; read again when the files change.

@@ -18,7 +18,7 @@ use url::Url;
 use super::Account;
 use super::jwt::SERVICE_AUDIENCE;
 use super::key::{Key, KeySet};
-use crate::config::Local;
+use crate::config::{Local, own_issuer};
 use crate::store::{self, Actor, Item, Mutation, SigningKey, StoreError, Writer};
 use crate::vault::{Context, Vault, VaultError};
 
@@ -91,7 +91,7 @@ impl Issuer {
     #[must_use]
     pub fn new(config: &Local, public_api: &Url) -> Self {
         Self {
-            url: public_api.as_str().trim_end_matches('/').into(),
+            url: own_issuer(public_api).into(),
             client_id: config.client_id.clone(),
             ttl: SignedDuration::try_from(config.token_ttl).unwrap_or(SignedDuration::from_hours(8)),
             held: Mutex::default(),

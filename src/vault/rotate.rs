@@ -4,7 +4,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
 use super::{Context, Vault, VaultError};
-use crate::store::{Actor, Item, Mutation, Resealed, Sealed, Store, StoreError};
+use crate::store::{Actor, Item, Mutation, Reader, Resealed, Sealed, Store, StoreError};
 
 /// The setting that keeps a known text sealed under the vault key.
 const CHECK: &str = "vault.check";
@@ -47,15 +47,20 @@ pub enum KeyError {
 /// [`KeyError::Wrong`] for another key: the program must not start, because every secret would be unreadable, and those
 /// stored from now on would be lost when the mistake is corrected.
 pub async fn verify_key(store: &dyn Store, vault: &Vault) -> Result<(), KeyError> {
-    let kept = match store.setting(CHECK).await? {
-        Some(kept) => kept,
-        None => {
-            let mine = sealed_check(vault)?;
-            store.commit(actor(), Mutation::InitSetting(CHECK.to_owned(), mine.clone())).await?;
-            // Another process may have been first, with another key.
-            store.setting(CHECK).await?.unwrap_or(mine)
-        }
-    };
+    if store.setting(CHECK).await?.is_none() {
+        store.commit(actor(), Mutation::InitSetting(CHECK.to_owned(), sealed_check(vault)?)).await?;
+    }
+    // Read in any case: another process may have been first, with another key.
+    compare_key(store, vault).await
+}
+
+/// Compares the configured keys with the one that the store's values are sealed under, and changes nothing: a store that
+/// no run has sealed anything in is fine.
+///
+/// # Errors
+/// As [`verify_key`].
+pub async fn compare_key(store: &dyn Reader, vault: &Vault) -> Result<(), KeyError> {
+    let Some(kept) = store.setting(CHECK).await? else { return Ok(()) };
     let sealed = STANDARD.decode(kept).map_err(|_| KeyError::Damaged)?;
     match vault.open(Context::Check, &sealed) {
         Ok(plain) if plain.as_slice() == CHECKED => Ok(()),

@@ -5,7 +5,7 @@ use url::Url;
 use super::super::fault::{Complaint, shown};
 use super::super::file::{AuthFile, HeaderFile, JwtFile, LocalFile};
 use super::super::header::{HeaderUse, header_use};
-use super::super::{Auth, JwtIssuer, Local, TrustedHeader, defaults, pem, value};
+use super::super::{Auth, JwtIssuer, Local, TrustedHeader, defaults, own_issuer, pem, value};
 use super::scope::Scope;
 
 pub(super) fn auth(here: &Scope<'_>, file: &AuthFile) -> Option<Auth> {
@@ -28,6 +28,16 @@ pub(super) fn auth(here: &Scope<'_>, file: &AuthFile) -> Option<Auth> {
         local.fault("nobody could prove who they are", "leave it enabled, or add [[auth.jwt]] or [auth.header]");
     }
     Some(auth)
+}
+
+/// Reports an issuer that is the built-in one: whose keys its tokens are verified with could be read in two ways.
+pub(super) fn spare_own_issuer(here: &Scope<'_>, auth: &Auth, public_api: &Url) {
+    for (index, other) in auth.jwt.iter().enumerate() {
+        if auth.local.enabled && other.issuer == own_issuer(public_api) {
+            let issuer = here.key("jwt").index(index).key("issuer");
+            issuer.fault("this is the built-in issuer", "leave the table out; its tokens are taken without it");
+        }
+    }
 }
 
 fn local(here: &Scope<'_>, file: &LocalFile) -> Option<Local> {

@@ -116,16 +116,25 @@ pub fn service_fault(
     what: impl Into<String>,
     instead: impl Into<String>,
 ) -> Fault {
-    let steps = [Step::Key("service".to_owned()), Step::Index(index), Step::Key(key.to_owned())];
+    late_fault(path, &[Step::Key("service".to_owned()), Step::Index(index), Step::Key(key.to_owned())], what, instead)
+}
+
+/// A fault of `vault.key` in a file that was read without fault, found by comparing it with something else.
+#[must_use]
+pub fn vault_key_fault(path: &Path, what: impl Into<String>, instead: impl Into<String>) -> Fault {
+    late_fault(path, &[Step::Key("vault".to_owned()), Step::Key("key".to_owned())], what, instead)
+}
+
+fn late_fault(path: &Path, steps: &[Step], what: impl Into<String>, instead: impl Into<String>) -> Fault {
     // Read again, as a configuration in use has no need to know its places. Changed meanwhile, the place is the file.
     let place = std::fs::read_to_string(path).ok().and_then(|text| {
         let document = Document::read(&text, path);
-        let (node, _) = document.tree.find(&steps)?;
+        let (node, _) = document.tree.find(steps)?;
         Some(Place::at(path, &text, node.span.start))
     });
     Fault {
         place: Some(place.unwrap_or_else(|| Place::whole(path))),
-        key: shown_path(&steps),
+        key: shown_path(steps),
         what: what.into(),
         instead: instead.into(),
     }
@@ -180,6 +189,9 @@ fn config(root: &Scope<'_>, file: &ConfigFile) -> Option<Config> {
     let store = store(&root.key("store"), &file.store);
     let vault = vault(&root.key("vault"), &file.vault);
     let auth = auth::auth(&root.key("auth"), &file.auth);
+    if let (Some(listen), Some(auth)) = (&listen, &auth) {
+        auth::spare_own_issuer(&root.key("auth"), auth, &listen.public_api);
+    }
     let services = service::services(root, &file.service);
     if let Some(Some(header)) = auth.as_ref().map(|auth| &auth.header) {
         service::spare_header(root, &file.service, &header.name);

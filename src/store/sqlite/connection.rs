@@ -56,6 +56,19 @@ pub(super) fn open_writer(path: &Path) -> Result<Connection, StoreError> {
     Ok(connection)
 }
 
+/// Opens a file for reading only, and leaves it as it is; none where there is none, or one without anything in it.
+///
+/// # Errors
+/// As [`open_writer`].
+pub(super) fn open_to_look(path: &Path) -> Result<Option<Connection>, StoreError> {
+    if !path.exists() {
+        return Ok(None);
+    }
+    let connection = open_reader(path)?;
+    look(&connection, path)?;
+    Ok((number(&connection, "SELECT count(*) FROM sqlite_schema")? > 0).then_some(connection))
+}
+
 /// Opens a file that [`open_writer`] has opened before, for reading only.
 pub(super) fn open_reader(path: &Path) -> Result<Connection, StoreError> {
     let connection = connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;

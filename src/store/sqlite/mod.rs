@@ -67,6 +67,24 @@ impl SqliteStore {
         })
     }
 
+    /// Opens the file for reading only, and leaves it as it is, an older schema too: every change is refused as
+    /// [`StoreError::Unavailable`]. None where there is no file, or an empty one, of which [`SqliteStore::open`] would make
+    /// a store.
+    ///
+    /// # Errors
+    /// As [`SqliteStore::open`].
+    pub fn look(path: &Path) -> Result<Option<Self>, StoreError> {
+        let Some(connection) = connection::open_to_look(path)? else { return Ok(None) };
+        let (_, revisions) = watch::channel(read::revision(&connection)?);
+        Ok(Some(Self {
+            file: Arc::new(OpenFile::at(path)),
+            revisions,
+            reader: Lane::of_questions("store-read", path)?,
+            loader: Lane::of_questions("store-load", path)?,
+            writer: Lane { sender: None, thread: None },
+        }))
+    }
+
     async fn ask<T: Send + 'static>(
         &self,
         lane: &Lane<Question>,
