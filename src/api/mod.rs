@@ -11,6 +11,7 @@ mod explain;
 mod extract;
 mod front;
 mod permissions;
+mod preview;
 mod role;
 mod router;
 mod secrets;
@@ -19,6 +20,7 @@ mod signs;
 mod table;
 mod users;
 mod view;
+pub(crate) mod warn;
 mod well_known;
 
 use std::sync::Arc;

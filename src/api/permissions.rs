@@ -13,8 +13,9 @@ use super::error::Refusal;
 use super::extract::{Asked, Caller, Named};
 use super::role::{self, Role, SubjectKind};
 use super::view::{Holder, Node, View, pattern};
-use super::{Api, answer};
-use crate::policy::{Levels, Permit, Snapshot, Subject, UserId};
+use super::{Api, answer, warn};
+use crate::policy::{Change, Grant, Levels, Permit, Snapshot, Subject, UserId};
+use crate::proxy::why::Names;
 use crate::store::Revision;
 
 /// `GET /permissions/{id}/{subject}?userType=`: the resolved permission, as text.
@@ -65,7 +66,25 @@ pub(super) async fn set_permission(
         }
         (Holder::Namespace(with), role) => grants::share(&api, permit, by, &resource, with, role.levels()).await?,
     };
-    Ok(answer::written(revision, Json(entity(&holder, role.levels()))))
+    let mut entity = entity(&holder, role.levels());
+    let warnings = warnings(&view, &api.view(), &holder, &resource, role.levels());
+    if let Some(members) = entity.as_object_mut().filter(|_| !warnings.is_empty()) {
+        members.insert("warnings".to_owned(), warnings.into());
+    }
+    Ok(answer::written(revision, Json(entity)))
+}
+
+/// What the new row does to names for which other rows of the subject answer.
+fn warnings(before: &View, after: &View, holder: &Holder, resource: &Node, levels: Levels) -> Vec<String> {
+    let names = Names { policy: &before.state.policy, directory: &before.state.directory };
+    let subjects: Vec<Subject> = match holder {
+        Holder::User(account) => vec![Subject::User(account.id)],
+        Holder::Group(group) => vec![Subject::Group(group.id)],
+        Holder::Namespace(with) => role::single(levels).map(|level| Subject::Holders(level, with.id)).collect(),
+    };
+    let change = |subject| Change::Grant(Grant { subject, pattern: resource.pattern(), levels, expires: None });
+    let now = Timestamp::now();
+    subjects.into_iter().flat_map(|subject| warn::of(names, &after.state.policy, &change(subject), now)).collect()
 }
 
 /// `DELETE /permissions/{id}/{subject}?userType=`: takes the direct permission away; what was inherited is back.

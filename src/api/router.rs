@@ -8,7 +8,7 @@ use http::Method;
 
 use super::error::Refusal;
 use super::extract::Caller;
-use super::{Api, check, explain, permissions, secrets, services, signs, users, well_known};
+use super::{Api, check, explain, permissions, preview, secrets, services, signs, users, well_known};
 use crate::proxy::error::{Kind, Problem};
 
 /// The whole API.
@@ -30,6 +30,7 @@ pub(super) fn router(api: Arc<Api>) -> Router {
         .route("/explain/{id}", get(explain::explain_request))
         // For applications that ask for themselves.
         .route("/permissions/check", post(check::check))
+        .route("/permissions/preview", post(preview::preview))
         // Permissions of version 1; `users` is no subject.
         .route("/permissions/{id}/users", get(permissions::list_permissions))
         .route(

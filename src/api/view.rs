@@ -146,6 +146,11 @@ impl Catalog {
         self.services.get(&id)
     }
 
+    /// Every namespace, in no order that matters.
+    pub fn namespaces(&self) -> impl Iterator<Item = &Arc<Namespace>> {
+        self.namespaces.values()
+    }
+
     /// Every service, absent ones of the file included, in no order that matters.
     pub fn services(&self) -> impl Iterator<Item = &Arc<Service>> {
         self.services.values()

@@ -7,7 +7,10 @@ use jiff::Timestamp;
 use super::open::{Opened, block_on, open};
 use super::subject::{Written, levels_of, moment, resource_of};
 use super::{ConfigArg, Failure};
-use crate::policy::{self, Levels, Pattern, Subject};
+use crate::api::warn;
+use crate::identity::Directory;
+use crate::policy::{self, Change, Levels, Pattern, Subject};
+use crate::proxy::why::Names;
 use crate::store::Mutation;
 
 /// Arguments of `grant`.
@@ -62,6 +65,9 @@ pub(super) fn grant(args: &GrantArgs, out: &mut dyn Write) -> Result<(), Failure
             )?;
         }
         let row = policy::Grant { subject, pattern: args.resource.clone(), levels: args.levels, expires };
+        let subject_text = row.subject.to_string();
+        let change = Change::Grant(row.clone());
+        let (before, after) = opened.grants_around(&row.subject, &change).await?;
         let done = opened.commit(Mutation::PutGrant { grant: row, by: None, at: now }).await?;
         let until = expires.map(|at| format!(" until {at}")).unwrap_or_default();
         let who = args.subject.called();
@@ -69,6 +75,11 @@ pub(super) fn grant(args: &GrantArgs, out: &mut dyn Write) -> Result<(), Failure
             writeln!(out, "{who} is denied everything on {}{until} (revision {})", args.resource, done.revision.0)?;
         } else {
             writeln!(out, "{who} has {} on {}{until} (revision {})", args.levels, args.resource, done.revision.0)?;
+        }
+        let directory = Directory::empty();
+        for warning in warn::of(Names { policy: &before, directory: &directory }, &after, &change, now) {
+            // The grant is made: a terminal that is gone changes nothing.
+            let _ = writeln!(std::io::stderr(), "warning: {}", warning.replace(&subject_text, &who));
         }
         Ok(())
     })

@@ -2,8 +2,11 @@
 
 use super::Failure;
 use super::open::Opened;
-use crate::policy::{Grant, GroupId, Pattern, PatternKey, ResourceId, Subject, UserId};
+use crate::policy::{Change, Grant, GroupId, Pattern, PatternKey, ResourceId, Snapshot, Subject, UserId};
 use crate::store::{Item, Key, StoreError, User};
+
+/// How many grants of a subject are looked at for what a new one does to them.
+const LOOKED_AT: usize = 2000;
 
 impl Opened {
     /// The user of this name.
@@ -90,6 +93,18 @@ impl Opened {
             Item::Grant(grant) => Ok(Some(grant.row)),
             _ => Ok(None),
         }
+    }
+
+    /// The policy of this subject alone, before and after the change.
+    pub(crate) async fn grants_around(
+        &self,
+        subject: &Subject,
+        change: &Change,
+    ) -> Result<(Snapshot, Snapshot), StoreError> {
+        let grants = self.store.grants_of(subject, LOOKED_AT).await?;
+        let before = Snapshot::empty().patched(grants.into_iter().map(|grant| Change::Grant(grant.row)));
+        let after = before.patched([change.clone()]);
+        Ok((before, after))
     }
 
     /// The names of one kind of record: read only where a look-up failed, to help with the spelling.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use http::Method;
 
-use crate::policy::Levels;
+use crate::policy::{Levels, Pattern, PatternKey};
 
 /// The most `{name}` segments of one pattern.
 pub const MAX_CAPTURES: usize = 8;
@@ -75,6 +75,19 @@ impl Operation {
             ResourceKey::Text(text) => &**text,
             ResourceKey::Captured(position) => captures.text(*position),
         })
+    }
+}
+
+impl Operation {
+    /// The resource name with `*` for each part that the caller chooses.
+    #[must_use]
+    pub fn resource_pattern(&self) -> Pattern {
+        let keys = self.resource.iter().map(|key| match key {
+            ResourceKey::Text(text) => PatternKey::Key(text.clone()),
+            ResourceKey::Captured(_) => PatternKey::Any,
+        });
+        // As many keys as the configuration lets a name have.
+        Pattern::new(keys).unwrap_or_default()
     }
 }
 

@@ -11,7 +11,7 @@ pub mod sqlite;
 use async_trait::async_trait;
 use tokio::sync::watch;
 
-use crate::policy::UserId;
+use crate::policy::{Subject, UserId};
 
 pub use access::{Batch, Count, DAYS_KEPT, MOST_COUNTS, MOST_REFUSALS, Refusal, day};
 pub use mutation::{Committed, DeclaredService, Mutation, NewUser, Resealed, Sealed};
@@ -95,6 +95,9 @@ pub trait Reader: Send + Sync {
 
     /// The service of this name in the namespace, absent ones of the file included.
     async fn service_named(&self, namespace: &str, name: &str) -> Result<Option<Service>, StoreError>;
+
+    /// Up to `limit` grants of the subject, in no order that matters.
+    async fn grants_of(&self, subject: &Subject, limit: usize) -> Result<Vec<Grant>, StoreError>;
 
     /// What is there now under the key.
     async fn item(&self, key: Key) -> Result<Item, StoreError>;

@@ -26,10 +26,10 @@ use tokio::sync::{oneshot, watch};
 
 use self::file::OpenFile;
 use super::{
-    Actor, Audit, Batch, Changes, Committed, Contents, Count, Feed, Group, Item, Key, Mutation, Namespace, Password,
-    Reader, Recorder, Refusal, Revision, Service, StoreError, User, Writer,
+    Actor, Audit, Batch, Changes, Committed, Contents, Count, Feed, Grant, Group, Item, Key, Mutation, Namespace,
+    Password, Reader, Recorder, Refusal, Revision, Service, StoreError, User, Writer,
 };
-use crate::policy::UserId;
+use crate::policy::{Subject, UserId};
 
 /// How many changes, or questions, may wait for a thread before more are refused.
 const WAITING: usize = 4096;
@@ -165,6 +165,11 @@ impl Reader for SqliteStore {
         let names = (namespace.to_owned(), name.to_owned());
         let condition = "WHERE n.name = ?1 AND s.name = ?2";
         self.ask(&self.reader, move |connection| read::one(connection, condition, names)).await
+    }
+
+    async fn grants_of(&self, subject: &Subject, limit: usize) -> Result<Vec<Grant>, StoreError> {
+        let asked = (subject.to_string(), i64::try_from(limit).unwrap_or(i64::MAX));
+        self.ask(&self.reader, move |connection| read::all(connection, "WHERE subject = ?1 LIMIT ?2", asked)).await
     }
 
     async fn item(&self, key: Key) -> Result<Item, StoreError> {

@@ -1,0 +1,348 @@
+//! `POST /permissions/preview`: what changes of permissions would do, before anybody makes them (`docs/API.md` §15).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use jiff::Timestamp;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::sync::Semaphore;
+
+use super::Api;
+use super::error::Refusal;
+use super::extract::{Caller, Sent};
+use super::view::View;
+use super::warn;
+use crate::policy::effects::{Compared, covers};
+use crate::policy::written::{Written, levels_of, moment, resource_of};
+use crate::policy::{Change, Grant, Levels, Pattern, PatternKey, Permit, ResourceId, Snapshot, Subject, UserId};
+use crate::proxy::error::{Kind, Problem};
+use crate::proxy::why::{Names, levels};
+use crate::store::{Count, DAYS_KEPT, day};
+
+/// The most changes of one preview.
+const MOST_CHANGES: usize = 1000;
+
+/// The most answers that are computed for one preview: a second or two of one processor.
+const MOST_EVALUATIONS: usize = 1_000_000;
+
+/// The most counts of the access record that are judged.
+const MOST_COUNTS: usize = 100_000;
+
+/// The most rows of each list of the answer, and names of the subjects' own grants that are looked at.
+const LISTED: usize = 1000;
+
+/// Previews take a processor each, so that one is made at a time.
+static TURN: Semaphore = Semaphore::const_new(1);
+
+/// A change, as sent.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Line {
+    subject: String,
+    resource: String,
+    /// `null` takes the grant away; absent is refused by [`read`], because it is more likely to be forgotten.
+    #[serde(default)]
+    levels: Value,
+    #[serde(default)]
+    expires: Option<String>,
+}
+
+/// Answers who would gain and lose what, and which calls of the last days would have gone the other way.
+pub(super) async fn preview(State(api): State<Arc<Api>>, caller: Caller, sent: Sent) -> Result<Json<Value>, Refusal> {
+    let body = sent.object(&api.config.limits).await?;
+    let view = api.view();
+    let now = Timestamp::now();
+    let changes = read(&view, &caller, &body, now)?;
+    let counts = api.store.counts(day(now) - DAYS_KEPT, MOST_COUNTS).await?;
+    let asker = caller.id();
+    // The semaphore is never closed.
+    let turn = TURN.acquire().await.map_err(|_| Problem::new(&Kind::INTERNAL, "the gateway failed"))?;
+    let told = tokio::task::spawn_blocking(move || {
+        let _turn = turn;
+        Preview::of(&view, &changes, now).told(&view, &changes, counts, asker, now)
+    });
+    let told = told.await.map_err(|error| {
+        tracing::error!(%error, "a preview failed");
+        Problem::new(&Kind::INTERNAL, "the gateway failed")
+    })?;
+    Ok(Json(told))
+}
+
+/// The changes that are meant, each of which the caller could make.
+fn read(view: &View, caller: &Caller, body: &Value, now: Timestamp) -> Result<Vec<Change>, Refusal> {
+    let form = "write {\"changes\": [{\"subject\": …, \"resource\": …, \"levels\": … or null, \"expires\": …}]}";
+    let lines = body.get("changes").and_then(Value::as_array);
+    let lines = lines.ok_or_else(|| Refusal::input(format!("there is no list `changes`\n{form}")))?;
+    if let Some(other) = body.as_object().and_then(|body| body.keys().find(|key| *key != "changes")) {
+        return Err(Refusal::input(format!("unknown member `{other}`\n{form}")));
+    }
+    if lines.len() > MOST_CHANGES {
+        let detail = format!("{} changes are more than the {MOST_CHANGES} that one preview takes", lines.len());
+        return Err(Refusal::input(detail));
+    }
+    let read = |(number, line): (usize, &Value)| {
+        let at = |why: String| Refusal::input(format!("change {}: {why}", number + 1));
+        if line.get("levels").is_none() {
+            return Err(at(format!("there is no `levels`\nwrite null to take the grant away\n{form}")));
+        }
+        let line: Line = serde_json::from_value(line.clone()).map_err(|error| at(format!("{error}\n{form}")))?;
+        let pattern = resource_of(&line.resource).map_err(&at)?;
+        let written: Written = line.subject.parse().map_err(&at)?;
+        let subject = subject(view, &written)?;
+        let prefix: Vec<&str> = pattern.literal_prefix().collect();
+        let policy = &view.state.policy;
+        let Permit { .. } = policy
+            .may_administer(caller.id(), &prefix, now)
+            .map_err(|denied| Refusal::denied(view, &prefix, &denied))?;
+        let levels = given(&line.levels).map_err(&at)?;
+        if let Subject::User(user) = subject
+            && pattern.is_literal()
+            && policy.owner(&prefix) == Some(user)
+        {
+            return Err(at(format!("the user owns `{pattern}` and holds every level on it without a grant")));
+        }
+        let expires = line.expires.as_deref().map(|text| moment(text, now)).transpose().map_err(&at)?;
+        Ok(match levels {
+            Some(levels) => Change::Grant(Grant { subject, pattern, levels, expires }),
+            None => Change::Ungrant(subject, pattern),
+        })
+    };
+    lines.iter().enumerate().map(read).collect()
+}
+
+/// Levels as written: words or letters, a preset, a list of words, or null for none at all.
+fn given(written: &Value) -> Result<Option<Levels>, String> {
+    match written {
+        Value::Null => Ok(None),
+        Value::String(text) => levels_of(text).map(Some),
+        Value::Array(words) => {
+            let words: Option<Vec<&str>> = words.iter().map(Value::as_str).collect();
+            let words = words.ok_or("`levels` has something that is no word")?;
+            levels_of(&words.join(",")).map(Some)
+        }
+        other => {
+            Err(format!("`{other}` is no levels\nwrite a text such as \"execute,read\", a list of words, or null"))
+        }
+    }
+}
+
+/// The subject that is meant here.
+fn subject(view: &View, written: &Written) -> Result<Subject, Refusal> {
+    Ok(match written {
+        Written::User(name) => Subject::User(view.user(name).ok_or_else(|| Refusal::unknown("user", name))?.id),
+        Written::Group(name) => Subject::Group(view.group(name).ok_or_else(|| Refusal::unknown("group", name))?.id),
+        Written::Role(name) => Subject::Role(name.as_str().into()),
+        Written::Everyone => Subject::Everyone,
+        Written::Holders(levels, of) => {
+            let id = resource(view, of).ok_or_else(|| Refusal::unknown("resource", &of.to_string()))?;
+            Subject::Holders(*levels, id)
+        }
+    })
+}
+
+fn resource(view: &View, name: &Pattern) -> Option<ResourceId> {
+    match name.keys() {
+        [PatternKey::Key(namespace)] => Some(view.catalog.namespace(namespace)?.id),
+        [PatternKey::Key(namespace), PatternKey::Key(service)] => Some(view.catalog.service(namespace, service)?.id),
+        _ => None,
+    }
+}
+
+/// The policy after the changes, and whom and what they may concern.
+struct Preview {
+    after: Snapshot,
+    reached: Vec<Pattern>,
+    users: Vec<UserId>,
+    names: Vec<Pattern>,
+}
+
+impl Preview {
+    fn of(view: &View, changes: &[Change], now: Timestamp) -> Self {
+        let policy = &view.state.policy;
+        let after = policy.patched(changes.iter().cloned());
+        let changed = || changes.iter().filter_map(row);
+        let reached = policy.reached(&after, changed().map(|(_, pattern)| pattern.clone()));
+        let users = users(view, changed().map(|(subject, _)| subject));
+        let mut names = known(view);
+        for (subject, pattern) in changed() {
+            names.insert(pattern.clone());
+            names.extend(policy.grants_of(subject).take(LISTED).map(|grant| grant.pattern));
+            names.extend(policy.distant(&after, subject, pattern, now, LISTED).into_iter().map(|one| one.name));
+        }
+        names.retain(|name| reached.iter().any(|pattern| covers(pattern, name.keys())));
+        Self { after, reached, users, names: names.into_iter().collect() }
+    }
+
+    fn told(&self, view: &View, changes: &[Change], counts: Vec<Count>, asker: UserId, now: Timestamp) -> Value {
+        let policy = &view.state.policy;
+        let names = Names { policy, directory: &view.state.directory };
+        let administers = |name: &Pattern| {
+            let prefix: Vec<&str> = name.literal_prefix().collect();
+            policy.may_administer(asker, &prefix, now).is_ok()
+        };
+        let shown: Vec<bool> = self.names.iter().map(administers).collect();
+        let compared = policy.compared(&self.after, &self.users, &self.names, now, MOST_EVALUATIONS);
+        let (mut gains, mut losses) = (List::default(), List::default());
+        let mut elsewhere = 0;
+        for one in &compared.differences {
+            let Some(name) = self.names.get(one.name).filter(|_| shown.get(one.name) == Some(&true)) else {
+                elsewhere += 1;
+                continue;
+            };
+            for (list, more) in
+                [(&mut gains, one.after.without(one.before)), (&mut losses, one.before.without(one.after))]
+            {
+                if !more.is_empty() {
+                    list.add(|| {
+                        json!({
+                            "user": names.user(one.user),
+                            "resource": name.to_string(),
+                            "levels": levels(more),
+                            "before": levels(one.before),
+                            "after": levels(one.after),
+                        })
+                    });
+                }
+            }
+        }
+        let calls = self.calls(view, &compared, counts, &administers, now);
+        let warnings = changes.iter().flat_map(|change| warn::of(names, &self.after, change, now)).take(LISTED);
+        json!({
+            "revision": view.state.revision,
+            "complete": compared.complete,
+            "users": self.users.len(),
+            "resources": self.names.len(),
+            "evaluations": compared.evaluations,
+            "gains": gains.rows,
+            "losses": losses.rows,
+            "counts": {"gains": gains.count, "losses": losses.count, "elsewhere": elsewhere},
+            "calls": calls,
+            "warnings": warnings.collect::<Vec<_>>(),
+        })
+    }
+
+    /// Which calls that were made would be decided otherwise: those that grants decide one way now and another way after.
+    fn calls(
+        &self,
+        view: &View,
+        compared: &Compared,
+        counts: Vec<Count>,
+        administers: &dyn Fn(&Pattern) -> bool,
+        now: Timestamp,
+    ) -> Value {
+        let names = Names { policy: &view.state.policy, directory: &view.state.directory };
+        let users: BTreeSet<UserId> = self.users.iter().copied().collect();
+        let mut complete = counts.len() < MOST_COUNTS;
+        let mut left = MOST_EVALUATIONS.saturating_sub(compared.evaluations);
+        let mut unjudged = 0;
+        let mut other: [Calls; 2] = Default::default();
+        let mut services = BTreeMap::new();
+        for count in counts.into_iter().filter(|count| users.contains(&count.user)) {
+            let Some(route) = view.state.routes.by_id(count.service) else { continue };
+            let service = super::view::pattern(&[route.namespace(), route.name()]);
+            if !*services.entry(count.service).or_insert_with(|| administers(&service)) {
+                continue;
+            }
+            let Some(name) = count.resource else {
+                let near = |pattern: &Pattern| crate::policy::effects::meet(pattern, &service).is_some();
+                if self.reached.iter().any(near) {
+                    unjudged += count.allowed + count.refused;
+                }
+                continue;
+            };
+            if !self.reached.iter().any(|pattern| covers(pattern, name.keys())) {
+                continue;
+            }
+            if left < 2 {
+                complete = false;
+                break;
+            }
+            left -= 2;
+            let keys: Vec<&str> = name.keys().iter().filter_map(PatternKey::literal).collect();
+            let may = |policy: &Snapshot| policy.permit(count.user, &keys, count.need, now).is_ok();
+            let (list, number) = match (may(&view.state.policy), may(&self.after)) {
+                (true, false) => (&mut other[0], count.allowed),
+                (false, true) => (&mut other[1], count.refused),
+                _ => continue,
+            };
+            if number > 0 {
+                let row = (names.user(count.user), route.label().to_owned(), count.operation.clone(), name.to_string());
+                *list.entry(row).or_default() += number;
+            }
+        }
+        let shown = |list: &Calls| -> Vec<Value> {
+            let rows = list.iter().take(LISTED).map(|((user, service, operation, resource), count)| {
+                json!({"user": user, "service": service, "operation": operation, "resource": resource, "count": count})
+            });
+            rows.collect()
+        };
+        let [refused, allowed] = &other;
+        json!({
+            "days": DAYS_KEPT,
+            "complete": complete && refused.len() <= LISTED && allowed.len() <= LISTED,
+            "would_be_refused": shown(refused),
+            "would_be_allowed": shown(allowed),
+            "unjudged": unjudged,
+        })
+    }
+}
+
+/// User, service, operation, resource, and how often that was called.
+type Calls = BTreeMap<(String, String, Option<String>, String), u64>;
+
+/// A list of the answer that ends somewhere, and how long it would be.
+#[derive(Default)]
+struct List {
+    rows: Vec<Value>,
+    count: usize,
+}
+
+impl List {
+    fn add(&mut self, row: impl FnOnce() -> Value) {
+        self.count += 1;
+        if self.rows.len() < LISTED {
+            self.rows.push(row());
+        }
+    }
+}
+
+fn row(change: &Change) -> Option<(&Subject, &Pattern)> {
+    match change {
+        Change::Grant(grant) => Some((&grant.subject, &grant.pattern)),
+        Change::Ungrant(subject, pattern) => Some((subject, pattern)),
+        _ => None,
+    }
+}
+
+/// Everybody to whom one of the subjects may apply.
+fn users<'a>(view: &View, subjects: impl Iterator<Item = &'a Subject>) -> Vec<UserId> {
+    let directory = &view.state.directory;
+    let mut found = BTreeSet::new();
+    for subject in subjects.collect::<BTreeSet<_>>() {
+        match subject {
+            Subject::User(user) => found.extend([*user]),
+            Subject::Group(group) => found.extend(directory.members(*group).map(|account| account.id)),
+            Subject::Role(role) => {
+                found.extend(directory.users().filter(|account| account.role == *role).map(|account| account.id));
+            }
+            Subject::Everyone | Subject::Holders(..) => found.extend(directory.users().map(|account| account.id)),
+        }
+    }
+    found.into_iter().collect()
+}
+
+/// The names of everything that is there: namespaces, services, and operations, in whose names a part that the caller
+/// chooses is written as `*` and asked about as one that no grant names.
+fn known(view: &View) -> BTreeSet<Pattern> {
+    let mut names = BTreeSet::new();
+    for route in view.state.routes.iter() {
+        names.insert(super::view::pattern(&[route.namespace()]));
+        names.insert(super::view::pattern(&[route.namespace(), route.name()]));
+        names.extend(route.operations().iter().map(|judged| judged.operation().resource_pattern()));
+    }
+    names.extend(view.catalog.namespaces().map(|namespace| super::view::pattern(&[&namespace.name])));
+    names
+}
