@@ -36,7 +36,9 @@ pub use header::{HeaderUse, header_use};
 pub use name::{reserved_name, reserved_service, valid_name};
 pub use operation::{Captures, MAX_CAPTURES, Operation, RequestPattern, ResourceKey, Segment};
 pub use pattern::PatternFault;
-pub use resolve::{load, load_scenario, parse, parse_scenario, parse_service, service_fault, vault_key_fault};
+pub use resolve::{
+    load, load_policy, load_scenario, parse, parse_scenario, parse_service, service_fault, vault_key_fault,
+};
 pub use scenario::{Asked, Assertion, Decider, NamedGrant, NamedSubject, Person, Scenario};
 pub use schema::schema;
 pub use service::{

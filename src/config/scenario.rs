@@ -21,6 +21,8 @@ pub struct Scenario {
     pub grants: Vec<NamedGrant>,
     /// What is expected.
     pub assertions: Vec<Assertion>,
+    /// When questions are asked that say no time of their own.
+    pub now: Timestamp,
 }
 
 /// A user.

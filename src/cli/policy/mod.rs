@@ -9,6 +9,7 @@ use super::Failure;
 pub mod eval;
 
 mod case;
+mod diff;
 mod test;
 mod world;
 
@@ -37,6 +38,14 @@ pub(super) enum PolicyCommand {
     /// Ends with 0 where everything holds, with 1 where something does not, and with 2 where a file has a fault: then
     /// every fault is listed with its place, and nothing is run. docs/examples/policy.toml shows a whole file.
     Test(test::Args),
+    /// Print what a policy changes about another one: who gains and who loses what, and what calls need
+    ///
+    /// Both are files of `policy test`. A line that begins with + is a gain, one with - a loss, one with ~ a call that
+    /// needs other levels or another resource. Whom the files do not list is there as `anybody else`, and as `anybody of`
+    /// each role and group that is granted something; * in a name stands for a part that no grant names.
+    ///
+    /// Ends with 0 where both decide the same, with 1 where they differ.
+    Diff(diff::Args),
 }
 
 /// Runs the command.
@@ -44,5 +53,6 @@ pub(super) fn run(command: &PolicyCommand, input: &mut dyn BufRead, out: &mut dy
     match command {
         PolicyCommand::Eval => eval::run(input, out),
         PolicyCommand::Test(args) => test::run(args, out),
+        PolicyCommand::Diff(args) => diff::run(args, out),
     }
 }

@@ -11,7 +11,7 @@ use super::world::World;
 use crate::cli::Failure;
 use crate::config::{self, Asked, Assertion, Decider, Register, Scenario, Service};
 use crate::identity::Directory;
-use crate::policy::{Because, Explanation, Grant, Levels, ResourceId, Snapshot, UserId};
+use crate::policy::{Because, Explanation, Levels, ResourceId, Snapshot, UserId};
 use crate::proxy::authorize::{self, Call, Judge};
 use crate::proxy::why::{self, Names, Why};
 use crate::proxy::{Door, Route, Target};
@@ -106,20 +106,7 @@ struct Stage {
 impl Stage {
     fn of(scenario: &Scenario) -> Self {
         let mut world = World::default();
-        for user in &scenario.users {
-            let id = world.user(&user.name);
-            world.enlist(id, &user.role, user.groups.iter().map(String::as_str));
-        }
-        for (resource, owner) in &scenario.owners {
-            let owner = world.user(owner);
-            // Each resource is there once: that is read with the file.
-            world.own(resource.clone(), owner);
-        }
-        for grant in &scenario.grants {
-            let subject = world.subject(&grant.subject);
-            let (pattern, levels, expires) = (grant.pattern.clone(), grant.levels, grant.expires);
-            world.grant(Grant { subject, pattern, levels, expires });
-        }
+        world.fill(scenario);
         for assertion in &scenario.assertions {
             if let Some(Decider::Grant(subject, _)) = &assertion.by {
                 world.subject(subject);

@@ -6,7 +6,7 @@ use std::hash::Hash;
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use crate::config::NamedSubject;
+use crate::config::{NamedSubject, Scenario};
 use crate::identity::Directory;
 use crate::policy::{Change, Grant, GroupId, Member, Pattern, Resource, ResourceId, Snapshot, Subject, UserId};
 use crate::store::{Group, Item, User};
@@ -22,6 +22,35 @@ pub(super) struct World {
 }
 
 impl World {
+    /// Adds what the scenario says.
+    pub(super) fn fill(&mut self, scenario: &Scenario) {
+        for user in &scenario.users {
+            let id = self.user(&user.name);
+            self.enlist(id, &user.role, user.groups.iter().map(String::as_str));
+        }
+        for (resource, owner) in &scenario.owners {
+            let owner = self.user(owner);
+            // Each resource is there once: that is read with the file.
+            self.own(resource.clone(), owner);
+        }
+        for grant in &scenario.grants {
+            let subject = self.subject(&grant.subject);
+            let (pattern, levels, expires) = (grant.pattern.clone(), grant.levels, grant.expires);
+            self.grant(Grant { subject, pattern, levels, expires });
+        }
+    }
+
+    /// The same names with the same ids, and nothing said about them.
+    pub(super) fn emptied(&self) -> Self {
+        let (users, groups, resources) = (self.users.clone(), self.groups.clone(), self.resources.clone());
+        Self { users, groups, resources, ..Self::default() }
+    }
+
+    /// Every user that has a name.
+    pub(super) fn all_users(&self) -> impl Iterator<Item = UserId> {
+        self.users.numbered().map(|(id, _)| UserId(id))
+    }
+
     /// The user of this name, listed or not.
     pub(super) fn user(&mut self, name: &str) -> UserId {
         UserId(self.users.of(name.to_owned()))
@@ -101,6 +130,7 @@ fn user(id: UserId, name: &str) -> User {
 }
 
 /// Names by number and numbers by name.
+#[derive(Clone)]
 struct Numbers<N> {
     names: Vec<N>,
     numbers: HashMap<N, usize>,

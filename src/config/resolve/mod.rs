@@ -32,7 +32,7 @@ use super::{
     Config, Faults, Limits, Listen, ListenTls, Log, Register, Service, StoreConfig, StoreUrl, VaultConfig, defaults,
     pem, value,
 };
-pub use scenario::{load_scenario, parse_scenario};
+pub use scenario::{load_policy, load_scenario, parse_scenario};
 use scope::{Ground, Scope};
 
 /// Far above any configuration that people or their tools write.

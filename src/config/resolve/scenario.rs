@@ -36,11 +36,24 @@ pub fn load_scenario(path: &Path) -> Result<Scenario, Faults> {
     parse_scenario(&text, path)
 }
 
+/// Reads the policy of a file of policy tests, which need not expect anything of it.
+///
+/// # Errors
+/// As for [`load_scenario`].
+pub fn load_policy(path: &Path) -> Result<Scenario, Faults> {
+    let text = read_text(path, "cannot read the file", "name a file in the form of policy tests")?;
+    read(&text, path, false)
+}
+
 /// Reads the text of a file of policy tests as if it stood in the file `path`.
 ///
 /// # Errors
 /// As for [`load_scenario`].
 pub fn parse_scenario(text: &str, path: &Path) -> Result<Scenario, Faults> {
+    read(text, path, true)
+}
+
+fn read(text: &str, path: &Path, expects: bool) -> Result<Scenario, Faults> {
     let mut document = Document::read(text, path);
     let mut excused = HashSet::new();
     let (file, misread) = decode::<ScenarioFile>(&mut document.tree, &mut excused);
@@ -53,7 +66,7 @@ pub fn parse_scenario(text: &str, path: &Path) -> Result<Scenario, Faults> {
         faults: RefCell::new(Vec::new()),
     };
     ground.report(misread);
-    let scenario = file.and_then(|file| scenario(&ground.root(), file));
+    let scenario = file.and_then(|file| scenario(&ground.root(), file, expects));
     let mut faults = ground.faults.into_inner();
     faults.retain(|fault| !document.explains(fault));
     faults.extend(document.faults);
@@ -67,7 +80,7 @@ struct Declared {
     roles: HashSet<String>,
 }
 
-fn scenario(root: &Scope<'_>, mut file: ScenarioFile) -> Option<Scenario> {
+fn scenario(root: &Scope<'_>, mut file: ScenarioFile, expects: bool) -> Option<Scenario> {
     file.service.iter_mut().for_each(keep_what_decides);
     let now = root.may("now", file.now.as_ref(), moment);
     let declared = declared(root, &file);
@@ -80,7 +93,7 @@ fn scenario(root: &Scope<'_>, mut file: ScenarioFile) -> Option<Scenario> {
     let assertions = root.each("assert", &file.assert, |here, file| {
         assertion(here, file, &declared, services.as_deref().unwrap_or_default(), now?)
     });
-    if file.assert.is_empty() {
+    if expects && file.assert.is_empty() {
         root.key("assert").missing("write what is expected: `[[assert]]`");
         return None;
     }
@@ -90,6 +103,7 @@ fn scenario(root: &Scope<'_>, mut file: ScenarioFile) -> Option<Scenario> {
         services: services?,
         grants: grants?,
         assertions: assertions?,
+        now: now?,
     })
 }
 
