@@ -1,7 +1,9 @@
 //! From the store's feed to the state that requests read: a full load at the start and wherever the feed cannot prove
 //! continuity, patches after that, in time that depends on the change and not on the population.
 
-use std::sync::Arc;
+mod load;
+
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -11,16 +13,19 @@ use tokio_util::sync::CancellationToken;
 
 use crate::api::{Catalog, View};
 use crate::config::{self, Config};
-use crate::identity::{Directory, Issuer};
-use crate::policy::{Change, Member, Pattern, Resource, Snapshot};
+use crate::identity::Issuer;
+use crate::policy::{Change, GroupId, Member, Pattern, Resource};
 use crate::proxy::State;
 use crate::proxy::route::{Route, Routes};
 use crate::store::{
-    Actor, Changes, DeclaredService, Item, Key, Mutation, Origin, Revision, Service, Store, StoreError,
+    Actor, Changes, DeclaredService, Item, Key, Mutation, Origin, Revision, Service, Store, StoreError, User,
 };
 use crate::telemetry::metrics;
 use crate::upstream::{Roots, TargetGuard, Upstream};
 use crate::vault::{ProcessKey, Secrets, Vault, VaultError};
+use load::Gathered;
+
+pub(crate) use load::policy;
 
 /// Why the state could not be made or brought up to date.
 #[derive(Debug, thiserror::Error)]
@@ -168,23 +173,34 @@ fn heartbeat(max_staleness: Duration) -> Duration {
 }
 
 async fn load(parts: &Parts) -> Result<View, RefreshError> {
-    let loaded = Instant::now();
-    let contents = parts.store.load().await?;
+    let started = Instant::now();
+    let (sender, batches) = mpsc::sync_channel(load::WAITING);
+    let gathering = tokio::task::spawn_blocking(move || Gathered::of(batches, load::PACE));
+    let revision = parts.store.load_into(sender).await;
+    // Ends with the batches, whether or not they were all.
+    let gathered = gathering.await.map_err(|error| RefreshError::Compile(error.to_string()))?;
+    let revision = revision?;
     if let Some(issuer) = &parts.issuer {
-        issuer.load(&parts.vault, &contents.items);
+        issuer.load(&parts.vault, &gathered.rest);
     }
-    let empty = View {
-        state: Arc::new(State {
-            revision: 0,
-            loaded,
-            policy: Snapshot::empty(),
-            directory: Arc::new(Directory::empty()),
-            routes: Arc::new(Routes::empty()),
-            secrets: Secrets::empty(Arc::new(ProcessKey::random()?)),
-        }),
-        catalog: Catalog::default(),
-    };
-    compile(parts.clone(), Arc::new(empty), contents.revision, loaded, contents.items).await
+    let parts = parts.clone();
+    let compiled = tokio::task::spawn_blocking(move || {
+        let Gathered { policy, directory, rest } = gathered;
+        let state = State {
+            revision: revision.0,
+            loaded: started,
+            policy: policy.finish(),
+            directory: Arc::new(directory),
+            routes: Arc::new(patch_routes(&parts, &Routes::empty(), &rest)),
+            secrets: Secrets::empty(Arc::new(ProcessKey::random()?)).patched(&parts.vault, &rest)?,
+        };
+        Ok::<_, RefreshError>(View { state: Arc::new(state), catalog: Catalog::default().patched(&rest) })
+    });
+    let view = compiled.await.map_err(|error| RefreshError::Compile(error.to_string()))??;
+    let (size, users) = (view.state.policy.size(), view.state.directory.len());
+    let seconds = started.elapsed().as_secs_f32();
+    tracing::info!(users, grants = size.grants, resources = size.resources, seconds, "loaded");
+    Ok(view)
 }
 
 async fn patch(
@@ -269,9 +285,7 @@ pub(crate) fn table(config: &Config, service: &Service) -> Option<config::Servic
 /// What a record means for decisions, where it means anything.
 fn change(item: &Item) -> Option<Change> {
     Some(match item {
-        Item::User(user, groups) => {
-            Change::Member(Member { id: user.id, role: user.role.as_str().into(), groups: groups.clone() })
-        }
+        Item::User(user, groups) => Change::Member(member(user, groups)),
         Item::Gone(Key::User(id)) => Change::MemberGone(*id),
         Item::Namespace(_) | Item::Service(_) => Change::Resource(resource(item)?),
         Item::Gone(Key::Namespace(id) | Key::Service(id)) => Change::ResourceGone(*id),
@@ -281,9 +295,9 @@ fn change(item: &Item) -> Option<Change> {
     })
 }
 
-/// The policy that these records make.
-pub(crate) fn policy(items: &[Item]) -> Snapshot {
-    Snapshot::empty().patched(items.iter().filter_map(change))
+/// The user as decisions know one.
+fn member(user: &User, groups: &[GroupId]) -> Member {
+    Member { id: user.id, role: user.role.as_str().into(), groups: groups.to_vec() }
 }
 
 /// The resource that a record is, where it is one.

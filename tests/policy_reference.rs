@@ -8,7 +8,7 @@ mod random;
 #[path = "policy/reference.rs"]
 mod reference;
 
-use carta_gateway::policy::{Because, Change, Levels, Pattern, Permit, Recent, Snapshot};
+use carta_gateway::policy::{Because, Builder, Change, Grant, Levels, Pattern, Permit, Recent, Snapshot};
 use jiff::Timestamp;
 use proptest::prelude::*;
 
@@ -59,13 +59,8 @@ proptest! {
         for (world, snapshot) in versions {
             let fresh = Snapshot::empty().patched(world.changes());
             prop_assert_eq!(snapshot.size(), fresh.size());
-            let sorted = |snapshot: &Snapshot| {
-                let mut all: Vec<_> = snapshot.grants().collect();
-                all.sort_by(|a, b| (&a.subject, &a.pattern).cmp(&(&b.subject, &b.pattern)));
-                all
-            };
-            let grants = sorted(&fresh);
-            prop_assert_eq!(&sorted(&snapshot), &grants);
+            let grants = in_order(fresh.grants());
+            prop_assert_eq!(&in_order(snapshot.grants()), &grants);
             for grant in &grants {
                 prop_assert_eq!(snapshot.grant_of(&grant.subject, &grant.pattern), Some(grant.clone()));
                 prop_assert!(snapshot.grants_on(&grant.pattern).any(|on| on == *grant));
@@ -78,6 +73,56 @@ proptest! {
                 prop_assert_eq!(snapshot.navigable(*user, &keys, at), world.navigable(*user, &keys, *now));
             }
         }
+    }
+
+    #[test]
+    fn a_policy_built_at_once_is_the_one_that_changes_lead_to(
+        changes in changes(),
+        sorted in any::<bool>(),
+        more in proptest::collection::vec(random::patch(), 0..8),
+        questions in questions(),
+    ) {
+        // What only adds, in the order of a store or in any other.
+        let adds = |change: &Change| matches!(change, Change::Grant(_) | Change::Member(_) | Change::Resource(_));
+        let mut changes: Vec<Change> = changes.into_iter().filter(adds).collect();
+        if sorted {
+            changes.sort_by_key(|change| match change {
+                Change::Grant(grant) => Some(grant.subject.clone()),
+                _ => None,
+            });
+        }
+        let mut builder = Builder::new();
+        for change in changes.clone() {
+            match change {
+                Change::Grant(grant) => builder.grant(&grant),
+                Change::Member(member) => builder.member(member),
+                Change::Resource(resource) => builder.resource(resource),
+                other => prop_assert!(false, "{:?} does not add", other),
+            }
+        }
+        let mut world = World::of(&changes);
+        let (mut built, mut patched) = (builder.finish(), Snapshot::empty().patched(changes));
+        // Later changes, too: every count that they rest on must be right, down to the empty policy.
+        let undo: Vec<Change> = built.grants().map(|grant| Change::Ungrant(grant.subject, grant.pattern)).collect();
+        for change in std::iter::once(None).chain(more.into_iter().map(Some)) {
+            if let Some(change) = change {
+                world.apply(&change);
+                (built, patched) = (built.patched([change.clone()]), patched.patched([change]));
+            }
+            prop_assert_eq!(built.size(), patched.size());
+            prop_assert_eq!(in_order(built.grants()), in_order(patched.grants()));
+            for grant in patched.grants() {
+                prop_assert_eq!(in_order(built.grants_on(&grant.pattern)), in_order(patched.grants_on(&grant.pattern)));
+            }
+            for Question { user, keys, now, .. } in &questions {
+                let keys: Vec<&str> = keys.iter().map(|key| &**key).collect();
+                let at = second(*now);
+                prop_assert_eq!(built.levels(*user, &keys, at), world.levels(*user, &keys, false, *now));
+                prop_assert_eq!(built.navigable(*user, &keys, at), world.navigable(*user, &keys, *now));
+                prop_assert_eq!(built.owner(&keys), world.owner(&keys));
+            }
+        }
+        prop_assert_eq!(built.patched(undo.clone()).size(), patched.patched(undo).size());
     }
 
     #[test]
@@ -164,6 +209,12 @@ proptest! {
             }
         }
     }
+}
+
+fn in_order(grants: impl Iterator<Item = Grant>) -> Vec<Grant> {
+    let mut all: Vec<_> = grants.collect();
+    all.sort_by(|a, b| (&a.subject, &a.pattern).cmp(&(&b.subject, &b.pattern)));
+    all
 }
 
 fn covers(pattern: &Pattern, keys: &[&str]) -> bool {

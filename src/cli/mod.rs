@@ -6,10 +6,10 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
+pub mod bench;
 pub mod check;
 pub mod policy;
 
-mod bench;
 mod explain;
 mod grant;
 mod group;

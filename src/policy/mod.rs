@@ -6,6 +6,7 @@
 //! A question goes from `decide` (what can be asked) to `evaluate` (how subjects combine) and from there to `tree` (which
 //! row of one subject answers). What they read is compiled by `snapshot` from `names`, `subjects` and `rows`.
 
+mod builder;
 mod decide;
 pub mod dialect;
 pub mod effects;
@@ -25,6 +26,7 @@ mod subjects;
 mod tree;
 pub mod written;
 
+pub use builder::Builder;
 pub use explain::{Beaten, Because, Explanation, Winner};
 pub use level::{Levels, UnknownLevel};
 pub use name::{MAX_KEYS, NameError, Pattern, PatternKey};

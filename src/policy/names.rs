@@ -27,6 +27,11 @@ impl NodeId {
         self.0
     }
 
+    /// The place of this number.
+    pub(super) fn of(number: usize) -> Self {
+        Self(u32::try_from(number).unwrap_or(u32::MAX))
+    }
+
     fn some(self) -> Option<Self> {
         (self != Self::NONE).then_some(self)
     }
@@ -174,6 +179,13 @@ impl Names {
 
     /// The name's node, made where there is none, with one use more.
     pub(super) fn retain(&mut self, pattern: &Pattern) -> NodeId {
+        let at = self.reserve(pattern);
+        self.use_again(at);
+        at
+    }
+
+    /// The name's node, made where there is none, whose uses are counted later: until then nothing may be released.
+    pub(super) fn reserve(&mut self, pattern: &Pattern) -> NodeId {
         let mut at = NodeId::ROOT;
         for key in pattern.keys() {
             let known = match key {
@@ -182,8 +194,30 @@ impl Names {
             };
             at = known.unwrap_or_else(|| self.grow(at, key));
         }
-        self.use_again(at);
         at
+    }
+
+    /// How many nodes there are, free ones included.
+    pub(super) fn reach(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// Gives a reserved name its rows, which are sorted: each is a use.
+    pub(super) fn keep_granted(&mut self, id: NodeId, to: Vec<SubjectId>, is_holders: impl Fn(SubjectId) -> bool) {
+        let Some(node) = self.node_mut(id) else { return };
+        node.uses = node.uses.saturating_add(u32::try_from(to.len()).unwrap_or(u32::MAX));
+        let holders: Arc<[SubjectId]> = to.iter().copied().filter(|subject| is_holders(*subject)).collect();
+        node.holders = (!holders.is_empty()).then_some(holders);
+        node.granted_to = Sorted::of(&to);
+    }
+
+    /// Lets a name go that was reserved and is not used.
+    pub(super) fn settle(&mut self, id: NodeId) {
+        let unused = self.node(id).is_some_and(|node| node.uses == 0 && node.parent != NodeId::NONE);
+        if unused {
+            self.use_again(id);
+            self.release(id);
+        }
     }
 
     /// One use less; names that nothing uses any more go.

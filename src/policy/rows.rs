@@ -53,6 +53,17 @@ impl Keyed for Below {
 }
 
 impl Rows {
+    /// These rows, which are in the order of their names, each name once.
+    pub(super) fn of(names: &Names, rows: &[Row]) -> Self {
+        let mut passed: Vec<(NodeId, Row)> = Vec::with_capacity(rows.len() * 3);
+        for row in rows {
+            passed.extend(above(names, row.node).map(|node| (node, *row)));
+        }
+        passed.sort_unstable_by_key(|(node, _)| *node);
+        let below: Vec<Below> = passed.chunk_by(|(one, _), (other, _)| one == other).filter_map(Below::of).collect();
+        Self { rows: Sorted::of(rows), below: Sorted::of(&below) }
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.rows.is_empty()
     }
@@ -105,10 +116,7 @@ impl Rows {
                 all: Tally::default(),
                 positive: Tally::default(),
             });
-            below.all.add(row.ends);
-            if !row.levels.is_empty() {
-                below.positive.add(row.ends);
-            }
+            below.count(row);
             self.below.put(below);
         }
     }
@@ -147,6 +155,24 @@ impl Rows {
                 }
             }
             self.below.put(below);
+        }
+    }
+}
+
+impl Below {
+    /// What these rows, all below one name, come to there.
+    fn of(rows: &[(NodeId, Row)]) -> Option<Self> {
+        let mut below = Self { node: rows.first()?.0, all: Tally::default(), positive: Tally::default() };
+        for (_, row) in rows {
+            below.count(*row);
+        }
+        Some(below)
+    }
+
+    fn count(&mut self, row: Row) {
+        self.all.add(row.ends);
+        if !row.levels.is_empty() {
+            self.positive.add(row.ends);
         }
     }
 }

@@ -22,7 +22,7 @@ pub struct Snapshot {
     pub(super) names: Names,
     pub(super) subjects: Subjects,
     resources: GenericHashMap<ResourceId, Resource, RandomState, DefaultSharedPtr>,
-    grants: usize,
+    pub(super) grants: usize,
     /// Tells this snapshot from every other for as long as anybody keeps a copy of it.
     pub(super) identity: Arc<()>,
 }
@@ -107,7 +107,7 @@ impl Snapshot {
         }
     }
 
-    /// This policy with the changes applied in order. From [`Snapshot::empty`] it is the full compile.
+    /// This policy with the changes applied in order. What makes one from nothing faster is a [`super::Builder`].
     #[must_use]
     pub fn patched(&self, changes: impl IntoIterator<Item = Change>) -> Self {
         let mut next = self.clone();
@@ -178,18 +178,14 @@ impl Snapshot {
         entry.rows.iter().map(|row| written(&entry.subject, &self.names.pattern(row.node), row))
     }
 
-    fn apply(&mut self, change: Change) {
+    pub(super) fn apply(&mut self, change: Change) {
         match change {
             Change::Grant(grant) if grant.levels.is_empty() && matches!(grant.subject, Subject::Holders(..)) => {
                 self.ungrant(&grant.subject, &grant.pattern);
             }
             Change::Grant(grant) => self.give(&grant),
             Change::Ungrant(subject, pattern) => self.ungrant(&subject, &pattern),
-            Change::Member(member) => {
-                let role = (!member.role.is_empty()).then_some(Subject::Role(member.role));
-                let groups = member.groups.into_iter().map(Subject::Group);
-                self.subjects.enlist(member.id, Some(role.into_iter().chain(groups)));
-            }
+            Change::Member(member) => self.enlist(member),
             Change::MemberGone(user) => self.subjects.enlist(user, None::<std::iter::Empty<Subject>>),
             Change::Resource(resource) => {
                 self.forget(resource.id);
@@ -199,6 +195,12 @@ impl Snapshot {
             }
             Change::ResourceGone(id) => self.forget(id),
         }
+    }
+
+    pub(super) fn enlist(&mut self, member: Member) {
+        let role = (!member.role.is_empty()).then_some(Subject::Role(member.role));
+        let groups = member.groups.into_iter().map(Subject::Group);
+        self.subjects.enlist(member.id, Some(role.into_iter().chain(groups)));
     }
 
     fn give(&mut self, grant: &Grant) {
@@ -229,7 +231,7 @@ impl Snapshot {
 
     /// Keeps the name's own list of its rows.
     fn change_granted(&mut self, node: NodeId, subject: SubjectId, here: bool) {
-        let holders = self.subjects.entry(subject).is_some_and(|entry| matches!(entry.subject, Subject::Holders(..)));
+        let holders = self.subjects.is_holders(subject);
         let Some(node) = self.names.node_mut(node) else { return };
         if here {
             node.granted_to.put(subject);

@@ -34,6 +34,15 @@ impl<T> Default for Sorted<T> {
 }
 
 impl<T: Keyed> Sorted<T> {
+    /// The list of these items, which are in the order of their keys, each key once.
+    pub(super) fn of(items: &[T]) -> Self {
+        if items.len() <= PAGE {
+            Self::One(items.into())
+        } else {
+            Self::Many(items.chunks(PAGE).map(|page| Page::of(page.into())).collect())
+        }
+    }
+
     pub(super) fn get(&self, key: u32) -> Option<&T> {
         let page = match self {
             Self::One(items) => items,
@@ -195,6 +204,19 @@ mod tests {
                 prop_assert_eq!(list.is_empty(), map.is_empty());
                 prop_assert!(list.iter().copied().eq(map.into_iter()));
             }
+        }
+    }
+
+    #[test]
+    fn a_list_made_at_once_is_the_one_made_step_by_step() {
+        for length in [0, 1, PAGE, PAGE + 1, 3 * PAGE + 7] {
+            let items: Vec<(u32, u32)> = (0..length as u32).map(|key| (key * 3, key)).collect();
+            let mut list = Sorted::of(&items);
+            assert!(list.iter().copied().eq(items.iter().copied()));
+            assert!(items.iter().all(|item| list.get(item.0) == Some(item) && list.get(item.0 + 1).is_none()));
+            assert_eq!(list.put((1, 0)), None);
+            assert_eq!(list.take(1), Some((1, 0)));
+            assert!(list.iter().copied().eq(items));
         }
     }
 

@@ -11,7 +11,7 @@ use super::rows::Rows;
 use super::{Levels, ResourceId, Subject, UserId};
 
 /// The place of a subject in the table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct SubjectId(u32);
 
 impl SubjectId {
@@ -87,6 +87,18 @@ impl Subjects {
             entry.uses = entry.uses.saturating_add(1);
         }
         id
+    }
+
+    /// So many uses more of a subject that has one.
+    pub(super) fn retain_more(&mut self, id: SubjectId, uses: usize) {
+        if let Some(entry) = self.entry_mut(id) {
+            entry.uses = entry.uses.saturating_add(u32::try_from(uses).unwrap_or(u32::MAX));
+        }
+    }
+
+    /// Whether the subject is the holders of levels on a resource.
+    pub(super) fn is_holders(&self, id: SubjectId) -> bool {
+        self.entry(id).is_some_and(|entry| matches!(entry.subject, Subject::Holders(..)))
     }
 
     /// One use less; a subject that nothing uses any more goes.

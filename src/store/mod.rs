@@ -8,6 +8,8 @@ mod quota;
 mod record;
 pub mod sqlite;
 
+use std::sync::mpsc::SyncSender;
+
 use async_trait::async_trait;
 use tokio::sync::watch;
 
@@ -56,6 +58,13 @@ pub enum StoreError {
 pub trait Feed: Send + Sync {
     /// Everything, at one revision.
     async fn load(&self) -> Result<Contents, StoreError>;
+
+    /// Everything, at one revision, in batches while it is read, so that it need not be in memory as a whole. Groups come
+    /// before users, users before links, and the grants of one subject together. The store's own thread waits where
+    /// `batches` is full.
+    ///
+    /// What came is everything only where this is fine.
+    async fn load_into(&self, batches: SyncSender<Vec<Item>>) -> Result<Revision, StoreError>;
 
     /// What changed after `since`.
     async fn changes(&self, since: Revision) -> Result<Changes, StoreError>;

@@ -1,33 +1,41 @@
-//! `bench`: how long decisions take, in process and through the proxy.
+//! `bench`: how long decisions take, in process and through the proxy, and what the state that they read costs.
 
-mod population;
+mod decide;
+pub mod load;
+pub mod population;
 mod through;
 
-use std::hint::black_box;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
-use jiff::Timestamp;
 
 use super::Failure;
-use super::progress::Progress;
-use crate::policy::{Levels, Snapshot};
+use super::open;
+use crate::policy::{Snapshot, UserId};
+use crate::refresh;
+use crate::store::Item;
 use population::Population;
 
 /// Arguments of `bench`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// Measure decisions on the users, services and grants of this configuration's store, instead of made-up ones
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["users", "services", "grants", "load"])]
     config: Option<PathBuf>,
-    /// Users of the made-up population
-    #[arg(long, default_value_t = 10_000)]
-    users: u32,
+    /// Users of the made-up population; some are in 20 groups, and ten groups have a tenth of them each
+    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..=100_000_000))]
+    users: u64,
     /// Services of the made-up population
-    #[arg(long, default_value_t = 1_000)]
-    services: u32,
+    #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    services: u64,
+    /// Grants of the made-up population [default: ten to a user]
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
+    grants: Option<u64>,
+    /// Write the made-up population to a file of the embedded store first, and measure its full load
+    #[arg(long)]
+    load: bool,
     /// Decisions to measure
     #[arg(long, default_value_t = 200_000)]
     decisions: u32,
@@ -36,61 +44,114 @@ pub(super) struct Args {
     calls: u32,
 }
 
+/// The questions that can be asked: any user about any service.
+#[derive(Default)]
+struct Questions {
+    users: Vec<UserId>,
+    /// Namespace and name.
+    services: Vec<[String; 2]>,
+}
+
 /// Measures and prints a table.
 pub(super) fn run(args: &Args, out: &mut dyn Write) -> Result<(), Failure> {
-    let started = Instant::now();
-    let (policy, population) = match &args.config {
-        Some(path) => population::of_store(path)?,
-        None => population::made_up(args.users, args.services)?,
+    writeln!(out, "{}", machine())?;
+    let made_up = Population {
+        users: args.users,
+        services: args.services,
+        grants: args.grants.unwrap_or(args.users.saturating_mul(10)),
     };
-    writeln!(
-        out,
-        "{} users, {} services, {} grants; compiled in {:.0?}\n",
-        population.users.len(),
-        population.services.len(),
-        policy.grants().count(),
-        started.elapsed()
-    )?;
+    let started = Instant::now();
+    let (policy, questions) = match (&args.config, made_up) {
+        (Some(path), _) => of_store(path)?,
+        (None, population) if args.load => (loaded(population, out)?, Questions::of_population(population)),
+        (None, population) => (population.compiled(), Questions::of_population(population)),
+    };
+    let (users, services, grants) = (questions.users.len(), questions.services.len(), policy.size().grants);
+    writeln!(out, "{users} users, {services} services, {grants} grants; ready after {:.1?}\n", started.elapsed())?;
     writeln!(out, "{:<34} {:>9} {:>9} {:>9} {:>9} {:>9}", "latency", "p50", "p90", "p99", "p99.9", "max")?;
     row(out, "the clock itself", &clock_cost()?)?;
-    row(out, "decision, in process", &decide(&policy, &population, args.decisions)?)?;
+    decisions(&policy, &questions, args.config.is_none().then_some(made_up), args.decisions, out)?;
     if args.calls > 0 {
         through::run(args.calls, out)?;
     }
     Ok(())
 }
 
-fn decide(policy: &Snapshot, population: &Population, decisions: u32) -> Result<Histogram<u64>, Failure> {
-    if population.users.is_empty() || population.services.is_empty() {
-        return Err(Failure::NotFine("there is no user or no service to decide about".to_owned()));
+fn decisions(
+    policy: &Snapshot,
+    questions: &Questions,
+    made_up: Option<Population>,
+    count: u32,
+    out: &mut dyn Write,
+) -> Result<(), Failure> {
+    row(out, "decision, seen before (mean of 64)", &decide::seen(policy, questions, count)?)?;
+    let (users, services) = (questions.users.len() as u64, questions.services.len() as u64);
+    let one = decide::anew(policy, questions, count, |random| (1, random.below(services.min(8))))?;
+    row(out, "decision anew, one user", &one)?;
+    let any = decide::anew(policy, questions, count, |random| (random.below(users), random.below(services)))?;
+    row(out, "decision anew, users at random", &any)?;
+    let Some(population) = made_up else { return Ok(()) };
+    let busy =
+        decide::anew(policy, questions, count, |random| (random.below(population.busy()), random.below(services)))?;
+    row(out, "decision anew, users in 20 groups", &busy)?;
+    row(out, "change of one grant", &decide::patch(policy, population, count.div_ceil(100))?)
+}
+
+/// Loads the population from a file, and tells what that took.
+fn loaded(population: Population, out: &mut dyn Write) -> Result<Snapshot, Failure> {
+    let folder = through::Folder::make()?;
+    load::write(population, folder.path())?;
+    let (state, cost) = load::load(folder.path())?;
+    let grants = state.policy.size().grants as u64;
+    write!(out, "full load from the embedded store in {:.1?}", cost.wall)?;
+    if let Some(cpu) = cost.cpu {
+        write!(out, ", {cpu:.1?} of processor time")?;
     }
-    let now = Timestamp::now();
-    let mut times = histogram()?;
-    let warm_up = decisions / 10;
-    // A walk over the population that visits it evenly and that no predictor learns (Knuth's MMIX).
-    let mut at: u64 = 1;
-    let mut pick = |length: usize| {
-        at = at.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        usize::try_from(at >> 33).unwrap_or_default() % length
-    };
-    let (turns, mut progress) = (decisions.saturating_add(warm_up), Progress::of("deciding"));
-    for turn in 0..turns {
-        if turn.is_multiple_of(4096) {
-            progress.at(turn, turns);
-        }
-        let user = population.users.get(pick(population.users.len()));
-        let service = population.services.get(pick(population.services.len()));
-        let (Some(user), Some([namespace, service])) = (user, service) else { continue };
-        let keys = [namespace.as_str(), service.as_str()];
-        let started = Instant::now();
-        let permit = policy.permit(*user, &keys, Levels::EXECUTE, now);
-        let took = started.elapsed();
-        drop(black_box(permit));
-        if turn >= warm_up {
-            record(&mut times, took);
+    if let Some(memory) = cost.memory {
+        write!(out, ", {} bytes a grant in all", memory / grants.max(1))?;
+    }
+    writeln!(out)?;
+    Ok(state.policy.clone())
+}
+
+/// What the store of this configuration holds.
+fn of_store(path: &Path) -> Result<(Snapshot, Questions), Failure> {
+    let config = open::config(path)?;
+    let contents = open::block_on(async { Ok(open::store(&config)?.load().await?) })?;
+    let mut questions = Questions::default();
+    for item in &contents.items {
+        match item {
+            Item::User(user, _) => questions.users.push(user.id),
+            Item::Service(service) => questions.services.push([service.namespace.clone(), service.name.clone()]),
+            _ => {}
         }
     }
-    Ok(times)
+    Ok((refresh::policy(&contents.items), questions))
+}
+
+impl Questions {
+    fn of_population(population: Population) -> Self {
+        Self {
+            users: (0..population.users).map(|number| population.user(number)).collect(),
+            services: (0..population.services).map(|number| population.service(number)).collect(),
+        }
+    }
+
+    /// The user of this number, and the keys of the service of that one.
+    fn of(&self, user: u64, service: u64) -> Option<(UserId, [&str; 2])> {
+        let at = |number: u64, length: usize| usize::try_from(number).ok()?.checked_rem(length);
+        let [namespace, name] = self.services.get(at(service, self.services.len())?)?;
+        Some((*self.users.get(at(user, self.users.len())?)?, [namespace, name]))
+    }
+}
+
+/// The machine that this runs on, as far as the system tells.
+#[must_use]
+pub fn machine() -> String {
+    let text = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = text.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": ").map(|(_, name)| name));
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    format!("{}, {cores} cores, {}; decisions on one", model.unwrap_or("a processor"), std::env::consts::ARCH)
 }
 
 fn clock_cost() -> Result<Histogram<u64>, Failure> {
@@ -135,8 +196,20 @@ mod tests {
 
     #[test]
     fn a_small_population_is_measured_whole() {
-        let (policy, population) = population::made_up(3, 2).unwrap();
-        assert_eq!(decide(&policy, &population, 100).unwrap().len(), 100);
+        let population = Population { users: 3, services: 2, grants: 20 };
+        let mut out = Vec::new();
+        decisions(&population.compiled(), &Questions::of_population(population), Some(population), 100, &mut out)
+            .unwrap();
+        let text = String::from_utf8(out).unwrap();
+        for what in ["seen before", "one user", "at random", "20 groups", "change of one grant"] {
+            assert!(text.contains(what), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_store_without_anybody_is_told_so() {
+        let nobody = decisions(&Snapshot::empty(), &Questions::default(), None, 100, &mut Vec::new());
+        assert!(matches!(nobody, Err(Failure::NotFine(_))));
     }
 
     #[test]

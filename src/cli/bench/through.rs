@@ -98,14 +98,18 @@ async fn measure(to: SocketAddr, target: &str, token: Option<&str>, calls: u32) 
 }
 
 /// A folder that goes when the measuring is over.
-struct Folder(PathBuf);
+pub(super) struct Folder(PathBuf);
 
 impl Folder {
-    fn make() -> Result<Self, Failure> {
+    pub(super) fn make() -> Result<Self, Failure> {
         let path = std::env::temp_dir().join(format!("carta-gateway-bench-{}", uuid::Uuid::new_v4()));
         std::fs::create_dir(&path)
             .map_err(|error| Failure::Usage(format!("cannot make `{}`: {error}", path.display())))?;
         Ok(Self(path))
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.0
     }
 }
 

@@ -129,7 +129,7 @@ pub(super) fn micros(time: Timestamp) -> i64 {
 ///
 /// Unlike the text for people it keeps every list of keys apart (`a.*.` is not `a.`, the root is the empty text), and
 /// what is on or below a name is exactly what begins with the name's text.
-pub(super) fn pattern_text(pattern: &Pattern) -> String {
+pub(crate) fn pattern_text(pattern: &Pattern) -> String {
     let mut text = String::new();
     for key in pattern.keys() {
         match key {

@@ -11,6 +11,7 @@ mod code;
 mod connection;
 mod failure;
 mod file;
+mod load;
 mod read;
 mod row;
 mod writer;
@@ -30,6 +31,8 @@ use super::{
     Password, Reader, Recorder, Refusal, Revision, Service, StoreError, User, Writer,
 };
 use crate::policy::{Subject, UserId};
+
+pub(crate) use self::code::pattern_text;
 
 /// How many changes, or questions, may wait for a thread before more are refused.
 const WAITING: usize = 4096;
@@ -109,7 +112,25 @@ impl std::fmt::Debug for SqliteStore {
 impl Feed for SqliteStore {
     async fn load(&self) -> Result<Contents, StoreError> {
         self.file.still_there()?;
-        self.ask(&self.loader, read::load).await
+        let whole = |connection: &Connection| {
+            let mut items = Vec::new();
+            let revision = load::load(connection, &mut |mut batch| {
+                items.append(&mut batch);
+                Ok(())
+            })?;
+            Ok(Contents { revision, items })
+        };
+        self.ask(&self.loader, whole).await
+    }
+
+    async fn load_into(&self, batches: SyncSender<Vec<Item>>) -> Result<Revision, StoreError> {
+        self.file.still_there()?;
+        let hand_over = move |connection: &Connection| {
+            load::load(connection, &mut |batch| {
+                batches.send(batch).map_err(|_| StoreError::Unavailable("nobody takes what it reads".to_owned()))
+            })
+        };
+        self.ask(&self.loader, hand_over).await
     }
 
     async fn changes(&self, since: Revision) -> Result<Changes, StoreError> {

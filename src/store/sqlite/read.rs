@@ -6,7 +6,7 @@ use super::code::{column, count, pattern_text};
 use super::failure::{damaged, failure};
 use super::row::Record;
 use crate::policy::{GroupId, UserId};
-use crate::store::{Audit, Contents, Item, Key, Password, Revision, StoreError, User};
+use crate::store::{Audit, Item, Key, Password, Revision, StoreError, User};
 
 /// Every record that the condition leaves.
 pub(super) fn all<T: Record>(
@@ -37,63 +37,6 @@ pub(super) fn one<T: Record>(
 /// Whether the statement finds a row.
 pub(super) fn any(connection: &Connection, statement: &str, parameters: impl Params) -> Result<bool, StoreError> {
     connection.prepare_cached(statement).and_then(|mut found| found.exists(parameters)).map_err(failure)
-}
-
-/// Everything, in one transaction.
-pub(super) fn load(connection: &Connection) -> Result<Contents, StoreError> {
-    let transaction = connection.unchecked_transaction().map_err(failure)?;
-    let mut items = Vec::with_capacity(rows(&transaction)?);
-    users(&transaction, &mut items)?;
-    each(&transaction, &mut items, Item::Link)?;
-    each(&transaction, &mut items, Item::Group)?;
-    each(&transaction, &mut items, Item::Namespace)?;
-    each(&transaction, &mut items, |service| Item::Service(Box::new(service)))?;
-    each(&transaction, &mut items, Item::Grant)?;
-    each(&transaction, &mut items, Item::Secret)?;
-    each(&transaction, &mut items, Item::Consent)?;
-    each(&transaction, &mut items, Item::Withdrawal)?;
-    each(&transaction, &mut items, |key| Item::SigningKey(Box::new(key)))?;
-    Ok(Contents { revision: revision(&transaction)?, items })
-}
-
-fn each<T: Record>(connection: &Connection, items: &mut Vec<Item>, item: impl Fn(T) -> Item) -> Result<(), StoreError> {
-    let mut statement = connection.prepare(T::SELECT).map_err(failure)?;
-    let mut rows = statement.query([]).map_err(failure)?;
-    while let Some(row) = rows.next().map_err(failure)? {
-        items.push(item(T::read(row)?));
-    }
-    Ok(())
-}
-
-/// Users with their groups: both come in the order of the user's id and are walked side by side.
-fn users(connection: &Connection, items: &mut Vec<Item>) -> Result<(), StoreError> {
-    let members = format!("{} ORDER BY user, group_id", <(UserId, GroupId)>::SELECT);
-    let mut statement = connection.prepare(&members).map_err(failure)?;
-    let mut rows = statement.query([]).map_err(failure)?;
-    let mut next = move || rows.next().map_err(failure)?.map(<(UserId, GroupId)>::read).transpose();
-    let mut member = next()?;
-    let mut statement = connection.prepare(&format!("{} ORDER BY id", User::SELECT)).map_err(failure)?;
-    let mut rows = statement.query([]).map_err(failure)?;
-    while let Some(row) = rows.next().map_err(failure)? {
-        let user = User::read(row)?;
-        let mut groups = Vec::new();
-        while let Some((of, group)) = member
-            && of <= user.id
-        {
-            if of == user.id {
-                groups.push(group);
-            }
-            member = next()?;
-        }
-        items.push(Item::User(Box::new(user), groups));
-    }
-    Ok(())
-}
-
-/// Roughly how many items there are, so that the list of them is made once.
-fn rows(connection: &Connection) -> Result<usize, StoreError> {
-    let count = number(connection, "SELECT (SELECT count(*) FROM users) * 2 + (SELECT count(*) FROM grants)")?;
-    Ok(usize::try_from(count).unwrap_or(0))
 }
 
 /// What is there under the key now.
