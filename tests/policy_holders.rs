@@ -1,5 +1,5 @@
 //! Resources that are shared with whoever holds levels on other resources: chains, circles, and how far they are followed.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking, in its helpers too")]
 
 use std::time::{Duration, Instant};
 
@@ -87,6 +87,37 @@ fn a_tangle_of_circles_comes_to_an_end() {
     assert!(start.elapsed() < Duration::from_secs(5));
     let entered = snapshot.patched([give(Subject::User(ME), 1, Levels::READ)]);
     assert_eq!(held(&entered, 0), Levels::READ);
+}
+
+#[test]
+fn a_level_that_comes_back_to_a_resource_by_way_of_itself_counts_as_no() {
+    // Whoever updates r0 reads r1, and whoever reads r1 executes r0: asked about r0, r1 asks about r0 again.
+    let give_holders = |need, from, to, gives| give(Subject::Holders(need, id(from)), to, gives);
+    let web = (0..2).map(resource).chain([
+        give_holders(Levels::UPDATE, 0, 1, Levels::READ),
+        give_holders(Levels::READ, 1, 0, Levels::EXECUTE),
+        give(Subject::User(ME), 0, Levels::UPDATE),
+    ]);
+    let snapshot = Snapshot::empty().patched(web);
+    assert_eq!(held(&snapshot, 0), Levels::UPDATE);
+    assert_eq!(held(&snapshot, 1), Levels::READ);
+}
+
+#[test]
+fn a_tangle_in_which_every_level_leads_to_another_comes_to_an_end() {
+    let tangle = 60;
+    let levels = [Levels::READ, Levels::UPDATE, Levels::EXECUTE, Levels::CLONE];
+    let shares = (0..tangle).flat_map(|from| {
+        (0..tangle).filter(move |to| *to != from).flat_map(move |to| {
+            let one = |step: usize| levels[(from + to + step) % levels.len()];
+            [0, 1, 2].map(|step| give(Subject::Holders(one(step), id(from)), to, one(step + 1)))
+        })
+    });
+    let start = give(Subject::User(ME), tangle - 1, Levels::CLONE);
+    let snapshot = Snapshot::empty().patched((0..tangle).map(resource).chain(shares)).patched([start]);
+    let start = Instant::now();
+    (0..8).for_each(|number| assert!(!held(&snapshot, number).is_empty()));
+    assert!(start.elapsed() < Duration::from_secs(5));
 }
 
 #[test]

@@ -8,9 +8,10 @@ mod random;
 #[path = "policy/reference.rs"]
 mod reference;
 
-use carta_gateway::policy::{Because, Builder, Change, Grant, Levels, Pattern, Permit, Recent, Snapshot};
+use carta_gateway::policy::{Because, Builder, Change, Grant, Levels, Pattern, Permit, Recent, Snapshot, UserId};
 use jiff::Timestamp;
 use proptest::prelude::*;
+use uuid::Uuid;
 
 use random::{Question, changes, questions};
 use reference::World;
@@ -38,6 +39,18 @@ proptest! {
             prop_assert_eq!(snapshot.levels_explicit(*user, &keys, at), world.levels(*user, &keys, true, *now));
             prop_assert_eq!(snapshot.navigable(*user, &keys, at), world.navigable(*user, &keys, *now), "{:?}", keys);
             prop_assert_eq!(snapshot.owner(&keys), world.owner(&keys));
+        }
+    }
+
+    #[test]
+    fn webs_of_shares_are_followed_as_the_rules_say(changes in random::web()) {
+        let world = World::of(&changes);
+        let snapshot = Snapshot::empty().patched(changes);
+        for (user, name) in (1..3).flat_map(|user| ["a", "b", "c", "d", "e"].map(|name| (user, name))) {
+            let user = UserId(Uuid::from_u128(user));
+            prop_assert_eq!(snapshot.levels(user, &[name], second(0)), world.levels(user, &[name], false, 0), "{}", name);
+            let why = snapshot.explain(user, &[name], Levels::READ, second(0));
+            prop_assert_eq!(why.held, world.levels(user, &[name], false, 0), "{}", name);
         }
     }
 

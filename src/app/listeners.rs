@@ -235,6 +235,11 @@ mod tests {
             crate::config::parse(&text(proxy, api), std::path::Path::new("."), &|_| None).expect("it is whole")
         };
         let first = Bound::bind(&config(free(), free())).unwrap();
+        for addr in [first.proxy, first.api] {
+            // Nor does it answer: a probe of its readiness finds nobody until the state is loaded.
+            let refused = std::net::TcpStream::connect(addr).map_err(|error| error.kind());
+            assert_eq!(refused.err(), Some(std::io::ErrorKind::ConnectionRefused));
+        }
         assert!(Bound::bind(&config(first.proxy, free())).is_err());
         assert!(Bound::bind(&config(free(), first.api)).is_err());
         let (proxy, api) = (first.proxy, first.api);

@@ -2,7 +2,8 @@
 
 use jiff::Timestamp;
 
-use super::evaluate::{Asked, Question, Reading, Silent, Verdict, Walk};
+use super::evaluate::{Question, Reading, Silent, Trace, Verdict, Walk};
+use super::others::Others;
 use super::rows::NEVER;
 use super::snapshot::Snapshot;
 use super::subjects::SubjectId;
@@ -69,25 +70,26 @@ impl Snapshot {
             entry.is_some_and(|entry| path.ends().any(|step| entry.rows.gives_below(step.node, second)))
         };
         let own = self.subjects.id(&Subject::User(user));
-        let question = Question::new(user, keys, Reading::Covering);
-        let mut asked = Asked::new();
-        own.into_iter().chain(self.memberships(own)).any(gives)
-            || self.subjects.holders.iter().any(|((resource, levels), subject)| {
-                gives(*subject) && self.holds(&question, *levels, *resource, &mut clock, &mut asked)
-            })
+        if own.into_iter().chain(self.memberships(own)).any(gives) {
+            return true;
+        }
+        let question = Question { user, keys, reading: Reading::Covering };
+        let giving = || self.subjects.holders.iter().filter(|(_, subject)| gives(**subject));
+        let mut others = Others::new(self, question, second, || giving().map(|((resource, _), _)| *resource).collect());
+        giving().any(|((resource, levels), _)| others.hold(*levels, *resource, &mut clock))
     }
 
     pub(super) fn verdict(&self, user: UserId, keys: &[&str], reading: Reading, now: Timestamp) -> Verdict {
-        let path = Path::new(&self.names, keys);
-        let walk = Walk {
-            snapshot: self,
-            question: Question::new(user, keys, reading),
-            path: &path,
-            clock: Clock::at(now.as_second()),
-            asked: &mut Asked::new(),
-            trace: &mut Silent,
-        };
-        walk.evaluate()
+        self.evaluate(Question { user, keys, reading }, now, &mut Silent)
+    }
+
+    /// The one walk of every question, told to the trace.
+    pub(super) fn evaluate<T: Trace>(&self, question: Question<'_>, now: Timestamp, trace: &mut T) -> Verdict {
+        let path = Path::new(&self.names, question.keys);
+        let clock = Clock::at(now.as_second());
+        let mut others = Others::new(self, question, clock.now, || self.shared_from(&path));
+        let walk = Walk { snapshot: self, question, path: &path, clock, trace };
+        walk.evaluate(&mut |need, resource, clock| others.hold(need, resource, clock))
     }
 }
 

@@ -9,15 +9,7 @@ use super::rows::{NEVER, Rows};
 use super::snapshot::Snapshot;
 use super::subjects::SubjectId;
 use super::tree::{self, Clock, Found, Path};
-use super::{Levels, PatternKey, ResourceId, Subject, UserId};
-
-/// How long a chain of resources that share with the holders of one another is followed. Real ones have two or three
-/// links; beyond this holders count as none, which gives less, never more.
-const MAX_CHAIN: u32 = 64;
-
-/// How many resources one decision asks about, whatever the shares between them: only loops with many ways around come
-/// near it. Beyond it holders count as none.
-const MAX_ASKED: u32 = 1024;
+use super::{Levels, ResourceId, Subject, UserId};
 
 /// Which rows of a subject count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,15 +20,12 @@ pub(super) enum Reading {
     Explicit,
 }
 
-/// A question, and the one that led to it.
+/// What a user may do with a resource.
 #[derive(Clone, Copy)]
 pub(super) struct Question<'a> {
     pub(super) user: UserId,
     pub(super) keys: &'a [&'a str],
     pub(super) reading: Reading,
-    asked_by: Option<&'a Question<'a>>,
-    /// How many questions led to this one.
-    chain: u32,
 }
 
 /// What one subject's rows say.
@@ -87,14 +76,17 @@ impl Trace for Silent {
     fn answered(&mut self, _: &Rows, _: &Path, _: Answer) {}
 }
 
-/// The resources asked about on the way to one decision.
-pub(super) struct Asked {
-    count: u32,
-    /// Verdicts that are the same whoever asks, so that many ways to one resource cost one evaluation.
-    known: SmallVec<[(ResourceId, Verdict); 4]>,
-    /// The earliest question of the chain that was asked again, and then counted as no.
-    loops_to: u32,
+/// What the user holds but for shares with the holders of other resources.
+#[derive(Clone, Copy)]
+pub(super) enum Direct {
+    /// The user owns the resource, or was denied it in person: no share counts.
+    Settled(Levels, Basis),
+    /// Levels, and the depth of the deepest deny among what the user belongs to: shares may add to it.
+    Open { levels: Levels, deny: Option<u32> },
 }
+
+/// Whether the user holds all of these levels on that resource; the decision rests on the answer until its end.
+pub(super) type Holds<'a> = &'a mut dyn FnMut(Levels, ResourceId, &mut Clock) -> bool;
 
 /// One question on its way through the snapshot.
 pub(super) struct Walk<'a, T> {
@@ -102,19 +94,7 @@ pub(super) struct Walk<'a, T> {
     pub(super) question: Question<'a>,
     pub(super) path: &'a Path,
     pub(super) clock: Clock,
-    pub(super) asked: &'a mut Asked,
     pub(super) trace: &'a mut T,
-}
-
-impl<'a> Question<'a> {
-    pub(super) const fn new(user: UserId, keys: &'a [&'a str], reading: Reading) -> Self {
-        Self { user, keys, reading, asked_by: None, chain: 0 }
-    }
-
-    /// The place in the chain of the question about these keys, if it is being asked already.
-    fn being_asked(&self, keys: &[&str]) -> Option<u32> {
-        if self.keys == keys { Some(self.chain) } else { self.asked_by?.being_asked(keys) }
-    }
 }
 
 impl Answer {
@@ -128,49 +108,65 @@ impl Answer {
     }
 }
 
-impl Asked {
-    pub(super) fn new() -> Self {
-        Self { count: 0, known: SmallVec::new(), loops_to: u32::MAX }
+impl Direct {
+    pub(super) const fn levels(self) -> Levels {
+        match self {
+            Self::Settled(levels, _) | Self::Open { levels, .. } => levels,
+        }
     }
 }
 
 impl<T: Trace> Walk<'_, T> {
     /// The rules of evaluation, in their order.
-    pub(super) fn evaluate(mut self) -> Verdict {
+    pub(super) fn evaluate(mut self, holds: Holds<'_>) -> Verdict {
         let owner = self.path.owner;
-        let owns = owner == Some(self.question.user);
-        if owns && !T::THOROUGH {
-            return Verdict { levels: Levels::ALL, basis: Basis::Owner, owner, ends: NEVER };
+        let direct = self.direct();
+        // What a thorough walk sees beyond the verdict does not change it.
+        let ends = self.clock.ends;
+        let (mut levels, deny) = match direct {
+            Direct::Settled(levels, basis) if !T::THOROUGH => return Verdict { levels, basis, owner, ends },
+            Direct::Settled(..) => (Levels::NONE, None),
+            Direct::Open { levels, deny } => (levels, deny),
+        };
+        for subject in self.snapshot.holders_on(self.path) {
+            levels |= self.shared(subject, levels, deny, holds);
         }
+        match direct {
+            Direct::Settled(levels, basis) => Verdict { levels, basis, owner, ends },
+            Direct::Open { .. } => Verdict { levels, basis: Basis::Answers(deny), owner, ends: self.clock.ends },
+        }
+    }
 
+    /// Those of them that need no other resource.
+    pub(super) fn direct(&mut self) -> Direct {
+        let owns = self.path.owner == Some(self.question.user);
+        if owns && !T::THOROUGH {
+            return Direct::Settled(Levels::ALL, Basis::Owner);
+        }
         let user = self.snapshot.subjects.id(&Subject::User(self.question.user));
         let own = user.and_then(|user| self.answer(user, true));
         let own_ends = self.clock.ends;
         let own_deny = own.is_some_and(|own| own.found.levels.is_empty());
         if own_deny && !T::THOROUGH {
-            return Verdict { levels: Levels::NONE, basis: Basis::OwnDeny, owner, ends: own_ends };
+            return Direct::Settled(Levels::NONE, Basis::OwnDeny);
         }
 
         let mut answers: SmallVec<[Answer; 32]> = own.into_iter().collect();
         for subject in self.snapshot.memberships(user) {
             answers.extend(self.answer(subject, false));
         }
+        if owns {
+            self.clock.ends = NEVER;
+            return Direct::Settled(Levels::ALL, Basis::Owner);
+        }
+        if own_deny {
+            self.clock.ends = own_ends;
+            return Direct::Settled(Levels::NONE, Basis::OwnDeny);
+        }
         let denies = answers.iter().filter(|answer| !answer.own && answer.found.levels.is_empty());
         let deny = denies.map(|answer| answer.found.depth).max();
         let counting = answers.iter().filter(|answer| answer.counts(deny));
-        let mut levels = counting.fold(Levels::NONE, |levels, answer| levels | answer.found.levels);
-        for subject in self.snapshot.holders_on(self.path) {
-            levels |= self.shared(subject, levels, deny);
-        }
-
-        // What a thorough walk saw beyond the verdict does not change it.
-        if owns {
-            Verdict { levels: Levels::ALL, basis: Basis::Owner, owner, ends: NEVER }
-        } else if own_deny {
-            Verdict { levels: Levels::NONE, basis: Basis::OwnDeny, owner, ends: own_ends }
-        } else {
-            Verdict { levels, basis: Basis::Answers(deny), owner, ends: self.clock.ends }
-        }
+        Direct::Open { levels: counting.fold(Levels::NONE, |levels, answer| levels | answer.found.levels), deny }
     }
 
     fn answer(&mut self, subject: SubjectId, own: bool) -> Option<Answer> {
@@ -180,22 +176,27 @@ impl<T: Trace> Walk<'_, T> {
         Some(answer)
     }
 
-    /// What the holders of another resource have on this one, if the user is one of them.
-    fn shared(&mut self, subject: SubjectId, levels: Levels, deny: Option<u32>) -> Levels {
-        let Some(entry) = self.snapshot.subjects.entry(subject) else { return Levels::NONE };
-        let Subject::Holders(need, resource) = entry.subject else { return Levels::NONE };
-        let Some(found) = self.resolve(&entry.rows) else { return Levels::NONE };
-        let answer = Answer { subject, own: false, found };
+    /// What the holders of another resource have on this one: which levels it takes to be one, and on which resource.
+    pub(super) fn share(&mut self, subject: SubjectId) -> Option<(Answer, Levels, ResourceId)> {
+        let entry = self.snapshot.subjects.entry(subject)?;
+        let Subject::Holders(need, resource) = entry.subject else { return None };
+        let found = self.resolve(&entry.rows)?;
+        Some((Answer { subject, own: false, found }, need, resource))
+    }
+
+    /// What the user has as one of those holders.
+    fn shared(&mut self, subject: SubjectId, levels: Levels, deny: Option<u32>, holds: Holds<'_>) -> Levels {
+        let Some((answer, need, resource)) = self.share(subject) else { return Levels::NONE };
         let counts = answer.counts(deny);
-        // Whether the user is one of them is a whole decision of its own: not for what is held or denied anyway.
-        let matters = counts && !found.levels.without(levels).is_empty();
-        if !(matters || T::THOROUGH)
-            || !self.snapshot.holds(&self.question, need, resource, &mut self.clock, self.asked)
-        {
+        // Whether the user is one of them is a decision of its own: not for what is held or denied anyway.
+        let matters = counts && !answer.found.levels.without(levels).is_empty();
+        if !(matters || T::THOROUGH) || !holds(need, resource, &mut self.clock) {
             return Levels::NONE;
         }
-        self.trace.answered(&entry.rows, self.path, answer);
-        if counts { found.levels } else { Levels::NONE }
+        if let Some(entry) = self.snapshot.subjects.entry(subject) {
+            self.trace.answered(&entry.rows, self.path, answer);
+        }
+        if counts { answer.found.levels } else { Levels::NONE }
     }
 
     fn resolve(&mut self, rows: &Rows) -> Option<Found> {
@@ -212,71 +213,5 @@ impl Snapshot {
         let entry = user.and_then(|user| self.subjects.entry(user));
         let subjects = entry.and_then(|entry| entry.in_subjects.as_deref()).unwrap_or_default();
         subjects.iter().copied().chain([SubjectId::EVERYONE])
-    }
-
-    /// The holders of other resources that have a row on one of the names met.
-    fn holders_on(&self, path: &Path) -> SmallVec<[SubjectId; 8]> {
-        let nodes = path.steps().iter().filter_map(|step| self.names.node(step.node));
-        let mut all: SmallVec<[SubjectId; 8]> =
-            nodes.filter_map(|node| node.holders.as_deref()).flatten().copied().collect();
-        all.sort_unstable();
-        all.dedup();
-        all
-    }
-
-    /// Whether the user holds all of `need` on another resource. If that is being asked already, it counts as no, so
-    /// that resources which share with the holders of one another come to an end.
-    pub(super) fn holds(
-        &self,
-        asked_by: &Question<'_>,
-        need: Levels,
-        resource: ResourceId,
-        clock: &mut Clock,
-        asked: &mut Asked,
-    ) -> bool {
-        if let Some((_, verdict)) = asked.known.iter().find(|(known, _)| *known == resource) {
-            clock.rests_until(verdict.ends);
-            return verdict.levels.has_all(need);
-        }
-        let Some(name) = self.resource(resource).map(|resource| resource.name.keys()) else { return false };
-        let keys: Option<SmallVec<[&str; 8]>> = name.iter().map(PatternKey::literal).collect();
-        let Some(keys) = keys else { return false };
-        if let Some(place) = asked_by.being_asked(&keys) {
-            asked.loops_to = asked.loops_to.min(place);
-            return false;
-        }
-        if asked_by.chain >= MAX_CHAIN || asked.count >= MAX_ASKED {
-            asked.loops_to = 0;
-            return false;
-        }
-        asked.count += 1;
-
-        let looped_to = std::mem::replace(&mut asked.loops_to, u32::MAX);
-        let place = asked_by.chain + 1;
-        let question = Question {
-            user: asked_by.user,
-            keys: &keys,
-            reading: Reading::Covering,
-            asked_by: Some(asked_by),
-            chain: place,
-        };
-        let path = Path::new(&self.names, &keys);
-        let walk = Walk {
-            snapshot: self,
-            question,
-            path: &path,
-            clock: Clock::at(clock.now),
-            asked: &mut *asked,
-            trace: &mut Silent,
-        };
-        let verdict = walk.evaluate();
-        clock.rests_until(verdict.ends);
-        if asked.loops_to >= place {
-            asked.known.push((resource, verdict));
-            asked.loops_to = looped_to;
-        } else {
-            asked.loops_to = asked.loops_to.min(looped_to);
-        }
-        verdict.levels.has_all(need)
     }
 }

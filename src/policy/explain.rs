@@ -2,10 +2,10 @@
 
 use jiff::Timestamp;
 
-use super::evaluate::{Answer, Asked, Basis, Question, Reading, Trace, Verdict, Walk};
+use super::evaluate::{Answer, Basis, Question, Reading, Trace, Verdict};
 use super::rows::{Row, Rows};
 use super::snapshot::{Grant, Snapshot};
-use super::tree::{self, Clock, Path};
+use super::tree::{self, Path};
 use super::{Levels, Pattern, Subject, UserId};
 
 /// A decision with its reasons.
@@ -97,13 +97,9 @@ impl Snapshot {
         reading: Reading,
         now: Timestamp,
     ) -> Explanation {
-        let path = Path::new(&self.names, keys);
-        let clock = Clock::at(now.as_second());
-        let mut recording = Recording { now: clock.now, answers: Vec::new() };
-        let question = Question::new(user, keys, reading);
-        let walk =
-            Walk { snapshot: self, question, path: &path, clock, asked: &mut Asked::new(), trace: &mut recording };
-        let verdict = walk.evaluate();
+        let mut recording = Recording { now: now.as_second(), answers: Vec::new() };
+        let question = Question { user, keys, reading };
+        let verdict = self.evaluate(question, now, &mut recording);
         let allowed = verdict.levels.has_all(need);
         let because = recording.because(&verdict, need, allowed);
         Explanation {

@@ -16,6 +16,7 @@ mod givers;
 mod level;
 mod name;
 mod names;
+mod others;
 mod permit;
 mod recent;
 mod rows;

@@ -47,6 +47,35 @@ pub(crate) fn patch() -> impl Strategy<Value = Change> {
     ]
 }
 
+/// Resources that share with the holders of one another at different levels: circles that meet a resource again at another
+/// level than before.
+pub(crate) fn web() -> impl Strategy<Value = Vec<Change>> {
+    let names =
+        || (1_u128..6).prop_map(|id| (ResourceId(Uuid::from_u128(id)), ["a", "b", "c", "d", "e"][id as usize - 1]));
+    let give = |subject, name: &str, levels| {
+        Change::Grant(Grant { subject, pattern: Pattern::literal([name]).unwrap(), levels, expires: None })
+    };
+    let few = || {
+        prop_oneof![
+            Just(Levels::READ),
+            Just(Levels::UPDATE),
+            Just(Levels::EXECUTE),
+            Just(Levels::READ | Levels::UPDATE)
+        ]
+    };
+    let share = (names(), few(), names(), few())
+        .prop_map(move |((from, _), need, (_, to), gives)| give(Subject::Holders(need, from), to, gives));
+    let start =
+        (user(), names(), few()).prop_map(move |(user, (_, name), levels)| give(Subject::User(user), name, levels));
+    let resources = (1_u128..6).map(|id| {
+        let name = Pattern::literal([["a", "b", "c", "d", "e"][id as usize - 1]]).unwrap();
+        Change::Resource(Resource { id: ResourceId(Uuid::from_u128(id)), name, owner: None })
+    });
+    let resources: Vec<Change> = resources.collect();
+    (proptest::collection::vec(share, 0..10), proptest::collection::vec(start, 1..3))
+        .prop_map(move |(shares, starts)| resources.iter().cloned().chain(shares).chain(starts).collect())
+}
+
 pub(crate) fn questions() -> impl Strategy<Value = Vec<Question>> {
     let question =
         (user(), name(), levels(), 0..=LAST).prop_map(|(user, keys, need, now)| Question { user, keys, need, now });

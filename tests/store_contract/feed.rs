@@ -1,7 +1,7 @@
 //! Revisions, the feed, the audit.
 
 use carta_gateway::policy::{Levels, Subject, UserId};
-use carta_gateway::store::{Actor, Changes, Contents, Item, Mutation, Revision, Store};
+use carta_gateway::store::{Actor, Changes, Contents, Item, Mutation, Revision, Store, StoreError};
 
 use uuid::Uuid;
 
@@ -18,6 +18,8 @@ crate::contract![
     changes_asked_at_once_are_all_made,
     each_change_has_one_audit_record,
     who_waits_hears_of_a_change,
+    what_comes_in_batches_is_everything_in_order,
+    a_load_that_nobody_takes_ends,
 ];
 
 async fn an_empty_store_is_at_revision_zero(store: &dyn Store) {
@@ -147,4 +149,42 @@ async fn a_batch_of_which_one_part_fails_changes_nothing(store: &dyn Store) {
     misses(store, "user", Mutation::Batch(parts)).await;
     let after = (*store.revisions().borrow(), items(store).await, store.audit(0, usize::MAX).await.unwrap());
     assert_eq!(before, after);
+}
+
+async fn what_comes_in_batches_is_everything_in_order(store: &dyn Store) {
+    let staff = made_group(store, "Staff").await;
+    for name in ["ann", "bob"] {
+        let user = made(store, name).await;
+        for key in ["b", "a"] {
+            done(store, put(grant(Subject::User(user), &[key], Levels::READ))).await;
+        }
+    }
+    done(store, put(grant(Subject::Group(staff), &["a"], Levels::READ))).await;
+    let (sender, batches) = std::sync::mpsc::sync_channel(64);
+    let revision = store.load_into(sender).await.unwrap();
+    let items: Vec<Item> = batches.iter().flatten().collect();
+    let whole = loaded(store).await;
+    assert_eq!((revision, &items), (whole.revision, &whole.items));
+    let kind = |item: &Item| match item {
+        Item::Group(_) => 0,
+        Item::User(..) => 1,
+        Item::Link(_) => 2,
+        _ => 3,
+    };
+    assert!(items.is_sorted_by_key(kind), "{items:?}");
+    let subjects = items.iter().filter_map(|item| match item {
+        Item::Grant(grant) => Some(&grant.row.subject),
+        _ => None,
+    });
+    let mut runs: Vec<_> = subjects.collect();
+    runs.dedup();
+    assert_eq!(runs.len(), 3, "the grants of one subject come together");
+}
+
+async fn a_load_that_nobody_takes_ends(store: &dyn Store) {
+    made(store, "ann").await;
+    let (sender, batches) = std::sync::mpsc::sync_channel(1);
+    drop(batches);
+    assert!(matches!(store.load_into(sender).await, Err(StoreError::Unavailable(_))));
+    assert_eq!(loaded(store).await.items.len(), 1, "the next load is not held up");
 }
