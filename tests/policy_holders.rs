@@ -1,5 +1,5 @@
 //! Resources that are shared with whoever holds levels on other resources: chains, circles, and how far they are followed.
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking, in its helpers too")]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
 
 use std::time::{Duration, Instant};
 
