@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::Version;
@@ -22,6 +23,9 @@ use crate::upstream::{BodyError, UpstreamBody, ends_early};
 
 /// How many bytes of an answer may come without a pause before its watch awakes.
 const UNWATCHED: usize = 1024 * 1024;
+
+/// How long a short answer, which mostly comes at once, may take before its watch awakes.
+const SOON: Duration = Duration::from_secs(1);
 
 /// The caller's body on its way to the upstream.
 #[derive(Debug)]
@@ -137,11 +141,13 @@ pub struct Passed {
     pub door: Door,
     /// What `Connection` listed.
     pub named: Named,
-    /// Ends a body when the permit does; none for a short one. It costs something only when the upstream makes us wait,
+    /// Ends a body when the permit does; none for an empty one. It costs something only when the upstream makes us wait,
     /// or sends much.
     pub watch: Option<Watch>,
     /// Bytes that passed while it slept.
     pub unwatched: usize,
+    /// Set for an answer that says to be short: when its request began.
+    pub brief: Option<Instant>,
 }
 
 /// Why an answer's body broke off.
@@ -278,8 +284,10 @@ impl Passed {
         }
         let polled = Pin::new(&mut self.body).poll_frame(cx);
         if let Some(watch) = asleep {
+            let late = || self.brief.is_none_or(|began| began.elapsed() >= SOON);
             let due = match &polled {
-                Poll::Pending => true,
+                Poll::Pending => late(),
+                Poll::Ready(Some(Ok(_))) if self.brief.is_some() => late(),
                 Poll::Ready(Some(Ok(frame))) => {
                     self.unwatched += frame.data_ref().map_or(0, Bytes::len);
                     self.unwatched > UNWATCHED

@@ -25,7 +25,7 @@ use super::template::Buffer;
 use super::tunnel;
 use crate::upstream::{Endpoint, SendErrorKind, UpstreamBody};
 
-/// An answer that says to be no longer than this, in bytes, is not watched: it is soon over.
+/// An answer that says to be no longer than this, in bytes, is watched only when it is not soon over all the same.
 const BRIEF: u64 = 64 * 1024;
 
 /// How many endpoints are tried for a call of which nothing reached any.
@@ -147,13 +147,15 @@ fn receive(
     let reason = head.extensions.remove::<hyper::ext::ReasonPhrase>();
     let passed_on = {
         let upload = body.upload();
-        let lengthy = http_body::Body::size_hint(&body).exact().is_none_or(|length| length > BRIEF);
-        let standing = (lengthy || upload.is_some()).then(|| Rc::new(standing));
+        let is_brief = http_body::Body::size_hint(&body).exact().is_some_and(|length| length <= BRIEF);
+        let is_over = http_body::Body::is_end_stream(&body);
+        let standing = (!is_over || upload.is_some()).then(|| Rc::new(standing));
         if let (Some(upload), Some(standing)) = (upload, &standing) {
             watch_over(upload, standing.clone());
         }
-        let watch = standing.filter(|_| lengthy).map(Watch::new);
-        ProxyBody::passed(Passed { body, door: exchange.door, named, watch, unwatched: 0 })
+        let watch = standing.filter(|_| !is_over).map(Watch::new);
+        let brief = is_brief.then_some(exchange.start);
+        ProxyBody::passed(Passed { body, door: exchange.door, named, watch, unwatched: 0, brief })
     };
     let mut answer = Response::new(passed_on);
     *answer.status_mut() = head.status;

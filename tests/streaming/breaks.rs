@@ -145,3 +145,22 @@ fn a_body_that_ends_with_the_connection_arrives_whole() {
     assert_eq!((response.text().as_str(), response.whole), ("until the end", true));
     assert_eq!(told(&gateway, 1), [true]);
 }
+
+#[test]
+fn an_answer_that_says_to_be_short_and_drips_ends_with_its_permit() {
+    let upstream = Upstream::scripted(|exchange| {
+        exchange.tell();
+        exchange.send("HTTP/1.1 200 OK\r\nContent-Length: 60000\r\n\r\n")?;
+        loop {
+            exchange.send("x")?;
+            std::thread::park_timeout(std::time::Duration::from_millis(20));
+        }
+    });
+    let (gateway, token) = start(&upstream, "");
+    let mut caller = gateway.call("GET", "/materials/mp/x").token(&token).open();
+    caller.until("\r\n\r\nx");
+    gateway.run(&["revoke", "alice", "materials.mp", "execute"]).done();
+    upstream.wait_until_closed(1);
+    assert!(caller.until_closed().len() < 59_999);
+    assert!(gateway.log().contains("problem=\"permission-denied\" status=200"), "{}", gateway.log());
+}
