@@ -144,7 +144,7 @@ fn only_who_administers_a_resource_grants_rescinds_lists_and_looks_at_others() {
 fn a_resource_has_exactly_one_owner_who_alone_passes_it_on() {
     let lab = Lab::open();
     lab.gateway.run(&["grant", "bob", "lab.tool", "admin"]).done();
-    support::eventually("bob is an admin", support::WITHIN_A_SECOND, || {
+    support::eventually("bob is an admin", support::A_SECOND_WITH_SLACK, || {
         (lab.get(&lab.bob, &lab.service, "carol", "").status() == 200).then_some(())
     });
     assert_eq!(lab.put(&lab.bob, &lab.service, "carol", "role=User").status(), 200, "an admin grants");

@@ -206,7 +206,7 @@ fn explain_answers_as_the_gateway_does_whatever_the_path() {
         ["/materials/mp", "/materials/mp/", "/materials/mp//", "/materials/mp/y", "/a/none/x", "/a", "/a%2Fb/c"]
             .map(str::to_owned),
     );
-    support::eventually("dora is refused", support::WITHIN_A_SECOND, || {
+    support::eventually("dora is refused", support::A_SECOND_WITH_SLACK, || {
         (gateway.call("GET", "/materials/mp/y").token(&tokens[2].1).send().status() == 401).then_some(())
     });
     for (at, target) in targets.iter().enumerate() {

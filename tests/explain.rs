@@ -5,7 +5,7 @@ mod support;
 
 use serde_json::{Value, json};
 use support::gateway::OWNER;
-use support::{Gateway, Response, Upstream, WITHIN_A_SECOND, eventually};
+use support::{A_SECOND_WITH_SLACK, Gateway, Response, Upstream, eventually};
 
 fn id_of(response: &Response) -> String {
     response.header("x-request-id").unwrap().to_owned()
@@ -74,7 +74,7 @@ fn what_was_allowed_is_explained_and_a_change_since_is_told() {
     assert_eq!(before["revision"], before["now"]["revision"]);
 
     gateway.run(&["revoke", "alice", "materials.mp"]).done();
-    let after = eventually("the change is seen", WITHIN_A_SECOND, || {
+    let after = eventually("the change is seen", A_SECOND_WITH_SLACK, || {
         let told = told(&gateway, &alice, &question);
         (told["now"]["differs"] == true).then_some(told)
     });
@@ -149,7 +149,7 @@ fn a_call_that_was_never_made_is_explained_as_the_gateway_would_decide_it() {
     let full = told(&gateway, &olga, "?user=alice&path=/materials/mp/tags");
     assert_eq!(full["why"]["deciding"][0]["subject"], "user:alice");
     gateway.run(&["user", "disable", "dora"]).done();
-    eventually("dora is refused", WITHIN_A_SECOND, || {
+    eventually("dora is refused", A_SECOND_WITH_SLACK, || {
         let told = told(&gateway, &olga, "?user=dora&path=/materials/mp/tags");
         (told["problem"] == "invalid-credential").then_some(())
     });

@@ -6,7 +6,7 @@ mod support;
 use serde_json::json;
 use support::gateway::OWNER;
 use support::issuer::{encode, now};
-use support::{Gateway, Issuer, PATIENCE, Response, Upstream, WITHIN_A_SECOND, eventually};
+use support::{A_SECOND_WITH_SLACK, Gateway, Issuer, PATIENCE, Response, Upstream, eventually};
 
 const HEADER: &str = "[auth.header]\nname = \"X-Forwarded-Email\"\ntrusted_proxies = [\"127.0.0.1/32\"]\n";
 
@@ -42,7 +42,7 @@ fn groups_of_a_token_reach_the_service_apart_from_local_ones_and_open_nothing() 
     let got = upstream.only();
     assert_eq!((got.header("x-local"), got.header("x-token")), (Some("l:"), Some("t:staff,a%2Cb")));
     let member = gateway.token(OWNER);
-    eventually("the membership shows", WITHIN_A_SECOND, || {
+    eventually("the membership shows", A_SECOND_WITH_SLACK, || {
         assert_eq!(call(&gateway, &member).status(), 200);
         let got = upstream.last();
         assert_eq!(got.header("x-token"), Some("t:"), "our own tokens name local groups");
@@ -221,7 +221,7 @@ fn groups_and_roles_of_a_token_are_no_local_groups_and_roles() {
     let token = issuer.token_with("ann", claims);
     assert_eq!(call(&gateway, &token).status(), 403);
     gateway.run(&["grant", "ann", "materials.mp", "execute"]).done();
-    eventually("the grant holds", WITHIN_A_SECOND, || (call(&gateway, &token).status() == 200).then_some(()));
+    eventually("the grant holds", A_SECOND_WITH_SLACK, || (call(&gateway, &token).status() == 200).then_some(()));
     assert_eq!(upstream.only().header("x-groups"), Some("[]"));
 }
 
@@ -252,16 +252,16 @@ fn a_disabled_user_is_refused_whatever_is_cached_and_comes_back_with_a_new_token
     let token = gateway.token("alice");
     assert_eq!(call(&gateway, &token).status(), 200);
     gateway.run(&["user", "disable", "alice"]).done();
-    eventually("the token is dead", WITHIN_A_SECOND, || (call(&gateway, &token).status() == 401).then_some(()));
+    eventually("the token is dead", A_SECOND_WITH_SLACK, || (call(&gateway, &token).status() == 401).then_some(()));
     gateway.run(&["token", "alice"]).code(1);
     gateway.run(&["user", "enable", "alice"]).done();
-    let next = eventually("a new token works", WITHIN_A_SECOND * 2, || {
+    let next = eventually("a new token works", A_SECOND_WITH_SLACK * 2, || {
         let next = gateway.token("alice");
         (call(&gateway, &next).status() == 200).then_some(next)
     });
     assert_eq!(call(&gateway, &token).status(), 401, "what was issued before stays dead");
     gateway.run_with(&["user", "passwd", "alice"], "Correct-Horse-7\n").done();
-    eventually("a new password ends tokens too", WITHIN_A_SECOND, || {
+    eventually("a new password ends tokens too", A_SECOND_WITH_SLACK, || {
         (call(&gateway, &next).status() == 401).then_some(())
     });
 }

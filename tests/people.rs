@@ -6,7 +6,7 @@ mod support;
 use std::collections::BTreeSet;
 
 use support::gateway::OWNER;
-use support::{Gateway, Issuer, Upstream, WITHIN_A_SECOND, eventually};
+use support::{A_SECOND_WITH_SLACK, Gateway, Issuer, Upstream, eventually};
 
 const INJECT: &str = "[service.inject]\nheaders = { X-API-KEY = \"{secret:key}\" }";
 
@@ -17,7 +17,7 @@ fn outcome(gateway: &Gateway, token: &str) -> (u16, Option<String>) {
 }
 
 fn becomes(gateway: &Gateway, token: &str, status: u16, problem: Option<&str>) {
-    eventually(&format!("{status} {problem:?}"), WITHIN_A_SECOND, || {
+    eventually(&format!("{status} {problem:?}"), A_SECOND_WITH_SLACK, || {
         let (seen, said) = outcome(gateway, token);
         (seen == status && said.as_deref() == problem).then_some(())
     });
@@ -93,7 +93,7 @@ fn a_rotated_key_signs_and_is_published_and_tokens_in_use_stay_good() {
     assert_eq!(first.len(), 1);
     let said = gateway.run(&["issuer", "rotate"]).done();
     let both =
-        eventually("the new key is published", WITHIN_A_SECOND, || Some(published()).filter(|now| now.len() == 2));
+        eventually("the new key is published", A_SECOND_WITH_SLACK, || Some(published()).filter(|now| now.len() == 2));
     let new = both.difference(&first).next().unwrap();
     assert!(both.is_superset(&first) && said.contains(new.as_str()), "{said}");
     let after = gateway.token("alice");

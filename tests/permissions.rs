@@ -4,7 +4,7 @@
 mod support;
 
 use support::gateway::OWNER;
-use support::{Gateway, PATIENCE, Upstream, WITHIN_A_SECOND, Wire, eventually};
+use support::{A_SECOND_WITH_SLACK, Gateway, PATIENCE, Upstream, Wire, eventually};
 
 /// An upstream that streams events until it is closed, or echoes after a 101.
 fn long_lived() -> Upstream {
@@ -62,9 +62,9 @@ fn a_grant_by_the_command_reaches_a_running_gateway_within_a_second() {
     let status = || gateway.call("GET", "/materials/mp/x").token(&bob).send().status();
     for _ in 0..3 {
         gateway.run(&["grant", "bob", "materials.mp", "execute"]).done();
-        eventually("the grant holds", WITHIN_A_SECOND, || (status() == 200).then_some(()));
+        eventually("the grant holds", A_SECOND_WITH_SLACK, || (status() == 200).then_some(()));
         gateway.run(&["revoke", "bob", "materials.mp", "execute"]).done();
-        eventually("the grant is gone", WITHIN_A_SECOND, || (status() == 403).then_some(()));
+        eventually("the grant is gone", A_SECOND_WITH_SLACK, || (status() == 403).then_some(()));
     }
 }
 
@@ -105,7 +105,7 @@ fn open_streams_end_when_the_grant_expires_or_the_user_is_disabled() {
     let gateway = Gateway::with_service(&upstream.url(), "").start();
     gateway.run(&["grant", "bob", "materials.mp", "execute", "--expires", "3s"]).done();
     let bob = gateway.token("bob");
-    eventually("the grant has arrived", WITHIN_A_SECOND, || {
+    eventually("the grant has arrived", A_SECOND_WITH_SLACK, || {
         (gateway.call("HEAD", "/materials/mp/live").token(&bob).open().head().status() == 200).then_some(())
     });
     let mut events = open(&gateway, &bob, true);

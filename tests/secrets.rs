@@ -4,7 +4,7 @@
 mod support;
 
 use support::gateway::OWNER;
-use support::{Gateway, Response, Upstream, WITHIN_A_SECOND, eventually};
+use support::{A_SECOND_WITH_SLACK, Gateway, Response, Upstream, eventually};
 
 const INJECT: &str = "[service.inject]\nheaders = { X-API-KEY = \"{secret:mp-api-key}\" }";
 
@@ -86,7 +86,7 @@ fn a_missing_or_expired_secret_is_a_problem_that_names_it_and_nothing_is_sent() 
     assert!(missing.text().contains("mp-api-key"));
     gateway.rest("PUT", "/secret?ttl=2s").token(&alice).header("secret-mp-api-key", "brief").body("").expect(200);
     assert_eq!(call().status(), 200);
-    eventually("the secret expires", WITHIN_A_SECOND * 2, || (call().status() == 400).then_some(()));
+    eventually("the secret expires", A_SECOND_WITH_SLACK * 2, || (call().status() == 400).then_some(()));
     gateway.rest("GET", "/secret?name=mp-api-key").token(&alice).expect(404);
 }
 
@@ -130,7 +130,8 @@ fn a_consent_is_to_what_was_shown_and_a_service_that_moved_since_gets_nothing() 
     gateway.secret(&alice, "key", "canary-7");
     let call = || gateway.call("GET", "/lab/tool/x").token(&alice).send();
     let paste = |line: &str| gateway.rest("POST", line).token(&alice).body("").send();
-    let asked = eventually("the grant holds", WITHIN_A_SECOND, || Some(call()).filter(|asked| asked.status() != 403));
+    let asked =
+        eventually("the grant holds", A_SECOND_WITH_SLACK, || Some(call()).filter(|asked| asked.status() != 403));
     let stale = line_of(&gateway, &asked);
     assert!(stale.contains("shown="), "{stale}");
 
@@ -203,7 +204,8 @@ fn a_registered_service_gets_a_secret_only_after_its_users_consent() {
     gateway.run(&["grant", "alice", "lab.tool", "execute"]).done();
     gateway.secret(&alice, "key", "canary-2");
     let call = || gateway.call("GET", "/lab/tool/x").token(&alice).send();
-    let asked = eventually("the grant holds", WITHIN_A_SECOND, || Some(call()).filter(|asked| asked.status() != 403));
+    let asked =
+        eventually("the grant holds", A_SECOND_WITH_SLACK, || Some(call()).filter(|asked| asked.status() != 403));
     assert_eq!((asked.status(), asked.problem()), (400, Some("secret-consent")));
     assert!(asked.text().contains("/secret/key/consent?service=lab/tool"), "a line to paste: {}", asked.text());
     assert_eq!(upstream.received().len(), 0);
@@ -355,7 +357,7 @@ fn a_password_set_by_somebody_else_deletes_the_users_secrets() {
     let gateway = Gateway::builder().user("alice", &[]).start();
     gateway.secret(&gateway.token("alice"), "key", "canary-4");
     gateway.run_with(&["user", "passwd", "alice"], "Correct-Horse-7\n").done();
-    eventually("the secret is gone", WITHIN_A_SECOND * 2, || {
+    eventually("the secret is gone", A_SECOND_WITH_SLACK * 2, || {
         let status = gateway.rest("GET", "/secret?name=key").token(&gateway.token("alice")).send().status();
         (status == 404).then_some(())
     });

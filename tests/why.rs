@@ -5,7 +5,7 @@ mod support;
 
 use serde_json::{Value, json};
 use support::gateway::OWNER;
-use support::{Gateway, Upstream, WITHIN_A_SECOND, eventually};
+use support::{A_SECOND_WITH_SLACK, Gateway, Upstream, eventually};
 
 fn why(gateway: &Gateway, token: &str) -> Value {
     gateway.call("GET", "/materials/mp/x").token(token).expect(403).json()["why"].clone()
@@ -40,7 +40,7 @@ fn who_is_refused_learns_what_is_missing_what_would_do_and_who_can_give_it() {
     let words: Vec<&str> = command.split(' ').skip(1).collect();
     gateway.run(&words).done();
     let bob = gateway.token("bob");
-    eventually("bob may", WITHIN_A_SECOND, || {
+    eventually("bob may", A_SECOND_WITH_SLACK, || {
         (gateway.call("GET", "/materials/mp/x").token(&bob).send().status() == 200).then_some(())
     });
 }

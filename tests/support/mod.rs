@@ -32,7 +32,7 @@ pub use wire::{Ask, Wire};
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The bound of the contract on what other processes write: a second, and some for a loaded machine.
-pub const WITHIN_A_SECOND: Duration = Duration::from_secs(3);
+pub const A_SECOND_WITH_SLACK: Duration = Duration::from_secs(3);
 
 /// Asks again until the condition holds; polls real state, for what crosses processes and has no event to wait for.
 ///
