@@ -7,7 +7,7 @@ use support::gateway::OWNER;
 use support::tls::Authority;
 use support::{Gateway, Upstream};
 
-const COMMANDS: [&str; 14] = [
+const COMMANDS: [&str; 15] = [
     "serve",
     "quickstart",
     "check",
@@ -19,6 +19,7 @@ const COMMANDS: [&str; 14] = [
     "issuer",
     "explain",
     "policy",
+    "import",
     "vault",
     "bench",
     "health",

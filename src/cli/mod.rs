@@ -14,6 +14,7 @@ mod explain;
 mod grant;
 mod group;
 mod health;
+mod import;
 mod issuer;
 mod lookup;
 mod open;
@@ -111,6 +112,11 @@ enum Command {
     /// Test permissions before anybody has them, and compare the engine with another
     #[command(subcommand)]
     Policy(policy::PolicyCommand),
+    /// Take users, groups and grants over from mara-acl, django-grainy or ctl, as one change
+    ///
+    /// Reports each row whose meaning changes and each that is left out, with the reason; `--dry-run` only reports.
+    #[command(subcommand)]
+    Import(import::ImportCommand),
     /// The key under which secrets are sealed
     #[command(subcommand)]
     Vault(vault::VaultCommand),
@@ -186,6 +192,7 @@ pub fn run(
         Command::Issuer(command) => issuer::run(command, out),
         Command::Explain(args) => explain::run(args, out),
         Command::Policy(command) => policy::run(command, input, out),
+        Command::Import(command) => import::run(command, out),
         Command::Vault(command) => vault::run(command, out),
         Command::Health(args) => health::run(args, out),
         Command::Bench(args) => bench::run(args, out),

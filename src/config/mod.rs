@@ -39,7 +39,7 @@ pub use pattern::PatternFault;
 pub use resolve::{
     load, load_policy, load_scenario, parse, parse_scenario, parse_service, service_fault, vault_key_fault,
 };
-pub use scenario::{Asked, Assertion, Decider, NamedGrant, NamedSubject, Person, Scenario};
+pub use scenario::{Asked, Assertion, Decider, NamedGrant, Person, Scenario};
 pub use schema::schema;
 pub use service::{
     Basic, Cors, Endpoint, Injection, Protocol, Service, Template, TemplatePart, Timeouts, TokenForwarding, Unmatched,

@@ -1,11 +1,10 @@
 //! A policy and what is expected of it: a file of policy tests as it is meant.
 
-use std::fmt;
-
 use http::{Method, Uri};
 use jiff::Timestamp;
 
 use super::{Place, Service};
+use crate::policy::written::Written;
 use crate::policy::{Levels, Pattern};
 
 /// A policy, and assertions about it. Every name in it is one that it declares.
@@ -36,42 +35,11 @@ pub struct Person {
     pub groups: Vec<String>,
 }
 
-/// Who a grant is for, by name.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum NamedSubject {
-    /// One user.
-    User(String),
-    /// The members of a group.
-    Group(String),
-    /// The users with this role.
-    Role(String),
-    /// Everybody who is identified.
-    Everyone,
-    /// Whoever holds all of these levels on the resource.
-    Holders(Levels, Pattern),
-}
-
-impl fmt::Display for NamedSubject {
-    /// As it is written: `user:bob`, `group:Org:Name`, `role:Analyst`, `everyone`, `holders:read:materials`.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::User(name) => write!(f, "user:{name}"),
-            Self::Group(name) => write!(f, "group:{name}"),
-            Self::Role(name) => write!(f, "role:{name}"),
-            Self::Everyone => f.write_str("everyone"),
-            Self::Holders(levels, name) => {
-                let words: Vec<&str> = levels.words().collect();
-                write!(f, "holders:{}:{name}", words.join(","))
-            }
-        }
-    }
-}
-
 /// A grant, by names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NamedGrant {
     /// Who holds it.
-    pub subject: NamedSubject,
+    pub subject: Written,
     /// What it is on.
     pub pattern: Pattern,
     /// What may be done; the empty set is a deny.
@@ -116,5 +84,5 @@ pub enum Decider {
     /// That there is no grant.
     Nothing,
     /// A grant of this subject on exactly this name.
-    Grant(NamedSubject, Pattern),
+    Grant(Written, Pattern),
 }

@@ -1,5 +1,6 @@
 //! What people write for subjects, resources, levels and times, on the command line and in the API.
 
+use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -20,6 +21,22 @@ pub enum Written {
     Everyone,
     /// `holders:LEVELS:RESOURCE`.
     Holders(Levels, Pattern),
+}
+
+impl fmt::Display for Written {
+    /// The text that [`Written::from_str`] reads back.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::User(name) => write!(f, "user:{name}"),
+            Self::Group(name) => write!(f, "group:{name}"),
+            Self::Role(name) => write!(f, "role:{name}"),
+            Self::Everyone => f.write_str("everyone"),
+            Self::Holders(levels, name) => {
+                let words: Vec<&str> = levels.words().collect();
+                write!(f, "holders:{}:{name}", words.join(","))
+            }
+        }
+    }
 }
 
 impl FromStr for Written {

@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 
 use super::world::World;
 use crate::cli::Failure;
-use crate::config::{self, Asked, NamedSubject, Scenario};
+use crate::config::{self, Asked, Scenario};
 use crate::policy::effects::meet;
+use crate::policy::written::Written;
 use crate::policy::{Levels, Pattern, PatternKey, UserId};
 use crate::proxy::why::levels;
 
@@ -95,12 +96,12 @@ fn load(path: &Path) -> Result<Scenario, Failure> {
 /// something. Their names are no names of users, because of the space.
 fn others(names: &mut World, both: [&Scenario; 2]) -> Vec<(UserId, String, Option<String>)> {
     let granted = both.iter().flat_map(|scenario| &scenario.grants).map(|grant| &grant.subject);
-    let subjects: BTreeMap<String, &NamedSubject> = granted.map(|subject| (subject.to_string(), subject)).collect();
+    let subjects: BTreeMap<String, &Written> = granted.map(|subject| (subject.to_string(), subject)).collect();
     let mut others = vec![(names.user("anybody else"), String::new(), None)];
     for (text, subject) in subjects {
         let (role, group) = match subject {
-            NamedSubject::Role(role) => (role.clone(), None),
-            NamedSubject::Group(group) => (String::new(), Some(group.clone())),
+            Written::Role(role) => (role.clone(), None),
+            Written::Group(group) => (String::new(), Some(group.clone())),
             _ => continue,
         };
         others.push((names.user(&format!("anybody of {text}")), role, group));

@@ -6,8 +6,9 @@ use std::hash::Hash;
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use crate::config::{NamedSubject, Scenario};
+use crate::config::Scenario;
 use crate::identity::Directory;
+use crate::policy::written::Written;
 use crate::policy::{Change, Grant, GroupId, Member, Pattern, Resource, ResourceId, Snapshot, Subject, UserId};
 use crate::store::{Group, Item, User};
 
@@ -67,13 +68,13 @@ impl World {
     }
 
     /// The subject, by the names that it has.
-    pub(super) fn subject(&mut self, subject: &NamedSubject) -> Subject {
+    pub(super) fn subject(&mut self, subject: &Written) -> Subject {
         match subject {
-            NamedSubject::User(name) => Subject::User(self.user(name)),
-            NamedSubject::Group(name) => Subject::Group(self.group(name)),
-            NamedSubject::Role(name) => Subject::Role(name.as_str().into()),
-            NamedSubject::Everyone => Subject::Everyone,
-            NamedSubject::Holders(levels, name) => Subject::Holders(*levels, self.resource(name.clone())),
+            Written::User(name) => Subject::User(self.user(name)),
+            Written::Group(name) => Subject::Group(self.group(name)),
+            Written::Role(name) => Subject::Role(name.as_str().into()),
+            Written::Everyone => Subject::Everyone,
+            Written::Holders(levels, name) => Subject::Holders(*levels, self.resource(name.clone())),
         }
     }
 

@@ -12,7 +12,7 @@ use jiff::tz::TimeZone;
 use super::super::decode::decode;
 use super::super::fault::{Complaint, nearest, shown};
 use super::super::reference::References;
-use super::super::scenario::{Asked, Assertion, Decider, NamedGrant, NamedSubject, Person, Scenario};
+use super::super::scenario::{Asked, Assertion, Decider, NamedGrant, Person, Scenario};
 use super::super::scenario_file::{AssertFile, ExpectFile, GrantFile, OwnerFile, ScenarioFile};
 use super::super::service_file::{BaseUrlFile, ServiceFile};
 use super::super::syntax::Document;
@@ -20,6 +20,7 @@ use super::super::written::TextOrList;
 use super::super::{Faults, Hidden, Service, value};
 use super::scope::{Ground, Scope};
 use super::{finish, read_text, service};
+use crate::policy::written::Written;
 use crate::policy::{Levels, Pattern};
 
 type Read<T> = Result<T, Complaint>;
@@ -206,7 +207,7 @@ fn grant(here: &Scope<'_>, file: &GrantFile, declared: &Declared) -> Option<Name
     };
     let expires = here.may("expires", file.expires.as_ref(), moment);
     let grant = NamedGrant { subject: subject?, pattern: pattern??, levels: levels?, expires: expires? };
-    if grant.levels.is_empty() && matches!(grant.subject, NamedSubject::Holders(..)) {
+    if grant.levels.is_empty() && matches!(grant.subject, Written::Holders(..)) {
         here.key("levels").fault("holders of another resource take no deny", "deny users, groups, a role or everyone");
     }
     Some(grant)
@@ -357,23 +358,23 @@ fn needed(written: &TextOrList) -> Read<Levels> {
 const SUBJECTS: &str =
     "write `user:NAME`, `group:NAME`, `role:NAME`, `everyone` or `holders:LEVELS:RESOURCE`, of names in this file";
 
-fn subject(text: &str, declared: &Declared) -> Read<NamedSubject> {
+fn subject(text: &str, declared: &Declared) -> Read<Written> {
     if text == "everyone" {
-        return Ok(NamedSubject::Everyone);
+        return Ok(Written::Everyone);
     }
     let no_subject = || Complaint::new(format!("{} is no subject", shown(text)), SUBJECTS);
     let (kind, name) = text.split_once(':').ok_or_else(no_subject)?;
     match kind {
-        "user" => known_name("user", name, names(declared)).map(NamedSubject::User),
-        "group" => known_name("group", name, declared.groups.iter().map(String::as_str)).map(NamedSubject::Group),
-        "role" => known_name("role", name, declared.roles.iter().map(String::as_str)).map(NamedSubject::Role),
+        "user" => known_name("user", name, names(declared)).map(Written::User),
+        "group" => known_name("group", name, declared.groups.iter().map(String::as_str)).map(Written::Group),
+        "role" => known_name("role", name, declared.roles.iter().map(String::as_str)).map(Written::Role),
         "holders" => {
             let (levels, resource) = name.split_once(':').ok_or_else(no_subject)?;
             let resource = pattern(&TextOrList::Text(resource.to_owned()))?;
             if !resource.is_literal() {
                 return Err(Complaint::new("a pattern has no holders", "write the name of one resource"));
             }
-            Ok(NamedSubject::Holders(value::levels(levels)?, resource))
+            Ok(Written::Holders(value::levels(levels)?, resource))
         }
         _ => Err(no_subject()),
     }
