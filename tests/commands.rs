@@ -5,7 +5,7 @@ mod support;
 
 use support::gateway::OWNER;
 use support::tls::Authority;
-use support::{Gateway, Upstream};
+use support::{A_SECOND_WITH_SLACK, Gateway, Upstream, eventually};
 
 const COMMANDS: [&str; 15] = [
     "serve",
@@ -132,6 +132,42 @@ fn users_are_added_once_and_what_is_not_there_is_said() {
     let weak = gateway.run_with(&["user", "passwd", "alice"], "\n");
     assert!(matches!(weak.code, Some(1 | 2)), "an empty password is none: {:?}", weak.code);
     gateway.run_with(&["user", "add", "bob", "--password-stdin"], "Correct-Horse-7\n").done();
+}
+
+#[test]
+fn a_role_is_changed_and_holds_from_the_next_request() {
+    let upstream = Upstream::fixed("ok");
+    let gateway = Gateway::with_service(&upstream.url(), "").start();
+    gateway.run(&["grant", "role:Analyst", "materials.mp", "execute"]).done();
+    let bob = gateway.token("bob");
+    gateway.call("GET", "/materials/mp/x").token(&bob).expect(403);
+    let said = gateway.run(&["user", "role", "bob", "Analyst"]).done();
+    assert!(said.starts_with("bob has the role Analyst now, and Guest no longer (revision "), "{said}");
+    let status = || gateway.call("GET", "/materials/mp/x").token(&bob).send().status();
+    eventually("the role holds", A_SECOND_WITH_SLACK, || (status() == 200).then_some(()));
+    assert_eq!(gateway.run(&["user", "role", "bob", "Analyst"]).done(), "bob has the role Analyst already\n");
+    gateway.run(&["user", "role", "zoe", "Analyst"]).code(1);
+    for role in ["", " Analyst", "a\nb"] {
+        gateway.run(&["user", "role", "bob", role]).code(2);
+        gateway.run(&["user", "add", "zoe", "--role", role]).code(2);
+    }
+    gateway.run(&["user", "role", "bob", "Guest"]).done();
+    eventually("the role is gone", A_SECOND_WITH_SLACK, || (status() == 403).then_some(()));
+}
+
+#[test]
+fn there_is_always_an_administrator_once_there_was_one() {
+    let gateway = Gateway::builder().user("bob", &[]).prepare();
+    let refused = gateway.run(&["user", "admin", OWNER, "off"]).code(1).err;
+    assert!(refused.contains(&format!("without `{OWNER}` there would be no administrator")), "{refused}");
+    let said = gateway.run(&["user", "admin", "bob", "on"]).done();
+    assert!(said.starts_with("bob is an administrator now (revision "), "{said}");
+    assert_eq!(gateway.run(&["user", "admin", "bob", "on"]).done(), "bob is an administrator already\n");
+    let said = gateway.run(&["user", "admin", OWNER, "off"]).done();
+    assert!(said.starts_with(&format!("{OWNER} is no administrator any more (revision ")), "{said}");
+    assert_eq!(gateway.run(&["user", "admin", OWNER, "off"]).done(), format!("{OWNER} is no administrator\n"));
+    gateway.run(&["user", "admin", "bob", "off"]).code(1);
+    gateway.run(&["user", "admin", "bob", "maybe"]).code(2);
 }
 
 #[test]

@@ -97,23 +97,23 @@ pub(super) fn revoke(args: &RevokeArgs, out: &mut dyn Write) -> Result<(), Failu
                 args.resource
             )));
         };
-        let taken = args.levels.unwrap_or_default();
-        let left = if taken.is_empty() { Levels::NONE } else { row.levels.without(taken) };
-        if !taken.is_empty() && left == row.levels {
-            return Err(Failure::NotFine(format!("{who} has {} on {}: nothing to take", row.levels, args.resource)));
-        }
-        // An empty set left over would be a deny, which is more than was asked for.
-        let mutation = if left.is_empty() {
-            Mutation::RemoveGrant(subject, args.resource.clone())
-        } else {
-            let grant = policy::Grant { levels: left, ..row.clone() };
-            Mutation::PutGrant { grant, by: None, at: Timestamp::now() }
+        let pattern = args.resource.clone();
+        let done = match args.levels.unwrap_or_default() {
+            Levels::NONE => opened.commit(Mutation::RemoveGrant(subject.clone(), pattern)).await?,
+            levels if row.levels.without(levels) == row.levels => {
+                return Err(Failure::NotFine(format!(
+                    "{who} has {} on {}: nothing to take",
+                    row.levels, args.resource
+                )));
+            }
+            // What is left is for the store to say: a deny that somebody gave meanwhile must stay.
+            levels => opened.commit(Mutation::TakeLevels { subject: subject.clone(), pattern, levels }).await?,
         };
-        let done = opened.commit(mutation).await?;
-        if left.is_empty() {
-            writeln!(out, "{who} has no grant on {} any more (revision {})", args.resource, done.revision.0)?;
-        } else {
-            writeln!(out, "{who} keeps {left} on {} (revision {})", args.resource, done.revision.0)?;
+        match opened.grant(&subject, &args.resource).await? {
+            None => writeln!(out, "{who} has no grant on {} any more (revision {})", args.resource, done.revision.0)?,
+            Some(left) => {
+                writeln!(out, "{who} keeps {} on {} (revision {})", left.levels, args.resource, done.revision.0)?
+            }
         }
         Ok(())
     })

@@ -1,4 +1,4 @@
-//! `user add|disable|enable|passwd|link`.
+//! `user add|disable|enable|passwd|role|admin|link`.
 
 use std::io::{BufRead, Write};
 
@@ -30,6 +30,13 @@ pub(super) enum UserCommand {
     ///
     /// The user's secrets are deleted: whoever sets somebody else's password can never read them by that way.
     Passwd(Passwd),
+    /// Give a user another role; what was granted to the role before ends with the next request
+    Role(Role),
+    /// Make a user an administrator, or no longer one
+    ///
+    /// An administrator may manage users and the platform, and has no rights on resources by that. The last one who is not
+    /// disabled stays one.
+    Admin(Admin),
     /// Let one more identity prove an account
     ///
     /// For a person who is answered 403 `identity-conflict`, because the name that the token gives them is an account that
@@ -51,6 +58,37 @@ pub(super) struct LinkArgs {
     config: ConfigArg,
 }
 
+/// Arguments of `user role`.
+#[derive(Debug, clap::Args)]
+pub(super) struct Role {
+    /// The login name
+    name: String,
+    /// The user's one role from now on; its name carries no power, grants to it do
+    #[arg(value_parser = role)]
+    role: String,
+    #[command(flatten)]
+    config: ConfigArg,
+}
+
+/// Arguments of `user admin`.
+#[derive(Debug, clap::Args)]
+pub(super) struct Admin {
+    /// The login name
+    name: String,
+    /// Whether the user is to be an administrator
+    #[arg(value_enum)]
+    set: Switch,
+    #[command(flatten)]
+    config: ConfigArg,
+}
+
+/// Whether something is to be so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum Switch {
+    On,
+    Off,
+}
+
 /// Arguments of `user passwd`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Passwd {
@@ -66,11 +104,11 @@ pub(super) struct Passwd {
 pub(super) struct Add {
     /// The login name
     name: String,
-    /// The e-mail address
+    /// The e-mail address: an invitation to whoever proves it is theirs
     #[arg(long)]
     email: Option<String>,
     /// The user's one role; its name carries no power, grants to it do
-    #[arg(long, default_value = "Guest")]
+    #[arg(long, default_value = "Guest", value_parser = role)]
     role: String,
     /// May manage users and the platform; gives no rights on resources
     #[arg(long)]
@@ -98,6 +136,8 @@ pub(super) fn run(command: &UserCommand, input: &mut dyn BufRead, out: &mut dyn 
         UserCommand::Disable(args) => set_disabled(args, true, out),
         UserCommand::Enable(args) => set_disabled(args, false, out),
         UserCommand::Passwd(args) => passwd(&args.name, input, out),
+        UserCommand::Role(args) => set_role(args, out),
+        UserCommand::Admin(args) => set_administrator(args, out),
         UserCommand::Link(args) => link(args, out),
     }
 }
@@ -127,7 +167,8 @@ pub(super) fn new_user(name: &str, email: Option<&str>, role: &str, administrato
         id: UserId(Uuid::new_v4()),
         name: name.to_owned(),
         email: email.map(str::to_lowercase),
-        // Whoever runs the command vouches for the person, not for the address: it links no account.
+        // Whoever runs the command vouches for the person, not for the address. It invites all the same: whoever proves
+        // it may take up the account while nothing has proved that (`identity::account`).
         email_verified: false,
         first_name: None,
         last_name: None,
@@ -165,6 +206,38 @@ fn passwd(args: &Name, input: &mut dyn BufRead, out: &mut dyn Write) -> Result<(
             "the password of {} is set; older tokens and the secrets are gone (revision {})",
             args.name, done.revision.0
         )?;
+        Ok(())
+    })
+}
+
+fn set_role(args: &Role, out: &mut dyn Write) -> Result<(), Failure> {
+    block_on(async {
+        let opened = open(&args.config.config).await?;
+        let user = opened.user(&args.name).await?;
+        if user.role == args.role {
+            writeln!(out, "{} has the role {} already", args.name, args.role)?;
+            return Ok(());
+        }
+        let done = opened.commit(Mutation::SetRole { user: user.id, role: args.role.clone() }).await?;
+        let (name, role, before) = (&args.name, &args.role, &user.role);
+        writeln!(out, "{name} has the role {role} now, and {before} no longer (revision {})", done.revision.0)?;
+        Ok(())
+    })
+}
+
+fn set_administrator(args: &Admin, out: &mut dyn Write) -> Result<(), Failure> {
+    block_on(async {
+        let opened = open(&args.config.config).await?;
+        let user = opened.user(&args.name).await?;
+        let administrator = args.set == Switch::On;
+        if user.administrator == administrator {
+            let word = if administrator { "an administrator already" } else { "no administrator" };
+            writeln!(out, "{} is {word}", args.name)?;
+            return Ok(());
+        }
+        let done = opened.commit(Mutation::SetAdministrator { user: user.id, administrator }).await?;
+        let word = if administrator { "an administrator now" } else { "no administrator any more" };
+        writeln!(out, "{} is {word} (revision {})", args.name, done.revision.0)?;
         Ok(())
     })
 }
@@ -230,6 +303,15 @@ fn check_password(text: &str) -> Result<(), Failure> {
         return Ok(());
     }
     Err(Failure::Usage(format!("the password is too simple\nit needs {}", faults.join(", "))))
+}
+
+/// What [`Subject::Role`](crate::policy::Subject) can name, and people can see.
+fn role(text: &str) -> Result<String, String> {
+    let fine = !text.is_empty() && text.len() <= 255 && text.trim() == text && !text.chars().any(char::is_control);
+    if fine {
+        return Ok(text.to_owned());
+    }
+    Err("write 1 to 255 bytes, without blanks around them and without control characters".to_owned())
 }
 
 fn check_name(name: &str) -> Result<(), Failure> {

@@ -5,7 +5,7 @@ use std::fmt;
 use jiff::Timestamp;
 
 use super::{Consent, Group, Link, Password, Revision, Secret, SigningKey, User};
-use crate::policy::{Grant, GroupId, Pattern, ResourceId, Subject, UserId};
+use crate::policy::{Grant, GroupId, Levels, Pattern, ResourceId, Subject, UserId};
 
 /// An account to make, with what proves it.
 #[derive(Clone, Debug, PartialEq)]
@@ -43,12 +43,18 @@ pub enum Mutation {
     /// administrator, disabled, the death of tokens) is left as it is, so that a login that read the account a moment
     /// ago cannot undo what an administrator did since.
     UpdateUser(Box<User>),
-    /// Gives the user this role, and makes the user an administrator or no longer one.
-    SetStanding {
+    /// Gives the user this role instead of the one before.
+    SetRole {
         /// Whose.
         user: UserId,
         /// The one role.
         role: String,
+    },
+    /// Makes the user an administrator, or no longer one. `Refused` where no administrator would be left who is not
+    /// disabled.
+    SetAdministrator {
+        /// Who.
+        user: UserId,
         /// Whether the user may manage users and the platform.
         administrator: bool,
     },
@@ -96,6 +102,16 @@ pub enum Mutation {
         by: Option<UserId>,
         /// Now.
         at: Timestamp,
+    },
+    /// Takes levels from what the subject has on exactly this pattern, and the grant when none is left. `Missing` where
+    /// there is none. Changes nothing where none of the levels is held: a deny stays one, whenever it was given.
+    TakeLevels {
+        /// From whom.
+        subject: Subject,
+        /// On what.
+        pattern: Pattern,
+        /// Which.
+        levels: Levels,
     },
     /// Takes away; nothing happens where there is nothing.
     RemoveGrant(Subject, Pattern),

@@ -17,6 +17,8 @@ crate::contract![
     disabling_kills_tokens_and_enabling_does_not_revive_them,
     a_password_set_by_somebody_else_deletes_secrets_and_consents,
     a_password_set_by_its_user_keeps_secrets,
+    a_role_takes_the_place_of_the_one_before,
+    the_last_administrator_who_can_sign_in_stays_one,
     a_link_is_given_once,
     a_link_made_by_somebody_else_deletes_secrets_and_consents,
     the_platforms_namespace_is_made_with_the_first_administrator_and_stays_theirs,
@@ -107,7 +109,8 @@ async fn a_profile_update_never_changes_what_decides_about_access(store: &dyn St
     let ann = user("ann");
     done(store, new(&ann)).await;
     done(store, Mutation::DisableUser { user: ann.id, disabled: true, at: at(7) }).await;
-    done(store, Mutation::SetStanding { user: ann.id, role: "Analyst".to_owned(), administrator: true }).await;
+    done(store, Mutation::SetRole { user: ann.id, role: "Analyst".to_owned() }).await;
+    done(store, Mutation::SetAdministrator { user: ann.id, administrator: true }).await;
     let stale = User { email: Some("new@example.org".to_owned()), name: "other".to_owned(), ..ann.clone() };
     done(store, Mutation::UpdateUser(Box::new(stale.clone()))).await;
     let now = known(store, ann.id).await;
@@ -206,7 +209,7 @@ async fn the_platforms_namespace_is_made_with_the_first_administrator_and_stays_
     let (ann, bob) = (user("ann"), User { administrator: true, ..user("bob") });
     done(store, new(&ann)).await;
     assert_eq!(store.namespace_named("carta").await.unwrap(), None);
-    let standing = |user, administrator| Mutation::SetStanding { user, role: "Guest".to_owned(), administrator };
+    let standing = |user, administrator| Mutation::SetAdministrator { user, administrator };
     idle(store, standing(ann.id, false)).await;
     let before = *store.revisions().borrow();
     done(store, standing(ann.id, true)).await;
@@ -216,6 +219,30 @@ async fn the_platforms_namespace_is_made_with_the_first_administrator_and_stays_
     assert!(changed.contains(&Item::Namespace(platform.clone())), "{changed:?}");
     done(store, new(&bob)).await;
     assert_eq!(store.namespace_named("carta").await.unwrap(), Some(platform));
+}
+
+async fn a_role_takes_the_place_of_the_one_before(store: &dyn Store) {
+    let ann = made(store, "ann").await;
+    let role = |user, role: &str| Mutation::SetRole { user, role: role.to_owned() };
+    idle(store, role(ann, "Guest")).await;
+    done(store, role(ann, "Analyst")).await;
+    assert_eq!(known(store, ann).await.role, "Analyst");
+    misses(store, "user", role(UserId(Uuid::new_v4()), "Analyst")).await;
+}
+
+async fn the_last_administrator_who_can_sign_in_stays_one(store: &dyn Store) {
+    let (ann, bob) = (made(store, "ann").await, made(store, "bob").await);
+    let set = |user, administrator| Mutation::SetAdministrator { user, administrator };
+    idle(store, set(ann, false)).await;
+    done(store, set(ann, true)).await;
+    refused(store, "no administrator", set(ann, false)).await;
+    done(store, set(bob, true)).await;
+    done(store, Mutation::DisableUser { user: bob, disabled: true, at: at(7) }).await;
+    refused(store, "no administrator", set(ann, false)).await;
+    done(store, Mutation::DisableUser { user: bob, disabled: false, at: at(8) }).await;
+    done(store, set(ann, false)).await;
+    refused(store, "no administrator", set(bob, false)).await;
+    misses(store, "user", set(UserId(Uuid::new_v4()), true)).await;
 }
 
 async fn a_link_is_given_once(store: &dyn Store) {

@@ -19,6 +19,7 @@ crate::contract![
     what_the_file_declares_takes_nothing_of_the_share_of_its_owner,
     a_namespace_that_a_stranger_reserved_takes_no_service_of_the_file,
     a_grant_replaces_the_one_before_and_is_taken_once,
+    levels_are_taken_from_what_is_there_then,
     every_pattern_comes_back_as_it_was,
     a_grant_to_nobody_is_refused,
     a_rename_moves_the_grants_on_and_below,
@@ -134,6 +135,28 @@ async fn a_grant_replaces_the_one_before_and_is_taken_once(store: &dyn Store) {
     done(store, Mutation::RemoveGrant(read.subject.clone(), read.pattern.clone())).await;
     idle(store, Mutation::RemoveGrant(read.subject, read.pattern)).await;
     assert!(grants(store).await.is_empty());
+}
+
+async fn levels_are_taken_from_what_is_there_then(store: &dyn Store) {
+    let ann = made(store, "ann").await;
+    let held = |levels| grant(Subject::User(ann), &["ns"], levels);
+    let take = |levels| Mutation::TakeLevels { subject: Subject::User(ann), pattern: held(levels).pattern, levels };
+    misses(store, "grant", take(Levels::READ)).await;
+    let until = carta_gateway::policy::Grant { expires: Some(at(60)), ..held(Levels::READ | Levels::EXECUTE) };
+    done(store, Mutation::PutGrant { grant: until.clone(), by: Some(ann), at: at(6) }).await;
+    idle(store, take(Levels::ADMIN)).await;
+    let before = *store.revisions().borrow();
+    done(store, take(Levels::EXECUTE | Levels::ADMIN)).await;
+    let (_, changed) = since(store, before).await;
+    let left = carta_gateway::policy::Grant { levels: Levels::READ, ..until };
+    assert_eq!(changed, [Item::Grant(Grant { row: left, by: Some(ann), at: at(6) })]);
+    // A deny that was given since the taker looked.
+    done(store, put(held(Levels::NONE))).await;
+    idle(store, take(Levels::READ)).await;
+    assert_eq!(grants(store).await, [format!("user:{ann} ns none")]);
+    done(store, put(held(Levels::READ))).await;
+    done(store, take(Levels::ALL)).await;
+    assert!(grants(store).await.is_empty(), "what is left of a grant is no deny");
 }
 
 async fn every_pattern_comes_back_as_it_was(store: &dyn Store) {

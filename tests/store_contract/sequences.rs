@@ -126,7 +126,11 @@ async fn mutation(store: &dyn Store, step: &Step, second: i64) -> Option<Mutatio
         0 | 1 => put(grant(subject, pattern, levels)),
         2 => {
             let row = grant(subject, pattern, levels);
-            Mutation::RemoveGrant(row.subject, row.pattern)
+            if second % 2 == 0 {
+                Mutation::RemoveGrant(row.subject, row.pattern)
+            } else {
+                Mutation::TakeLevels { subject: row.subject, pattern: row.pattern, levels: Levels::READ }
+            }
         }
         3 => Mutation::CreateGroup(Group { id: some_group(one), name: format!("group-{one}"), owner: None }),
         4 => Mutation::AddMember(some_group(one), someone(two)),

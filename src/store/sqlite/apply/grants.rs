@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use rusqlite::Connection;
 
 use super::{Outcome, group, missing, user, write};
-use crate::policy::{Pattern, ResourceId, Subject, UserId};
+use crate::policy::{Levels, Pattern, ResourceId, Subject, UserId};
 use crate::store::sqlite::code::{micros, pattern_text};
 use crate::store::sqlite::{audit, read};
 use crate::store::{Grant, Key, StoreError};
@@ -27,6 +27,29 @@ pub(super) fn put(
         .before(before.as_ref().map(audit::grant))
         .after(audit::grant(&grant))
         .touching([key(&grant)]))
+}
+
+pub(super) fn take(
+    connection: &Connection,
+    subject: Subject,
+    pattern: Pattern,
+    levels: Levels,
+) -> Result<Outcome, StoreError> {
+    let before = of(connection, &subject, &pattern)?.ok_or_else(|| missing("grant", &pattern))?;
+    let left = before.row.levels.without(levels);
+    if left == before.row.levels {
+        return Ok(Outcome::unchanged());
+    }
+    // An empty set left over would be a deny, which is more than was asked for.
+    if left.is_empty() {
+        return remove(connection, subject, pattern);
+    }
+    let after = Grant { row: crate::policy::Grant { levels: left, ..before.row.clone() }, ..before.clone() };
+    write_grant(connection, &after)?;
+    Ok(Outcome::changed("grant.take", pattern.to_string())
+        .before(audit::grant(&before))
+        .after(audit::grant(&after))
+        .touching([key(&after)]))
 }
 
 pub(super) fn remove(connection: &Connection, subject: Subject, pattern: Pattern) -> Result<Outcome, StoreError> {

@@ -75,16 +75,31 @@ pub(super) fn update(connection: &Connection, to: User) -> Result<Outcome, Store
     replace(connection, "user.update", &before, &after)
 }
 
-pub(super) fn set_standing(
+pub(super) fn set_role(connection: &Connection, id: UserId, role: String) -> Result<Outcome, StoreError> {
+    let before = user(connection, id)?;
+    let after = User { role, ..before.clone() };
+    replace(connection, "user.role", &before, &after)
+}
+
+pub(super) fn set_administrator(
     connection: &Connection,
     id: UserId,
-    role: String,
     administrator: bool,
 ) -> Result<Outcome, StoreError> {
     let before = user(connection, id)?;
-    let after = User { role, administrator, ..before.clone() };
-    let platform = if before == after { None } else { platform_of(connection, &after)? };
-    let outcome = replace(connection, "user.standing", &before, &after)?;
+    if before.administrator == administrator {
+        return Ok(Outcome::unchanged());
+    }
+    let others = "SELECT 1 FROM users WHERE administrator = 1 AND disabled = 0 AND id <> ?1";
+    if !administrator && !read::any(connection, others, [id.0.as_bytes()])? {
+        return Err(StoreError::Refused(format!(
+            "without `{}` there would be no administrator\nmake another user one first",
+            before.name
+        )));
+    }
+    let after = User { administrator, ..before.clone() };
+    let platform = platform_of(connection, &after)?;
+    let outcome = replace(connection, "user.administrator", &before, &after)?;
     Ok(outcome.touching(platform.map(|namespace| Key::Namespace(namespace.id))))
 }
 
