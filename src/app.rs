@@ -21,7 +21,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::api::{Api, Readiness};
 use crate::config::{Config, StoreUrl};
-use crate::identity::{Authenticator, Issuer, StoreEnrol};
+use crate::identity::{Authenticator, Issuer, Pace, StoreEnrol};
 use crate::proxy::{self, Gateway};
 use crate::refresh::{self, Parts, RefreshError, Refresher};
 use crate::server::TlsReload;
@@ -139,7 +139,7 @@ async fn build(
     let enrol = Arc::new(StoreEnrol::new(store.clone(), published.shown.clone()));
     let (authenticator, fetchers) =
         Authenticator::new(&config.auth, issuer.as_deref(), enrol).map_err(|error| refused(&error))?;
-    fetchers.start(tasks, stop);
+    fetchers.start(Pace::default(), tasks, stop);
     let first_use = Arc::new(StoreFirstUse::new(store.clone(), published.shown.clone()));
     let shared = proxy::Shared {
         state: published.state.clone(),

@@ -14,7 +14,7 @@ use aws_lc_rs::hmac;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use carta_gateway::config::{Auth, JwtIssuer};
-use carta_gateway::identity::{AuthError, Authenticator, StartError};
+use carta_gateway::identity::{AuthError, Authenticator, Pace, StartError};
 use carta_gateway::policy::UserId;
 use carta_gateway::store::{Item, Link};
 use futures_util::future::join_all;
@@ -145,6 +145,23 @@ async fn a_key_that_is_replaced_under_its_kid_is_another_key() {
     let (same, fresh) = (Rsa::new("k1"), Rsa::new("k2"));
     provider.publish(&[&same, &fresh]);
     assert!(door.token(&fresh.sign(&provider.claims("bob"))).await.is_ok());
+    assert!(is_invalid(&door.token(&token).await));
+}
+
+#[tokio::test]
+async fn a_key_that_its_issuer_withdrew_goes_with_the_next_refresh_though_nobody_names_another() {
+    let key = Rsa::new("k1");
+    let provider = Provider::start(&[&key]).await;
+    let soon = Duration::from_millis(20);
+    let pace = Pace { shortest: soon, longest: soon, unsaid: soon, retry: soon };
+    let door = Door::new(None, vec![provider.config()], None, Accounts::with(&[])).fetching(pace);
+    let token = key.sign(&provider.claims("alice"));
+    assert!(door.token(&token).await.is_ok());
+    provider.publish_text("nonsense");
+    provider.fetched_anew().await;
+    assert!(door.token(&token).await.is_ok(), "what cannot be read takes nothing away");
+    provider.publish(&[&Rsa::new("k2")]);
+    provider.fetched_anew().await;
     assert!(is_invalid(&door.token(&token).await));
 }
 

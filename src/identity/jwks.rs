@@ -24,15 +24,31 @@ use crate::config::{JwtIssuer, is_loopback};
 /// The most keys that an issuer may publish.
 const MAX_KEYS: usize = 100;
 
-/// Between two refreshes in the background: what the issuer's `Cache-Control` says, within these. The longest is half
-/// of [`super::key::MAX_STALENESS`], so that one outage does not make keys stale at once.
-const REFRESH: std::ops::RangeInclusive<Duration> = Duration::from_secs(5 * 60)..=Duration::from_secs(12 * 3600);
+/// How often keys are fetched in the background.
+#[derive(Clone, Copy, Debug)]
+pub struct Pace {
+    /// Between two refreshes at least, whatever the issuer's `Cache-Control` says.
+    pub shortest: Duration,
+    /// Between two refreshes at most.
+    pub longest: Duration,
+    /// Where the issuer says nothing.
+    pub unsaid: Duration,
+    /// After a fetch that failed: doubled each time, up to the shortest refresh.
+    pub retry: Duration,
+}
 
-/// Where the issuer says nothing.
-const REFRESH_UNSAID: Duration = Duration::from_secs(3600);
-
-/// After a fetch that failed: doubled each time, up to the shortest refresh.
-const RETRY: Duration = Duration::from_secs(5);
+impl Default for Pace {
+    /// The longest is half of the time that keys are good for without an answer of their issuer, so that one outage
+    /// does not make them stale at once.
+    fn default() -> Self {
+        Self {
+            shortest: Duration::from_secs(5 * 60),
+            longest: Duration::from_secs(12 * 3600),
+            unsaid: Duration::from_secs(3600),
+            retry: Duration::from_secs(5),
+        }
+    }
+}
 
 /// What callers with unknown keys may cause: this many fetches at once, then one an interval. Tokens that name unknown
 /// keys cost nothing to make.
@@ -70,9 +86,9 @@ enum Place {
 
 impl Fetchers {
     /// Starts one task an issuer on the runtime that this is called on; each fetches at once and ends with the token.
-    pub fn start(self, tasks: &TaskTracker, shutdown: &CancellationToken) {
+    pub fn start(self, pace: Pace, tasks: &TaskTracker, shutdown: &CancellationToken) {
         for fetcher in self.0 {
-            tasks.spawn(fetcher.run(shutdown.clone()));
+            tasks.spawn(fetcher.run(pace, shutdown.clone()));
         }
     }
 
@@ -109,7 +125,7 @@ impl Refetch {
 }
 
 impl Fetcher {
-    async fn run(mut self, shutdown: CancellationToken) {
+    async fn run(mut self, pace: Pace, shutdown: CancellationToken) {
         let mut next = Instant::now();
         let mut failures = 0;
         let mut budget = Budget::full(Instant::now());
@@ -132,7 +148,7 @@ impl Fetcher {
                 () = shutdown.cancelled() => return,
                 fetched = self.fetch() => fetched,
             };
-            next = Instant::now() + self.settle(fetched, &mut failures);
+            next = Instant::now() + self.settle(fetched, pace, &mut failures);
             // Those who asked meanwhile share the result.
             while let Ok(waiter) = self.asked.try_recv() {
                 waiting.push(waiter);
@@ -145,7 +161,12 @@ impl Fetcher {
     }
 
     /// Takes the result over, and says when to fetch again.
-    fn settle(&self, fetched: Result<(KeySet, Option<Duration>), FetchError>, failures: &mut u32) -> Duration {
+    fn settle(
+        &self,
+        fetched: Result<(KeySet, Option<Duration>), FetchError>,
+        pace: Pace,
+        failures: &mut u32,
+    ) -> Duration {
         match fetched {
             Ok((keys, max_age)) => {
                 *failures = 0;
@@ -155,13 +176,13 @@ impl Fetcher {
                     tracing::debug!(issuer = %self.issuer, keys = keys.len(), "fetched the issuer's keys");
                 }
                 self.keys.store(Arc::new(keys));
-                max_age.unwrap_or(REFRESH_UNSAID).clamp(*REFRESH.start(), *REFRESH.end())
+                max_age.unwrap_or(pace.unsaid).max(pace.shortest).min(pace.longest)
             }
             Err(error) => {
                 tracing::warn!(issuer = %self.issuer, %error, "cannot fetch the issuer's keys");
-                let wait = RETRY.saturating_mul(1 << (*failures).min(10));
+                let wait = pace.retry.saturating_mul(1 << (*failures).min(10));
                 *failures += 1;
-                wait.min(*REFRESH.start())
+                wait.min(pace.shortest)
             }
         }
     }

@@ -30,7 +30,7 @@ pub use credential::email;
 pub use directory::Directory;
 pub use enrol::StoreEnrol;
 pub use issuer::{Issuer, IssuerError, Minted};
-pub use jwks::Fetchers;
+pub use jwks::{Fetchers, Pace};
 pub use origin::check_origin;
 
 /// An account as requests, and the API's answers about users, need it.

@@ -10,7 +10,6 @@
 )]
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -24,7 +23,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use carta_gateway::config::{Auth, JwtIssuer, Local, TrustedHeader, VaultConfig, VaultKey};
 use carta_gateway::identity::{
-    AuthError, Authenticator, Directory, Enrol, Fetchers, Identity, Issuer, Newcomer, Profile, TokenCache,
+    AuthError, Authenticator, Directory, Enrol, Fetchers, Identity, Issuer, Newcomer, Pace, Profile, TokenCache,
 };
 use carta_gateway::policy::UserId;
 use carta_gateway::store::{Actor, Committed, Item, Link, Mutation, Revision, SigningKey, StoreError, User, Writer};
@@ -38,6 +37,7 @@ use hyper_util::rt::TokioIo;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -89,7 +89,7 @@ pub struct Provider {
     pub address: SocketAddr,
     pub scheme: &'static str,
     state: Arc<Mutex<Answers>>,
-    hits: Arc<AtomicUsize>,
+    hits: Arc<watch::Sender<usize>>,
     gate: Arc<tokio::sync::Semaphore>,
 }
 
@@ -116,7 +116,7 @@ impl Provider {
                 jwks: None,
                 status: StatusCode::OK,
             })),
-            hits: Arc::default(),
+            hits: Arc::new(watch::Sender::new(0)),
             gate: Arc::new(tokio::sync::Semaphore::new(1000)),
         };
         let serving = provider.clone();
@@ -143,7 +143,7 @@ impl Provider {
     async fn answer(self, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, std::convert::Infallible> {
         let path = request.uri().path().to_owned();
         if path == "/jwks" {
-            self.hits.fetch_add(1, Ordering::SeqCst);
+            self.hits.send_modify(|hits| *hits += 1);
         }
         let _pass = self.gate.acquire().await;
         let answers = self.state.lock().unwrap();
@@ -164,7 +164,9 @@ impl Provider {
     }
 
     pub fn publish(&self, keys: &[&Rsa]) {
-        self.state.lock().unwrap().keys = keys.iter().map(|key| key.jwk()).collect();
+        let mut answers = self.state.lock().unwrap();
+        answers.keys = keys.iter().map(|key| key.jwk()).collect();
+        answers.jwks = None;
     }
 
     pub fn publish_text(&self, jwks: &str) {
@@ -181,7 +183,13 @@ impl Provider {
 
     /// How often the keys were fetched.
     pub fn hits(&self) -> usize {
-        self.hits.load(Ordering::SeqCst)
+        *self.hits.borrow()
+    }
+
+    /// Returns once a fetch that began after this was called is over. Fetches of one issuer come one after another.
+    pub async fn fetched_anew(&self) {
+        let enough = self.hits() + 3;
+        self.hits.subscribe().wait_for(|hits| *hits >= enough).await.unwrap();
     }
 
     /// Answers nothing until the permit is dropped.
@@ -373,11 +381,15 @@ impl Door {
 
     /// With the fetchers running.
     pub fn open(jwt: Vec<JwtIssuer>, header: Option<TrustedHeader>, accounts: Arc<Accounts>) -> Self {
-        let mut door = Self::new(None, jwt, header, accounts);
-        if let Some(fetchers) = door.fetchers.take() {
-            fetchers.start(&door.tasks, &door.stop);
+        Self::new(None, jwt, header, accounts).fetching(Pace::default())
+    }
+
+    /// Starts the fetchers.
+    pub fn fetching(mut self, pace: Pace) -> Self {
+        if let Some(fetchers) = self.fetchers.take() {
+            fetchers.start(pace, &self.tasks, &self.stop);
         }
-        door
+        self
     }
 
     pub async fn ask(&self, lines: &[(&str, &str)], peer: &str, now: Timestamp) -> Result<Identity, AuthError> {
