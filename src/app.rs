@@ -21,7 +21,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::api::{Api, Readiness};
 use crate::config::{Config, StoreUrl};
-use crate::identity::{Authenticator, Issuer, Pace, StoreEnrol};
+use crate::identity::{Authenticator, Issuer, LoginError, Logins, Pace, StoreEnrol};
 use crate::proxy::{self, Gateway};
 use crate::refresh::{self, Parts, RefreshError, Refresher};
 use crate::server::TlsReload;
@@ -136,6 +136,10 @@ async fn build(
             .await
             .map_err(|error| StartError::Internal(error.to_string()))?;
     }
+    let logins = match &issuer {
+        Some(_) => Some(Arc::new(Logins::new(&local.pool_id, store.clone(), vault.clone()).await?)),
+        None => None,
+    };
     let enrol = Arc::new(StoreEnrol::new(store.clone(), published.shown.clone()));
     let (authenticator, fetchers) =
         Authenticator::new(&config.auth, issuer.as_deref(), enrol).map_err(|error| refused(&error))?;
@@ -160,6 +164,7 @@ async fn build(
         store,
         vault,
         issuer,
+        logins,
         current: published.view.clone(),
         shown: published.shown.clone(),
         readiness,
@@ -286,6 +291,15 @@ fn undeclared(error: &StoreError) -> StartError {
 impl From<StoreError> for StartError {
     fn from(error: StoreError) -> Self {
         Self::Store(error.to_string())
+    }
+}
+
+impl From<LoginError> for StartError {
+    fn from(error: LoginError) -> Self {
+        match error {
+            LoginError::Store(error) => error.into(),
+            other => Self::Internal(other.to_string()),
+        }
     }
 }
 

@@ -75,6 +75,7 @@ impl<S: Sync> FromRequestParts<S> for Caller {
 pub(super) struct Visitor {
     pub(super) identity: Result<Identity, AuthError>,
     pub(super) peer: IpAddr,
+    pub(super) request_id: Arc<str>,
 }
 
 impl<S: Sync> FromRequestParts<S> for Visitor {
@@ -82,7 +83,7 @@ impl<S: Sync> FromRequestParts<S> for Visitor {
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Refusal> {
         let asker = parts.extensions.get::<Asker>().ok_or_else(|| Refusal::from(AuthError::Missing))?;
-        Ok(Self { identity: asker.identity.clone(), peer: asker.peer })
+        Ok(Self { identity: asker.identity.clone(), peer: asker.peer, request_id: asker.request_id.clone() })
     }
 }
 

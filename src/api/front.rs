@@ -70,7 +70,7 @@ impl Front {
     }
 
     async fn identify(&self, request: &Request<Incoming>, peer: Peer) -> Result<Identity, AuthError> {
-        if router::is_public(request.uri().path()) {
+        if router::is_public(request) {
             return Err(AuthError::Missing);
         }
         let shared = self.gateway.shared();

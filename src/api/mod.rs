@@ -5,11 +5,13 @@
 
 mod answer;
 mod check;
+mod cognito;
 mod command;
 mod error;
 mod explain;
 mod extract;
 mod front;
+mod login;
 mod permissions;
 mod preview;
 mod role;
@@ -33,7 +35,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
-use crate::identity::Issuer;
+use crate::identity::{Issuer, Logins};
 use crate::proxy::error::{Kind, Problem, X_REQUEST_ID};
 use crate::proxy::record::Records;
 use crate::store::{Actor, Mutation, Revision, Store};
@@ -57,6 +59,8 @@ pub struct Api {
     pub vault: Arc<Vault>,
     /// The built-in issuer, where it is enabled.
     pub issuer: Option<Arc<Issuer>>,
+    /// Logins by name and password, where the built-in issuer is enabled.
+    pub logins: Option<Arc<Logins>>,
     /// What is answered from.
     pub current: Arc<ArcSwap<View>>,
     /// The revision that `current` shows.

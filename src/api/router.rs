@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::routing::{delete, get, patch, post, put};
-use http::Method;
+use http::{Method, Request};
 
 use super::error::Refusal;
 use super::extract::Caller;
-use super::{Api, check, explain, permissions, preview, secrets, services, signs, users, well_known};
+use super::{Api, check, cognito, explain, login, permissions, preview, secrets, services, signs, users, well_known};
 use crate::proxy::error::{Kind, Problem};
 
 /// The whole API.
@@ -19,7 +19,12 @@ pub(super) fn router(api: Arc<Api>) -> Router {
         .route("/-/ready", get(signs::probe))
         .route("/-/metrics", get(signs::metrics))
         // The built-in issuer.
-        .route("/auth", get(users::login_parameters))
+        .route("/auth", get(login::login_parameters))
+        .route("/v2/auth/cognito/user-pool", get(login::login_parameters))
+        .route("/v2/auth/cognito/password-policy", get(login::password_policy))
+        .route("/", get(nothing).post(cognito::operate_at_root))
+        .route("/cognito", post(cognito::operate))
+        .route("/cognito/", post(cognito::operate))
         .route("/.well-known/openid-configuration", get(well_known::discovery))
         .route("/.well-known/jwks.json", get(well_known::jwks))
         // Users.
@@ -69,8 +74,12 @@ pub(super) fn is_call(path: &str) -> bool {
 }
 
 /// Whether the answer depends on nobody's identity, so that none is looked for.
-pub(super) fn is_public(path: &str) -> bool {
-    path.starts_with("/.well-known/") || matches!(path, "/-/live" | "/-/ready" | "/auth")
+pub(super) fn is_public<B>(request: &Request<B>) -> bool {
+    match request.uri().path() {
+        "/-/live" | "/-/ready" | "/auth" | "/cognito" | "/cognito/" => true,
+        "/" => request.headers().contains_key(cognito::X_AMZ_TARGET),
+        path => path.starts_with("/.well-known/") || path.starts_with("/v2/auth/cognito/"),
+    }
 }
 
 /// Whether a token that was minted for one service is good for this call (`docs/API.md` §13).

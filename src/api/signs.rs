@@ -27,7 +27,7 @@ pub(super) async fn probe(State(api): State<Arc<Api>>, uri: Uri) -> Result<Respo
 /// elsewhere; so does who asks for a name that is not ours, as a page whose name was rebound to loopback does.
 pub(super) async fn metrics(
     State(api): State<Arc<Api>>,
-    Visitor { identity, peer }: Visitor,
+    Visitor { identity, peer, .. }: Visitor,
     uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {

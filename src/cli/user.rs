@@ -97,6 +97,9 @@ pub(super) struct Passwd {
     /// Say that the password comes by standard input, as it always does
     #[arg(long = "password-stdin")]
     _password_stdin: bool,
+    /// The user must choose another password at the next login
+    #[arg(long)]
+    temporary: bool,
 }
 
 /// Arguments of `user add`.
@@ -116,6 +119,9 @@ pub(super) struct Add {
     /// Read the password from standard input, one line
     #[arg(long)]
     password_stdin: bool,
+    /// The user must choose another password at the first login
+    #[arg(long, requires = "password_stdin")]
+    temporary: bool,
     #[command(flatten)]
     config: ConfigArg,
 }
@@ -135,7 +141,7 @@ pub(super) fn run(command: &UserCommand, input: &mut dyn BufRead, out: &mut dyn 
         UserCommand::Add(args) => add(args, input, out),
         UserCommand::Disable(args) => set_disabled(args, true, out),
         UserCommand::Enable(args) => set_disabled(args, false, out),
-        UserCommand::Passwd(args) => passwd(&args.name, input, out),
+        UserCommand::Passwd(args) => passwd(&args.name, args.temporary, input, out),
         UserCommand::Role(args) => set_role(args, out),
         UserCommand::Admin(args) => set_administrator(args, out),
         UserCommand::Link(args) => link(args, out),
@@ -151,7 +157,7 @@ fn add(args: &Add, input: &mut dyn BufRead, out: &mut dyn Write) -> Result<(), F
     block_on(async {
         let opened = open(&args.config.config).await?;
         let user = new_user(&args.name, args.email.as_deref(), &args.role, args.admin);
-        let password = password.map(|text| seal_password(&opened, &user, &text)).transpose()?;
+        let password = password.map(|text| seal_password(&opened, &user, &text, args.temporary)).transpose()?;
         let id = user.id;
         let new = NewUser { user, link: None, password, first_role: None };
         let done = opened.commit(Mutation::CreateUser(Box::new(new))).await?;
@@ -193,12 +199,12 @@ fn set_disabled(args: &Name, disabled: bool, out: &mut dyn Write) -> Result<(), 
     })
 }
 
-fn passwd(args: &Name, input: &mut dyn BufRead, out: &mut dyn Write) -> Result<(), Failure> {
+fn passwd(args: &Name, temporary: bool, input: &mut dyn BufRead, out: &mut dyn Write) -> Result<(), Failure> {
     let text = read_password(input)?;
     block_on(async {
         let opened = open(&args.config.config).await?;
         let user = opened.user(&args.name).await?;
-        let password = seal_password(&opened, &user, &text)?;
+        let password = seal_password(&opened, &user, &text, temporary)?;
         let at = Timestamp::now();
         let done = opened.commit(Mutation::SetPassword { user: user.id, password, by_self: false, at }).await?;
         writeln!(
@@ -279,10 +285,10 @@ fn identity(auth: &Auth, issuer: &str, subject: &str) -> Result<(String, String)
     Err(Failure::Usage(format!("`{issuer}` is no issuer of the configuration\nknown are: {}", known.join(", "))))
 }
 
-fn seal_password(opened: &Opened, user: &User, text: &str) -> Result<Password, Failure> {
+fn seal_password(opened: &Opened, user: &User, text: &str, temporary: bool) -> Result<Password, Failure> {
     let pool = srp::pool_name(&opened.config.auth.local.pool_id);
     Verifier::new(pool, &user.name, text)
-        .and_then(|verifier| verifier.seal(&opened.vault, user.id, false))
+        .and_then(|verifier| verifier.seal(&opened.vault, user.id, temporary))
         .map_err(|error| Failure::Internal(error.to_string()))
 }
 

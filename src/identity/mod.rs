@@ -1,17 +1,21 @@
 //! Who is calling: one credential, verified, becomes an [`Identity`]; a bad one is refused and never falls through.
 
 mod account;
+mod attempts;
 mod authenticate;
 mod cache;
+mod clock;
 mod credential;
 mod directory;
 mod enrol;
 mod fetch;
+mod handles;
 mod issuer;
 mod json;
 mod jwks;
 mod jwt;
 mod key;
+mod login;
 mod origin;
 mod source;
 pub mod srp;
@@ -31,6 +35,7 @@ pub use directory::Directory;
 pub use enrol::StoreEnrol;
 pub use issuer::{Issuer, IssuerError, Minted};
 pub use jwks::{Fetchers, Pace};
+pub use login::{Answer, Asked, LoginError, Logins, Proved, When};
 pub use origin::check_origin;
 
 /// An account as requests, and the API's answers about users, need it.

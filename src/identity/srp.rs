@@ -118,6 +118,20 @@ impl Verifier {
         Ok(Self { salt, v: verifier(salt, pool_name, user, password) })
     }
 
+    /// What stands in for the verifier of a name that has none: a salt that looks like any other and stays the same for as
+    /// long as the key does, and a number of the group of which nobody knows a password.
+    #[must_use]
+    pub fn decoy(key: &[u8; 32], name: &str) -> Self {
+        let key = hmac::Key::new(hmac::HMAC_SHA256, key);
+        let block = |what: u8, count: u8| hmac::sign(&key, &[&[what, count], name.as_bytes()].concat());
+        let mut salts = (0..=u8::MAX).map(|count| block(0, count)).filter(|block| block.as_ref().first() != Some(&0));
+        let salt = salts.next().and_then(|block| Number::from_bytes(block.as_ref().get(..SALT_BYTES)?));
+        let wide: Vec<u8> = (0..BYTES / 32).flat_map(|count| block(1, count as u8).as_ref().to_vec()).collect();
+        let root = Power::new(&U3072::from_be_slice(&wide));
+        // A square, as every power of 2 is one in this group.
+        Self { salt: salt.unwrap_or(Number(U3072::ONE)), v: (root * root).retrieve() }
+    }
+
     /// Whether this is the password: in constant time, and in as much time for a wrong one.
     #[must_use]
     pub fn check(&self, pool_name: &str, user: &str, password: &str) -> bool {
@@ -225,6 +239,13 @@ impl Number {
         let digits: String = be_bytes(&self.0).iter().map(|byte| format!("{byte:02x}")).collect();
         let short = digits.trim_start_matches('0');
         if short.is_empty() { "0".to_owned() } else { short.to_owned() }
+    }
+
+    /// Whether it is a multiple of the group's modulus: as a public number it would make the key known to everybody.
+    #[must_use]
+    pub fn is_zero_in_group(&self) -> bool {
+        let modulus = NonZero::new(*Group::PARAMS.modulus().as_ref()).into_option();
+        modulus.is_none_or(|modulus| self.0.rem_vartime(&modulus) == U3072::ZERO)
     }
 
     fn from_bytes(bytes: &[u8]) -> Option<Self> {
@@ -376,6 +397,23 @@ mod tests {
         assert_ne!(make("alice").salt(), make("alice").salt());
         assert_ne!(make("alice").v, make("alice").v);
         assert_eq!(format!("{:?}", make("alice")), "Verifier(…)");
+    }
+
+    #[test]
+    fn a_decoy_looks_like_a_verifier_and_stays_the_same() {
+        let (key, other) = ([1; 32], [2; 32]);
+        let decoy = Verifier::decoy(&key, "nobody");
+        assert_eq!(decoy.salt(), Verifier::decoy(&key, "nobody").salt());
+        assert_eq!(decoy.v, Verifier::decoy(&key, "nobody").v);
+        assert_ne!(decoy.salt(), Verifier::decoy(&key, "nobody2").salt());
+        assert_ne!(decoy.salt(), Verifier::decoy(&other, "nobody").salt());
+        for number in 0..600 {
+            let digits = Verifier::decoy(&key, &number.to_string()).salt().to_hex().len();
+            assert!(
+                (31..=32).contains(&digits),
+                "the salt of a password has {SALT_BYTES} bytes, the first of them not 0"
+            );
+        }
     }
 
     #[test]

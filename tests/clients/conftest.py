@@ -88,6 +88,13 @@ class Gateway:
         assert not check or done.returncode == 0, f"{arguments}: {done.returncode}\n{done.stdout}{done.stderr}"
         return done.stdout.strip()
 
+    def set_password(self, user, password, temporary=False):
+        """The account's password; the account is made where there is none."""
+        self.run("user", "add", user, check=False)
+        flags = ["--temporary"] if temporary else []
+        command = [BINARY, "user", "passwd", user, "--password-stdin", *flags]
+        subprocess.run(command, cwd=self.folder, input=password, capture_output=True, text=True, timeout=60, check=True)
+
     def token(self, user):
         return self.run("token", user)
 

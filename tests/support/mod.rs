@@ -13,6 +13,7 @@
 pub mod frames;
 pub mod gateway;
 pub mod issuer;
+pub mod login;
 pub mod message;
 pub mod ports;
 pub mod tls;
