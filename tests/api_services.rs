@@ -335,6 +335,32 @@ fn a_write_says_its_revision_and_a_read_can_ask_for_one() {
 }
 
 #[test]
+fn nobody_waits_for_a_revision_or_learns_one() {
+    let upstream = Upstream::fixed("ok");
+    let gateway = Gateway::with_service(&upstream.url(), "public = [\"/open\"]").start();
+    for wanted in ["soon", "-1", "18446744073709551615"] {
+        for (token, status) in [(None, 401), (Some("nonsense"), 401)] {
+            for ask in [
+                gateway.call("GET", "/materials/mp/x"),
+                gateway.rest("GET", "/service/materials/mp/x"),
+                gateway.rest("GET", "/service/details/materials/mp"),
+            ] {
+                let ask = token.into_iter().fold(ask, |ask, token| ask.token(token));
+                let refused = ask.header("Carta-Min-Revision", wanted).expect(status);
+                assert!(!refused.text().contains("revision"), "{}", refused.text());
+            }
+        }
+        // Where nobody need be known, the header is not looked at.
+        gateway.call("GET", "/materials/mp/open").header("Carta-Min-Revision", wanted).expect(200);
+        gateway.rest("GET", "/.well-known/jwks.json").header("Carta-Min-Revision", wanted).expect(200);
+    }
+    let alice = gateway.token("alice");
+    for ask in [gateway.call("GET", "/materials/mp/x"), gateway.rest("GET", "/service/details/materials/mp")] {
+        ask.token(&alice).header("Carta-Min-Revision", "soon").expect(400);
+    }
+}
+
+#[test]
 fn login_parameters_keys_and_discovery_are_open_to_all() {
     let lab = Lab::open();
     let parameters = lab.gateway.rest("GET", "/auth").expect(200).json();

@@ -54,9 +54,8 @@ impl Front {
         let id = RequestId::mint();
         let asked = Asked::of(&request, &self.gateway);
         let mut user = None;
-        let response = match self.reach(request.headers().get(CARTA_MIN_REVISION)).await {
-            Ok(()) => {
-                let identity = self.identify(&request, peer).await;
+        let response = match self.asker(&request, peer).await {
+            Ok(identity) => {
                 user = identity.as_ref().ok().map(|identity| identity.account.name.clone());
                 match self.admit(&request, &identity) {
                     Ok(()) => self.route(request, identity, peer, &id).await,
@@ -67,6 +66,18 @@ impl Front {
         };
         asked.log(&response, &id, user.as_deref(), peer, started);
         response.into_response(&id)
+    }
+
+    /// Who asks, once the local snapshot shows the revision that they ask for. Whoever is nobody waits for none, and
+    /// learns none.
+    async fn asker(&self, request: &Request<Incoming>, peer: Peer) -> Result<Result<Identity, AuthError>, Problem> {
+        loop {
+            let identity = self.identify(request, peer).await;
+            // Asked once more after a wait: by that revision they may be somebody else, or nobody.
+            if identity.is_err() || !self.reach(request.headers().get(CARTA_MIN_REVISION)).await? {
+                return Ok(identity);
+            }
+        }
     }
 
     async fn identify(&self, request: &Request<Incoming>, peer: Peer) -> Result<Identity, AuthError> {
@@ -96,15 +107,18 @@ impl Front {
         self.api.readiness.staleness().map_or(Ok(()), Err)
     }
 
-    /// Waits, bounded, until the local snapshot shows the revision.
-    async fn reach(&self, wanted: Option<&HeaderValue>) -> Result<(), Problem> {
-        let Some(wanted) = wanted else { return Ok(()) };
+    /// Waits, bounded, until the local snapshot shows the revision; whether that had to be waited for.
+    async fn reach(&self, wanted: Option<&HeaderValue>) -> Result<bool, Problem> {
+        let Some(wanted) = wanted else { return Ok(false) };
         let number = wanted.to_str().ok().and_then(|text| text.trim().parse().ok());
         let revision = Revision(number.ok_or_else(|| {
             Problem::new(&Kind::INVALID_INPUT, "`Carta-Min-Revision` is no number\nsend what `Carta-Revision` said")
         })?);
+        if *self.api.shown.borrow() >= revision {
+            return Ok(false);
+        }
         if wait_for(&self.api.shown, revision, PATIENCE).await {
-            return Ok(());
+            return Ok(true);
         }
         let shown = self.api.shown.borrow().0;
         let detail = format!("this gateway shows revision {shown}, and {} was asked for\ntry again", revision.0);

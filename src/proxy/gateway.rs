@@ -196,18 +196,18 @@ impl Gateway {
         Ok(state)
     }
 
-    /// The state for a request, which may ask for one that shows a revision at least: `Carta-Min-Revision`.
+    /// Waits, bounded, until there is a state that shows the revision that a request asks for, if it does:
+    /// `Carta-Min-Revision`. Whether that had to be waited for, as `state` is older.
     ///
     /// # Errors
-    /// 503 where the state is too old, or the revision does not come in time; 400 for one that is no number.
-    pub async fn state_for(&self, headers: &HeaderMap, now: Instant) -> Result<Arc<State>, Problem> {
-        let state = self.state(now)?;
-        let Some(asked) = headers.get("carta-min-revision") else { return Ok(state) };
+    /// 503 where the revision does not come in time; 400 for one that is no number.
+    pub async fn reach(&self, headers: &HeaderMap, state: &State) -> Result<bool, Problem> {
+        let Some(asked) = headers.get("carta-min-revision") else { return Ok(false) };
         let Some(least) = asked.to_str().ok().and_then(|text| text.parse::<u64>().ok()) else {
             return Err(Problem::new(&Kind::MALFORMED_REQUEST, "`Carta-Min-Revision` is no number"));
         };
         if state.revision >= least {
-            return Ok(state);
+            return Ok(false);
         }
         let mut revisions = self.shared.revisions.clone();
         let shown = tokio::time::timeout(REVISION_PATIENCE, revisions.wait_for(|shown| *shown >= least)).await;
@@ -215,7 +215,7 @@ impl Gateway {
             let detail = format!("revision {least} is not here yet\ntry again");
             return Err(Problem::new(&Kind::REVISION_PENDING, detail).retry_after(1));
         }
-        self.state(Instant::now())
+        Ok(true)
     }
 }
 

@@ -81,7 +81,7 @@ async fn steps(
     let gateway = &exchange.gateway;
     let (mut head, body) = request.into_parts();
 
-    let mut state = gateway.state_for(&head.headers, exchange.start).await?;
+    let mut state = gateway.state(exchange.start)?;
     exchange.judge_by(state.revision);
     let target = Target::parse(&head.uri, exchange.door)?;
     let early = state.route(&target).cloned();
@@ -132,7 +132,8 @@ async fn steps(
     forward::send(worker, outbound, ticket).await
 }
 
-/// Who calls; `state` and `now` become those of now, as the answer may have taken its time, or made the account.
+/// Who calls; `state` and `now` become those of now, as the answer may have taken its time, made the account, or waited
+/// for the revision that the caller asks for. Whoever is nobody waits for none.
 async fn identify(
     worker: &Worker,
     exchange: &Exchange,
@@ -142,16 +143,22 @@ async fn identify(
 ) -> Result<Identity, Problem> {
     let shared = exchange.gateway.shared();
     let directory = || shared.state.load().directory.clone();
-    let authenticating =
-        shared.authenticator.authenticate(&worker.tokens, directory, &head.headers, exchange.ip(), *now);
-    let (who, waited) = noting_pauses(authenticating).await;
-    let who = who?;
-    exchange.identify(&who);
-    *state = exchange.gateway.state(std::time::Instant::now())?;
-    if waited {
+    loop {
+        let authenticating =
+            shared.authenticator.authenticate(&worker.tokens, directory, &head.headers, exchange.ip(), *now);
+        let (who, waited) = noting_pauses(authenticating).await;
+        let who = who?;
+        exchange.identify(&who);
+        *state = exchange.gateway.state(std::time::Instant::now())?;
+        if waited {
+            *now = Timestamp::now();
+        }
+        if !exchange.gateway.reach(&head.headers, state).await? {
+            return Ok(who);
+        }
+        // By that revision the caller may be somebody else, or nobody.
         *now = Timestamp::now();
     }
-    Ok(who)
 }
 
 /// What the future comes to, and whether it had to be waited for.
