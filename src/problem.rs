@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS};
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderName, HeaderValue, Response, StatusCode};
 use serde_json::{Map, Value};
 
@@ -23,6 +23,7 @@ pub struct Problem {
     detail: Cow<'static, str>,
     error: Option<Cow<'static, str>>,
     retry_after: Option<u32>,
+    allow: Option<&'static str>,
     more: Option<Box<Map<String, Value>>>,
     kept: Option<Box<Value>>,
 }
@@ -162,7 +163,7 @@ impl Problem {
     /// its own what to do next.
     #[must_use]
     pub fn new(kind: &'static Kind, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self { kind, detail: detail.into(), error: None, retry_after: None, more: None, kept: None }
+        Self { kind, detail: detail.into(), error: None, retry_after: None, allow: None, more: None, kept: None }
     }
 
     /// Sets `error`, the phrase that clients look for; without it, it is the first line of the detail.
@@ -195,6 +196,13 @@ impl Problem {
     #[must_use]
     pub fn retry_after(mut self, seconds: u32) -> Self {
         self.retry_after = Some(seconds);
+        self
+    }
+
+    /// Sends `Allow` with these methods: RFC 9110 §15.5.6 wants it with every 405.
+    #[must_use]
+    pub fn allow(mut self, methods: &'static str) -> Self {
+        self.allow = Some(methods);
         self
     }
 
@@ -234,6 +242,9 @@ impl Problem {
         }
         if let Some(seconds) = self.retry_after {
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if let Some(methods) = self.allow {
+            headers.insert(ALLOW, HeaderValue::from_static(methods));
         }
         response
     }

@@ -160,17 +160,20 @@ impl<B: Body<Data = Bytes>> Body for Answer<B> {
     }
 }
 
+/// The methods that one may try instead; a service may take others, which are passed on as well.
+const PASSED: &str = "DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT";
+
 /// Judges what hyper lets through and no handler should have to think about.
 pub(super) fn check<B: Body>(request: &Request<B>, limits: &Limits) -> Result<(), Problem> {
     if *request.method() == Method::CONNECT {
         let detail = "`CONNECT` is not served: this is no forward proxy\nask for `/<namespace>/<service>/…`";
-        return Err(Problem::new(&Kind::METHOD_NOT_ALLOWED, detail));
+        return Err(Problem::new(&Kind::METHOD_NOT_ALLOWED, detail).allow(PASSED));
     }
     // An upstream that answers it sends back what it received, injected secrets too (RFC 9110 §9.3.8).
     if *request.method() == Method::TRACE || request.method().as_str() == "TRACK" {
         let detail =
             "`TRACE` and `TRACK` are not served: they would show what the gateway adds to a request\nsend `GET`";
-        return Err(Problem::new(&Kind::METHOD_NOT_ALLOWED, detail));
+        return Err(Problem::new(&Kind::METHOD_NOT_ALLOWED, detail).allow(PASSED));
     }
     if request.uri().path_and_query().is_some_and(|target| target.as_str().len() > limits.uri_bytes) {
         let detail = "the request target is longer than the gateway takes\nsend long input in the body";
