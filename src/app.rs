@@ -25,6 +25,7 @@ use crate::identity::{Authenticator, Issuer, LoginError, Logins, Pace, StoreEnro
 use crate::proxy::{self, Gateway};
 use crate::refresh::{self, Parts, RefreshError, Refresher};
 use crate::server::TlsReload;
+use crate::shell::word;
 use crate::store::sqlite::SqliteStore;
 use crate::store::{Actor, Store, StoreError};
 use crate::telemetry::{self, metrics};
@@ -278,7 +279,8 @@ fn undeclared(error: &StoreError) -> StartError {
     let why = match error {
         StoreError::Missing { what: "user", name } => format!(
             "a service of the configuration is owned by `{name}`, and there is no such user\nmake the user: carta-gateway \
-             user add {name}"
+             user add {}",
+            word(name)
         ),
         StoreError::Missing { .. } | StoreError::Refused(_) | StoreError::Exists { .. } => {
             format!("a service of the configuration cannot be declared: {error}\n`carta-gateway check` says where")

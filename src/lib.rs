@@ -19,6 +19,7 @@ pub mod store;
 
 pub mod config;
 pub mod problem;
+pub mod shell;
 pub mod telemetry;
 
 pub mod policy;

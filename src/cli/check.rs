@@ -4,6 +4,7 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use crate::config::{self, Config, Fault, Faults, StoreUrl};
+use crate::shell::word;
 use crate::store::sqlite::SqliteStore;
 use crate::store::{Item, Key, Origin, Reader, StoreError};
 use crate::vault::{self, KeyError, Vault};
@@ -126,7 +127,7 @@ async fn service_faults(
 }
 
 fn no_user(path: &Path, index: usize, owner: &str) -> Fault {
-    let instead = format!("make the user: `carta-gateway user add {owner}`");
+    let instead = format!("make the user: `carta-gateway user add {}`", word(owner));
     config::service_fault(path, index, "owner", format!("there is no user `{owner}`"), instead)
 }
 

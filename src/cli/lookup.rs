@@ -3,6 +3,7 @@
 use super::Failure;
 use super::open::Opened;
 use crate::policy::{Change, Grant, GroupId, Pattern, PatternKey, ResourceId, Snapshot, Subject, UserId};
+use crate::shell::word;
 use crate::store::{Item, Key, StoreError, User};
 
 /// How many grants of a subject are looked at for what a new one does to them.
@@ -16,7 +17,7 @@ impl Opened {
         }
         let names = self.names(|item| if let Item::User(user, _) = item { Some(user.name) } else { None }).await?;
         let close = closest(name, &names);
-        Err(Failure::NotFine(format!("no user `{name}`{close}\nmake one with: carta-gateway user add {name}")))
+        Err(Failure::NotFine(format!("no user `{name}`{close}\nmake one with: carta-gateway user add {}", word(name))))
     }
 
     /// The group of this name.

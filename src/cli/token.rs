@@ -10,6 +10,7 @@ use super::open::{actor, block_on, open};
 use super::subject::duration;
 use super::{ConfigArg, Failure};
 use crate::identity::Directory;
+use crate::shell::word;
 
 /// Arguments of `token`.
 #[derive(Debug, clap::Args)]
@@ -31,8 +32,9 @@ pub(super) fn run(args: &Args, out: &mut dyn Write) -> Result<(), Failure> {
         let user = opened.user(&args.name).await?;
         if user.disabled {
             return Err(Failure::NotFine(format!(
-                "the user `{0}` is disabled\nadmit the user again with: carta-gateway user enable {0}",
-                args.name
+                "the user `{}` is disabled\nadmit the user again with: carta-gateway user enable {}",
+                args.name,
+                word(&args.name)
             )));
         }
         let internal = |error: crate::identity::IssuerError| Failure::Internal(error.to_string());

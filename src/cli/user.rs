@@ -12,6 +12,7 @@ use super::{ConfigArg, Failure};
 use crate::config::Auth;
 use crate::identity::srp::{self, Verifier};
 use crate::policy::UserId;
+use crate::policy::written::can_be_login;
 use crate::store::{HEADER_ISSUER, Item, Key, Link, Mutation, NewUser, Password, User};
 
 /// The commands about users.
@@ -321,10 +322,8 @@ fn role(text: &str) -> Result<String, String> {
 }
 
 fn check_name(name: &str) -> Result<(), Failure> {
-    let fine = !name.is_empty()
+    let fine = can_be_login(name)
         && name.chars().count() <= 128
-        && name != "everyone"
-        && !name.contains(['/', ':'])
         && !name.chars().any(|character| character.is_control() || character.is_whitespace());
     if fine {
         return Ok(());

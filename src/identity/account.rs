@@ -19,6 +19,7 @@ use jiff::Timestamp;
 use super::{Account, AuthError, Claims, Directory, Newcomer, Profile, credential};
 use crate::config::{JwtIssuer, TrustedHeader};
 use crate::policy::UserId;
+use crate::policy::written::can_be_login;
 use crate::store::HEADER_ISSUER;
 
 /// The longest login name that is taken from an issuer, in bytes.
@@ -122,6 +123,9 @@ pub(super) fn of_header(directory: &Directory, rules: &TrustedHeader, email: &st
         None if !rules.create_users && (rules.first_user_role.is_none() || !directory.is_empty()) => {
             Err(AuthError::NotInvited)
         }
+        None if !can_be_login(email) => {
+            Err(AuthError::Invalid("the address in the trusted header cannot be a login name\nit has `/` or `:`"))
+        }
         None => Ok(Standing::New(Box::new(Newcomer {
             issuer: HEADER_ISSUER.to_owned(),
             subject: email.to_owned(),
@@ -190,6 +194,11 @@ fn login_name<'c>(issuer: &JwtIssuer, claims: &'c Claims) -> Result<&'c str, Aut
     let name = name.ok_or(AuthError::Invalid("the token lacks the claim that names the user"))?;
     if name.is_empty() || name.len() > NAME_BYTES || name.trim() != name || name.contains(unseen) {
         return Err(AuthError::Invalid("the token's user name is empty, too long, or no plain text"));
+    }
+    if !can_be_login(name) {
+        return Err(AuthError::Invalid(
+            "the token's user name cannot be a login name\nit has `/` or `:`, or is `everyone`",
+        ));
     }
     Ok(name)
 }
@@ -395,8 +404,20 @@ mod tests {
             json!("x".repeat(300)),
             json!(7),
             json!(null),
+            json!("everyone"),
+            json!("role:Guest"),
+            json!("user:alice"),
+            json!("a/b"),
         ] {
             let judged = token(&Directory::empty(), true, json!({ "preferred_username": bad }));
+            assert!(matches!(judged, Err(AuthError::Invalid(_))), "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_address_that_reads_as_a_subject_or_a_path_makes_no_account() {
+        for bad in ["role:guest@x.org", "a/b@x.org"] {
+            let judged = of_header(&Directory::empty(), &header(true), bad);
             assert!(matches!(judged, Err(AuthError::Invalid(_))), "{bad}");
         }
     }

@@ -69,6 +69,13 @@ impl FromStr for Written {
     }
 }
 
+/// Whether the text can be a login name: one that is read as another subject, or as more than one part of a path, is
+/// taken for somebody else sooner or later.
+#[must_use]
+pub fn can_be_login(name: &str) -> bool {
+    !name.is_empty() && name != "everyone" && !name.contains(['/', ':'])
+}
+
 const SUBJECTS: &str = "write user:NAME (or NAME alone), group:NAME, role:NAME, everyone, or holders:LEVELS:RESOURCE such as \
      holders:read:materials";
 

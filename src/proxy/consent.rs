@@ -12,6 +12,7 @@ use super::inject::{Named, encoded};
 use super::template::Values;
 use crate::config::{Endpoint, Service, Template, TemplatePart, Variable};
 use crate::policy::{ResourceId, UserId};
+use crate::shell::word;
 use crate::vault::ConsentKey;
 
 /// Between the origins of one consent; no origin holds it.
@@ -83,12 +84,12 @@ pub fn changed_since(of: &SecretUse, named: &Named<'_>) -> Problem {
 fn with_line(what: String, of: &SecretUse, named: &Named<'_>) -> Problem {
     let SecretUse { secret, fingerprint, .. } = of;
     let Named { service, api } = named;
-    let name = encoded(secret);
+    let url = format!("{api}/secret/{}/consent?service={service}&shown={fingerprint}", encoded(secret));
     let way = if of.exposed { "\nthe way there is not encrypted: whoever is on it can read the secret" } else { "" };
     let detail = format!(
         "{what}{way}\n\
-         allow it: curl -X POST -H \"Authorization: Bearer $TOKEN\" \
-         '{api}/secret/{name}/consent?service={service}&shown={fingerprint}'"
+         allow it: curl -X POST -H \"Authorization: Bearer $TOKEN\" {}",
+        word(&url)
     );
     let problem = Problem::new(&Kind::SECRET_CONSENT, detail);
     let problem = problem.with("secret", &**secret).with("service", *service);

@@ -10,6 +10,7 @@ use crate::identity::Directory;
 use crate::policy::{
     Beaten, Because, Explanation, Grant, Levels, Pattern, ResourceId, Snapshot, Subject, UserId, Winner,
 };
+use crate::shell::word;
 
 /// How many of those who could give what is missing are named.
 const GIVERS: usize = 20;
@@ -241,12 +242,12 @@ impl<'a> Why<'a> {
         owner.into_iter().chain(self.givers.iter().cloned()).collect()
     }
 
-    /// The line that makes the change.
+    /// The line that makes the change, to paste into a shell. Most of it is what the refused caller wrote: the subject
+    /// says of what kind it is, so that no name is read as everybody.
     #[must_use]
     pub fn command(&self, change: &Grant) -> String {
-        let subject = self.names.subject(&change.subject);
-        let subject = subject.strip_prefix("user:").unwrap_or(&subject);
-        format!("carta-gateway grant {subject} {} {}", change.pattern, levels(change.levels))
+        let (subject, resource) = (self.names.subject(&change.subject), change.pattern.to_string());
+        format!("carta-gateway grant {} {} {}", word(&subject), word(&resource), levels(change.levels))
     }
 }
 

@@ -8,6 +8,7 @@ use super::Failure;
 use super::backend::Backend;
 use super::setup::{CONFIG, SECRET, Setup};
 use crate::app::Running;
+use crate::shell::word;
 
 /// Where everything is.
 pub(in crate::cli) struct Places {
@@ -36,9 +37,7 @@ fn program() -> PathBuf {
 
 /// The path as one word of a shell.
 fn quoted(path: &Path) -> String {
-    let text = path.display().to_string();
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-+=:@%".contains(&byte);
-    if text.bytes().all(plain) { text } else { format!("'{}'", text.replace('\'', r"'\''")) }
+    word(&path.display().to_string()).into_owned()
 }
 
 /// Writes what is there and the calls that show it, each complete.
