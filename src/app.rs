@@ -145,10 +145,11 @@ async fn build(
     let (authenticator, fetchers) =
         Authenticator::new(&config.auth, issuer.as_deref(), enrol).map_err(|error| refused(&error))?;
     fetchers.start(Pace::default(), tasks, stop);
+    let authenticator = Arc::new(authenticator);
     let first_use = Arc::new(StoreFirstUse::new(store.clone(), published.shown.clone()));
     let shared = proxy::Shared {
         state: published.state.clone(),
-        authenticator: Arc::new(authenticator),
+        authenticator: authenticator.clone(),
         issuer: issuer.clone(),
         first_use,
         revisions: published.number.clone(),
@@ -164,6 +165,7 @@ async fn build(
         config: config.clone(),
         store,
         vault,
+        authenticator,
         issuer,
         logins,
         current: published.view.clone(),

@@ -122,6 +122,42 @@ fn a_body_is_read_only_from_who_may_send_it_and_only_for_so_long() {
 }
 
 #[test]
+fn who_lost_the_right_to_write_while_the_body_was_on_its_way_does_not_write() {
+    let lab = Lab::open();
+    lab.gateway.run(&["user", "add", "carol"]).done();
+    let carol = lab.gateway.token("carol");
+    lab.done(&lab.alice, "POST", "/service/reserve/lab");
+    lab.done(&lab.alice, "POST", "/service/register/lab/tool?baseUrl=http://localhost");
+    for name in ["bob", "carol"] {
+        lab.gateway.run(&["grant", name, "lab.tool", "admin"]).done();
+    }
+    let known = |bob: u16, carols: u16| {
+        let read = |token: &str| lab.ask(token, "GET", "/service/config/lab/tool").status();
+        support::eventually("the gateway knows", support::PATIENCE, || {
+            ((read(&lab.bob), read(&carol)) == (bob, carols)).then_some(())
+        });
+    };
+    known(200, 200);
+    let before = lab.done(&lab.alice, "GET", "/service/config/lab/tool");
+    let table = json!({"base_url": "http://localhost:1234"}).to_string();
+    // The gateway asks for the body once it has judged who sends it.
+    let begun = |token: &str| {
+        let ask = lab.gateway.rest("PUT", "/service/config/lab/tool").token(token).header("Expect", "100-continue");
+        let mut wire = ask.header("Content-Length", &table.len().to_string()).open();
+        assert_eq!(wire.head().status(), 100);
+        wire
+    };
+    let (mut bobs, mut carols, mut alices) = (begun(&lab.bob), begun(&carol), begun(&lab.alice));
+    lab.gateway.run(&["revoke", "bob", "lab.tool", "admin"]).done();
+    lab.gateway.run(&["user", "disable", "carol"]).done();
+    known(403, 401);
+    assert_eq!(bobs.send(&table).response().status(), 403);
+    assert_eq!(carols.send(&table).response().status(), 401);
+    assert_eq!(lab.done(&lab.alice, "GET", "/service/config/lab/tool"), before);
+    assert_eq!(alices.send(&table).response().status(), 200);
+}
+
+#[test]
 fn a_write_waits_for_this_gateway_or_for_the_fleet_and_for_nothing_else() {
     let lab = Lab::open();
     let (status, error) = lab.said(&lab.alice, "POST", "/service/reserve/lab?barrier=moon");

@@ -226,7 +226,7 @@ impl FirstUse for Notes {
     }
 }
 
-async fn consent(program: &Program, secrets: &Secrets, user: UserId, trusted: bool) -> (Result<(), Problem>, usize) {
+async fn consent(program: &Program, secrets: &Secrets, user: UserId, trusted: bool) -> (Result<bool, Problem>, usize) {
     let identity = identity(user);
     let notes = Notes::default();
     let values = Values { identity: &identity, secrets, now: NOW };
@@ -242,7 +242,7 @@ async fn a_registered_service_gets_a_secret_only_after_consent() {
     assert_eq!((problem.kind(), noted), (&Kind::SECRET_CONSENT, 0));
     assert!(problem.detail().contains("POST") && problem.detail().contains("/secret/key/consent?service=ns/svc"));
     let fingerprint = &program.uses()[0].fingerprint;
-    assert!(consent(&program, &secrets(&[("key", "x")], &[("key", fingerprint)]), ALICE, false).await.0.is_ok());
+    assert!(consent(&program, &secrets(&[("key", "x")], &[("key", fingerprint)]), ALICE, false).await.0.unwrap());
     assert!(consent(&program, &secrets(&[("key", "x")], &[("key", "another")]), ALICE, false).await.0.is_err());
 }
 
@@ -262,7 +262,7 @@ async fn a_line_to_paste_never_runs_what_a_service_calls_its_secret() {
 async fn the_first_use_of_a_service_of_the_file_is_the_consent() {
     let program = program("https://up.example", json!({"headers": {"X-A": "{secret:key}"}}));
     let (outcome, noted) = consent(&program, &secrets(&[("key", "x")], &[]), ALICE, true).await;
-    assert!(outcome.is_ok());
+    assert!(!outcome.unwrap(), "what was noted is to be looked at again");
     assert_eq!(noted, 1);
     let fingerprint = &program.uses()[0].fingerprint;
     assert_eq!(consent(&program, &secrets(&[("key", "x")], &[("key", fingerprint)]), ALICE, true).await.1, 0);

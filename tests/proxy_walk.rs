@@ -5,7 +5,7 @@ mod proxy_house;
 mod support;
 
 use carta_gateway::policy::{Change, Grant, Levels, Pattern, Subject};
-use carta_gateway::store::Item;
+use carta_gateway::store::{Consent, Item, Key, Withdrawal};
 use jiff::{SignedDuration, Timestamp};
 use proxy_house::{ALICE, BOB, House, MP, OLGA, alices};
 use serde_json::{Value, json};
@@ -198,7 +198,7 @@ fn a_secret_goes_where_its_user_consented_and_the_first_use_of_a_service_of_the_
         true,
     );
     assert_eq!(status().problem(), Some("secret-consent"), "of a service of the file too");
-    assert!(house.first_uses.0.lock().unwrap().is_empty());
+    assert!(house.first_uses.noted.lock().unwrap().is_empty());
     house.consent(ALICE);
     assert_eq!(status().status(), 200);
     house.secret(BOB, "key", "s3cr3t");
@@ -209,7 +209,42 @@ fn a_secret_goes_where_its_user_consented_and_the_first_use_of_a_service_of_the_
         expires: None,
     })]);
     call(&house, "GET", "/materials/mp/x").token(&house.token(BOB)).expect(200);
-    assert_eq!(house.first_uses.0.lock().unwrap().len(), 1, "the very first use is the consent");
+    assert_eq!(house.first_uses.noted.lock().unwrap().len(), 1, "the very first use is the consent");
+}
+
+#[test]
+fn what_was_withdrawn_deleted_or_replaced_while_a_first_use_was_noted_counts() {
+    let upstream = Upstream::fixed("answer");
+    let house = std::sync::Arc::new(start(&upstream, json!({})));
+    let headers = json!({"inject": {"headers": {"X-First": "{secret:first}", "X-Known": "{secret:known}"}}});
+    let with_both = |trusted| house.service(MP, "materials", "mp", &table(&upstream, headers.clone()), trusted);
+    with_both(true);
+    let token = house.token(ALICE);
+    house.secret(ALICE, "first", "f1rst");
+    let consent = |name: &str| house.consent_to(ALICE, name);
+    let (first, known) = (consent("first"), consent("known"));
+    let unsay =
+        |consent: &Consent| Item::Gone(Key::Consent(ALICE, consent.secret.clone(), consent.fingerprint.clone()));
+    let withdrawal = Withdrawal { user: ALICE, secret: "known".into(), service: MP, at: Timestamp::now() };
+    let meanwhile = |change: Box<dyn FnOnce(&House) + Send>| {
+        house.secret(ALICE, "known", "kn0wn");
+        house.secrets(&[unsay(&first), Item::Consent(known.clone())]);
+        let inner = house.clone();
+        *house.first_uses.meanwhile.lock().unwrap() = Some(Box::new(move || change(&inner)));
+        let answer = call(&house, "GET", "/materials/mp/x").token(&token).send();
+        assert!(house.first_uses.meanwhile.lock().unwrap().is_none(), "nothing was waited for");
+        answer.problem().map(str::to_owned)
+    };
+
+    let withdrawn = vec![unsay(&known), Item::Withdrawal(withdrawal)];
+    assert_eq!(meanwhile(Box::new(move |house| house.secrets(&withdrawn))).as_deref(), Some("secret-consent"));
+    let again = Item::Gone(Key::Withdrawal(ALICE, "known".into(), MP));
+    house.secrets(&[again]);
+    let deleted = vec![Item::Gone(Key::Secret(ALICE, "known".into()))];
+    assert_eq!(meanwhile(Box::new(move |house| house.secrets(&deleted))).as_deref(), Some("missing-secret"));
+    assert!(upstream.received().is_empty(), "what was withdrawn or deleted was sent");
+    assert_eq!(meanwhile(Box::new(|house| house.secret(ALICE, "known", "n3w"))), None);
+    assert_eq!(upstream.only().header("x-known"), Some("n3w"));
 }
 
 #[test]

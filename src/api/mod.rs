@@ -31,11 +31,12 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::Response;
+use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
-use crate::identity::{Issuer, Logins};
+use crate::identity::{AuthError, Authenticator, Identity, Issuer, Logins};
 use crate::proxy::error::{Kind, Problem, X_REQUEST_ID};
 use crate::proxy::record::Records;
 use crate::store::{Actor, Mutation, Revision, Store};
@@ -57,6 +58,8 @@ pub struct Api {
     pub store: Arc<dyn Store>,
     /// Seals secrets.
     pub vault: Arc<Vault>,
+    /// Says whether credentials still hold.
+    pub authenticator: Arc<Authenticator>,
     /// The built-in issuer, where it is enabled.
     pub issuer: Option<Arc<Issuer>>,
     /// Logins by name and password, where the built-in issuer is enabled.
@@ -75,6 +78,18 @@ impl Api {
     /// What is there now.
     fn view(&self) -> Arc<View> {
         self.current.load_full()
+    }
+
+    /// Asks again, after a wait, what is asked of every request: whether the state may be decided on, and whether this
+    /// is still who calls.
+    fn still_decides_for(&self, identity: &Identity) -> Result<(), Refusal> {
+        if let Some(stale) = self.readiness.staleness() {
+            return Err(stale.into());
+        }
+        if self.authenticator.still_holds(identity, &self.view().state.directory, Timestamp::now()) {
+            return Ok(());
+        }
+        Err(AuthError::Invalid("the credential was withdrawn while the request went on").into())
     }
 
     /// Makes the change, and returns once the local snapshot shows it.

@@ -177,15 +177,22 @@ pub(super) async fn set_service_config(
     Named((namespace, name)): Named<(String, String)>,
     sent: Sent,
 ) -> Result<Response, Refusal> {
-    let view = api.view();
-    let service = find_service(&view, &namespace, &name)?;
-    let permit = permit(&view, caller.id(), &[&namespace, &name], Levels::ADMIN)?;
-    not_of_file(service)?;
+    let may_write = || {
+        let view = api.view();
+        let service = find_service(&view, &namespace, &name)?;
+        let permit = permit(&view, caller.id(), &[&namespace, &name], Levels::ADMIN)?;
+        not_of_file(service)?;
+        Ok::<_, Refusal>((permit, service.id))
+    };
+    // Nobody is waited for who may not write; and the wait may outlast the right to.
+    let _ = may_write()?;
     let table = sent.object(&api.config.limits).await?;
+    api.still_decides_for(&caller.identity)?;
+    let (permit, replaces) = may_write()?;
     config::parse_service(&namespace, &name, &table)?;
     let table = table::without_name(table);
-    let (by, place, replaces) = (caller.actor()?, (namespace.as_str(), name.as_str()), Some(service.id));
-    let revision = services::put(&api, permit, by, place, replaces, caller.id(), table.clone()).await?;
+    let (by, place) = (caller.actor()?, (namespace.as_str(), name.as_str()));
+    let revision = services::put(&api, permit, by, place, Some(replaces), caller.id(), table.clone()).await?;
     Ok(answer::written(revision, Json(table)))
 }
 

@@ -96,6 +96,9 @@ impl Program {
     /// service, one of the file, is the consent; once it sends the secret elsewhere or otherwise, or the caller has
     /// withdrawn, it is asked for, and so it is where others could read the secret on its way.
     ///
+    /// False where a first use had to be noted: what the caller stored and said may have changed while that was waited
+    /// for, and the question is to be asked again of the values as they are then.
+    ///
     /// # Errors
     /// 400 `secret-consent`; 503 where a first use could not be noted.
     pub async fn consent(
@@ -104,18 +107,17 @@ impl Program {
         (service, trusted): (ResourceId, bool),
         named: &Named<'_>,
         first_use: &dyn FirstUse,
-    ) -> Result<(), Problem> {
+    ) -> Result<bool, Problem> {
         let user = values.identity.account.id;
-        for of in self.uses.iter().filter(|of| of.lacks_consent(values)) {
-            if !trusted || of.exposed || values.secrets.decided_before(user, &of.secret, service) {
-                return Err(needs_consent(of, named));
-            }
-            first_use.consent(FirstConsent { user, service, of: of.clone() }).await.map_err(|reason| {
-                tracing::warn!(%user, service = named.service, secret = &*of.secret, reason, "a first use could not be noted");
-                Problem::new(&Kind::STORE_UNAVAILABLE, "your consent could not be noted now\ntry again").retry_after(1)
-            })?;
+        let Some(of) = self.uses.iter().find(|of| of.lacks_consent(values)) else { return Ok(true) };
+        if !trusted || of.exposed || values.secrets.decided_before(user, &of.secret, service) {
+            return Err(needs_consent(of, named));
         }
-        Ok(())
+        first_use.consent(FirstConsent { user, service, of: of.clone() }).await.map_err(|reason| {
+            tracing::warn!(%user, service = named.service, secret = &*of.secret, reason, "a first use could not be noted");
+            Problem::new(&Kind::STORE_UNAVAILABLE, "your consent could not be noted now\ntry again").retry_after(1)
+        })?;
+        Ok(false)
     }
 
     /// Sets headers and cookies, and returns the query to send where it is another than the caller's. The caller's

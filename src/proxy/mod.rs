@@ -30,6 +30,7 @@ use std::future::poll_fn;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Instant;
 
 use http::header::EXPECT;
 use http::request::Parts;
@@ -118,7 +119,7 @@ async fn steps(
     }
     let upgrade = upgrade(&mut head, &mut removed);
     let trace = headers::add_to_request(&mut head.headers, &mut removed, &added(&exchange, who.as_ref()));
-    let injecting = inject(worker, &exchange, &state, &route, (&mut head, &target), who.as_ref(), own_token, now);
+    let injecting = inject(worker, &exchange, state, &route, (&mut head, &target), who.as_ref(), own_token, now);
     let (query, waited) = noting_pauses(injecting).await;
     let query = query?;
 
@@ -149,7 +150,7 @@ async fn identify(
         let (who, waited) = noting_pauses(authenticating).await;
         let who = who?;
         exchange.identify(&who);
-        *state = exchange.gateway.state(std::time::Instant::now())?;
+        *state = exchange.gateway.state(Instant::now())?;
         if waited {
             *now = Timestamp::now();
         }
@@ -181,28 +182,37 @@ fn guard_origin(exchange: &Exchange, route: &Route, who: &Identity, head: &Parts
     Ok(check_origin(who, &head.method, &head.headers, &own, admits)?)
 }
 
-/// Adds the injection and the forwarded token; the query to send, where it is another than the caller's.
+/// Adds the injection and the forwarded token; the query to send, where it is another than the caller's. What had to be
+/// waited for is followed by a look at the secrets as they are then: each wait notes one first use.
 #[expect(clippy::too_many_arguments, reason = "the step needs what the steps before it found")]
 async fn inject(
     worker: &Worker,
     exchange: &Exchange,
-    state: &State,
+    mut state: Arc<State>,
     route: &Route,
     (head, target): (&mut Parts, &Target),
     who: Option<&Identity>,
     own_token: Option<http::HeaderValue>,
-    now: Timestamp,
+    mut now: Timestamp,
 ) -> Result<Option<template::Buffer>, Problem> {
     let gateway = &exchange.gateway;
     let program = route.injection();
     let Some(who) = who else { return Ok(program.only_strip(&mut head.headers, target.query())) };
-    let values = Values { identity: who, secrets: &state.secrets, now };
     let named = inject::Named { service: route.label(), api: gateway.settings().api() };
-    program.consent(&values, (route.id(), route.is_trusted()), &named, &*gateway.shared().first_use).await?;
-    if let Some((name, value)) = token::forwarded(gateway, &worker.minted, who, route, own_token, now)? {
-        head.headers.insert(name, value);
+    for _ in 0..=program.uses().len() {
+        let values = Values { identity: who, secrets: &state.secrets, now };
+        let trusted = (route.id(), route.is_trusted());
+        if program.consent(&values, trusted, &named, &*gateway.shared().first_use).await? {
+            if let Some((name, value)) = token::forwarded(gateway, &worker.minted, who, route, own_token, now)? {
+                head.headers.insert(name, value);
+            }
+            return program.apply(&mut head.headers, target.query(), &values, &named, &mut worker.buffers.borrow_mut());
+        }
+        state = gateway.state(Instant::now())?;
+        now = Timestamp::now();
     }
-    program.apply(&mut head.headers, target.query(), &values, &named, &mut worker.buffers.borrow_mut())
+    let detail = "your consent was noted and changed again and again\ntry again";
+    Err(Problem::new(&Kind::STORE_UNAVAILABLE, detail).retry_after(1))
 }
 
 fn rules<'a>(exchange: &'a Exchange, route: &'a Route) -> Rules<'a> {

@@ -65,14 +65,25 @@ pub struct House {
     threads: Vec<JoinHandle<()>>,
 }
 
-/// Notes first uses, and shows none of them.
-#[derive(Default)]
-pub struct Notes(pub Mutex<Vec<FirstConsent>>);
+/// Notes first uses, and shows them.
+pub struct Notes {
+    pub noted: Mutex<Vec<FirstConsent>>,
+    /// What happens while the next one is waited for.
+    pub meanwhile: Mutex<Option<Box<dyn FnOnce() + Send>>>,
+    state: Arc<ArcSwap<State>>,
+    vault: Vault,
+}
 
 #[async_trait]
 impl FirstUse for Notes {
-    async fn consent(&self, consent: FirstConsent) -> Result<(), String> {
-        self.0.lock().unwrap().push(consent);
+    async fn consent(&self, first: FirstConsent) -> Result<(), String> {
+        tokio::task::yield_now().await;
+        let consent = Item::Consent(consent(first.user, &first.of));
+        change(&self.state, |state| state.secrets = state.secrets.patched(&self.vault, &[consent]).unwrap());
+        self.noted.lock().unwrap().push(first);
+        if let Some(meanwhile) = self.meanwhile.lock().unwrap().take() {
+            meanwhile();
+        }
         Ok(())
     }
 }
@@ -126,7 +137,12 @@ impl House {
         let (revisions, shown) = watch::channel(1);
         let enrolment = Arc::new(Enrolment::default());
         let (authenticator, _fetchers) = Authenticator::new(&config.auth, Some(&issuer), enrolment.clone()).unwrap();
-        let first_uses = Arc::new(Notes::default());
+        let first_uses = Arc::new(Notes {
+            noted: Mutex::default(),
+            meanwhile: Mutex::default(),
+            state: state.clone(),
+            vault: Vault::new(&config.vault).unwrap(),
+        });
         let shared = Shared {
             state: state.clone(),
             authenticator: Arc::new(authenticator),
@@ -160,13 +176,7 @@ impl House {
 
     /// Replaces the state by a changed one, at the next revision.
     pub fn change(&self, change: impl FnOnce(&mut State)) {
-        let mut next = State::clone(&self.state.load());
-        next.revision += 1;
-        next.loaded = Instant::now();
-        change(&mut next);
-        let revision = next.revision;
-        self.state.store(Arc::new(next));
-        self.revisions.send_replace(revision);
+        self.revisions.send_replace(self::change(&self.state, change));
     }
 
     /// Adds a service, of the file where it is `trusted`.
@@ -228,18 +238,19 @@ impl House {
     /// Consents to all that `materials/mp` asks for.
     pub fn consent(&self, user: UserId) {
         let route = self.state.load().routes.by_id(MP).unwrap().clone();
-        let consent = |of: &proxy::SecretUse| {
-            Item::Consent(Consent {
-                user,
-                secret: of.secret.to_string(),
-                service: MP,
-                fingerprint: of.fingerprint.to_string(),
-                origins: of.origins.to_string(),
-                at: Timestamp::now(),
-            })
-        };
-        let items: Vec<_> = route.injection().uses().iter().map(consent).collect();
-        self.change(|state| state.secrets = state.secrets.patched(&self.vault, &items).unwrap());
+        let items: Vec<_> = route.injection().uses().iter().map(|of| Item::Consent(self::consent(user, of))).collect();
+        self.secrets(&items);
+    }
+
+    /// Changes secrets and consents.
+    pub fn secrets(&self, items: &[Item]) {
+        self.change(|state| state.secrets = state.secrets.patched(&self.vault, items).unwrap());
+    }
+
+    /// The consent to send this secret to `materials/mp` as it is.
+    pub fn consent_to(&self, user: UserId, secret: &str) -> Consent {
+        let route = self.state.load().routes.by_id(MP).unwrap().clone();
+        consent(user, route.injection().uses().iter().find(|of| &*of.secret == secret).unwrap())
     }
 
     pub fn disable(&self, name: &str) {
@@ -259,6 +270,28 @@ impl House {
         let mut next = State::clone(&self.state.load());
         next.loaded = Instant::now().checked_sub(std::time::Duration::from_secs(3600)).unwrap();
         self.state.store(Arc::new(next));
+    }
+}
+
+/// Replaces the state by a changed one, at the next revision, which is returned.
+fn change(state: &ArcSwap<State>, change: impl FnOnce(&mut State)) -> u64 {
+    let mut next = State::clone(&state.load());
+    next.revision += 1;
+    next.loaded = Instant::now();
+    change(&mut next);
+    let revision = next.revision;
+    state.store(Arc::new(next));
+    revision
+}
+
+fn consent(user: UserId, of: &proxy::SecretUse) -> Consent {
+    Consent {
+        user,
+        secret: of.secret.to_string(),
+        service: MP,
+        fingerprint: of.fingerprint.to_string(),
+        origins: of.origins.to_string(),
+        at: Timestamp::now(),
     }
 }
 
