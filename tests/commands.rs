@@ -7,7 +7,7 @@ use support::gateway::OWNER;
 use support::tls::Authority;
 use support::{A_SECOND_WITH_SLACK, Gateway, Upstream, eventually};
 
-const COMMANDS: [&str; 15] = [
+const COMMANDS: [&str; 16] = [
     "serve",
     "quickstart",
     "check",
@@ -15,6 +15,7 @@ const COMMANDS: [&str; 15] = [
     "group",
     "grant",
     "revoke",
+    "transfer",
     "token",
     "issuer",
     "explain",
@@ -320,4 +321,25 @@ fn a_command_does_not_wait_for_a_terminal_or_print_colours_to_a_pipe() {
     gateway.signal("TERM");
     gateway.wait_for_end();
     assert!(!gateway.log().is_empty() && !gateway.log().contains('\u{1b}'), "{}", gateway.log());
+}
+
+#[test]
+fn an_operator_moves_an_ownership_that_its_owner_left_behind() {
+    let gateway = Gateway::builder().user("alice", &[]).user("bob", &[]).start();
+    let alice = gateway.token("alice");
+    gateway.rest("POST", "/service/reserve/lab").token(&alice).body("").expect(200);
+    gateway.run(&["grant", "bob", "lab", "none"]).done();
+    let said = gateway.run(&["transfer", "lab", "bob", "--keep", "read"]).done();
+    assert!(said.starts_with("bob owns lab now"), "{said}");
+    assert!(gateway.run(&["transfer", "lab", "bob"]).done().contains("already"));
+    let bob = gateway.token("bob");
+    support::eventually("bob owns it", support::PATIENCE, || {
+        let details = gateway.rest("GET", "/service/details/lab").token(&bob).send();
+        (details.status() == 200 && details.json()["permission"] == "Read, Write, Execute, Clone, Admin").then_some(())
+    });
+    assert_eq!(gateway.rest("GET", "/service/details/lab").token(&alice).expect(200).json()["permission"], "Read");
+    gateway.run(&["grant", "bob", "lab", "read"]).code(1);
+    for arguments in [&["transfer", "lab", "zoe"][..], &["transfer", "nothing", "bob"]] {
+        gateway.run(arguments).code(1);
+    }
 }

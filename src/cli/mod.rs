@@ -23,6 +23,7 @@ mod quickstart;
 mod serve;
 mod subject;
 mod token;
+mod transfer;
 mod user;
 mod vault;
 
@@ -100,6 +101,11 @@ enum Command {
     Grant(grant::GrantArgs),
     /// Take levels, or a whole grant, away
     Revoke(grant::RevokeArgs),
+    /// Make somebody else the owner of a namespace or a registered service
+    ///
+    /// The owner does that by the API; this is for an owner who cannot any more. What the new owner was given on it before is
+    /// taken away, as an owner needs no grant. Services of gateway.toml have their owner there.
+    Transfer(transfer::Args),
     /// Print a token of the built-in issuer: nothing else goes to standard output
     Token(token::Args),
     /// The built-in issuer's signing keys
@@ -188,6 +194,7 @@ pub fn run(
         Command::Group(command) => group::run(command, out),
         Command::Grant(args) => grant::grant(args, out),
         Command::Revoke(args) => grant::revoke(args, out),
+        Command::Transfer(args) => transfer::run(args, out),
         Command::Token(args) => token::run(args, out),
         Command::Issuer(command) => issuer::run(command, out),
         Command::Explain(args) => explain::run(args, out),

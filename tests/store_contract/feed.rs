@@ -115,7 +115,8 @@ async fn a_batch_is_one_revision_with_a_record_for_each_part(store: &dyn Store) 
     let ann = made(store, "ann").await;
     let place = reserved(store, "ns", ann).await;
     let row = |subject: &Subject| grant(subject.clone(), &["ns"], Levels::READ);
-    let (one, two) = (Subject::Everyone, Subject::User(ann));
+    let bob = made(store, "bob").await;
+    let (one, two) = (Subject::Everyone, Subject::User(bob));
     done(store, put(row(&one))).await;
     let before = *store.revisions().borrow();
     let records = store.audit(0, usize::MAX).await.unwrap().len();

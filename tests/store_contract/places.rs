@@ -26,6 +26,7 @@ crate::contract![
     a_rename_makes_no_left_over_grant_true,
     a_removal_takes_the_grants_on_and_below_and_to_holders,
     a_namespace_with_services_stays,
+    an_owner_is_given_nothing_of_what_is_owned,
     an_owner_gives_a_service_away_and_keeps_something,
     services_of_the_file_keep_their_ids_by_name,
     a_declaration_is_whole_or_nothing,
@@ -236,8 +237,9 @@ async fn a_rename_moves_the_grants_on_and_below(store: &dyn Store) {
 }
 
 async fn a_rename_makes_no_left_over_grant_true(store: &dyn Store) {
-    let (ann, one) = granted(store).await;
-    done(store, put(grant(Subject::User(ann), &["ns", "two"], Levels::ALL))).await;
+    let (_, one) = granted(store).await;
+    let bob = made(store, "bob").await;
+    done(store, put(grant(Subject::User(bob), &["ns", "two"], Levels::ALL))).await;
     done(store, put(grant(Subject::Everyone, &["ns", "two", "x"], Levels::ALL))).await;
     done(store, Mutation::RenameService { id: one, to: "two".to_owned() }).await;
     let on_two: Vec<_> = grants(store).await.into_iter().filter(|grant| grant.contains("ns.two")).collect();
@@ -272,6 +274,31 @@ async fn a_namespace_with_services_stays(store: &dyn Store) {
     done(store, Mutation::RemoveNamespace(namespace)).await;
     assert_eq!(grants(store).await, ["everyone ns-2 read"]);
     misses(store, "namespace", Mutation::RemoveNamespace(namespace)).await;
+}
+
+async fn an_owner_is_given_nothing_of_what_is_owned(store: &dyn Store) {
+    let (ann, bob) = (made(store, "ann").await, made(store, "bob").await);
+    let namespace = reserved(store, "ns", ann).await;
+    let svc = registered(store, "ns", "svc", bob).await;
+    let to = |user, name: &[&str]| put(grant(Subject::User(user), name, Levels::READ));
+    refused(store, "without a grant", to(ann, &["ns"])).await;
+    refused(store, "without a grant", to(ann, &["ns", "other", "deep"])).await;
+    refused(store, "without a grant", to(bob, &["ns", "svc", "x"])).await;
+    // What somebody else owns below is no more theirs than anybody's.
+    done(store, to(ann, &["ns", "svc"])).await;
+    done(store, to(bob, &["ns"])).await;
+    done(store, to(ann, &["elsewhere"])).await;
+    // With the ownership goes what the new owner was given before: it would come back unseen when they give it away.
+    let give = |resource, to| Mutation::TransferOwner { resource, to, keep: None, at: at(8) };
+    let before = *store.revisions().borrow();
+    done(store, give(svc, ann)).await;
+    done(store, give(namespace, bob)).await;
+    assert_eq!(grants(store).await, [format!("user:{ann} elsewhere read")]);
+    let (_, changed) = since(store, before).await;
+    for gone in [(ann, &["ns", "svc"][..]), (bob, &["ns"])] {
+        let key = Key::Grant(Subject::User(gone.0), Pattern::literal(gone.1.iter().copied()).unwrap());
+        assert!(changed.contains(&Item::Gone(key)), "{changed:?}");
+    }
 }
 
 async fn an_owner_gives_a_service_away_and_keeps_something(store: &dyn Store) {

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use rusqlite::Connection;
 
-use super::{Outcome, group, missing, user, write};
+use super::{Outcome, group, missing, services, user, write};
 use crate::policy::{Levels, Pattern, ResourceId, Subject, UserId};
 use crate::store::sqlite::code::{micros, pattern_text};
 use crate::store::sqlite::{audit, read};
@@ -16,6 +16,12 @@ pub(super) fn put(
     at: Timestamp,
 ) -> Result<Outcome, StoreError> {
     subject_is_there(connection, &row.subject)?;
+    if let Subject::User(user) = row.subject
+        && owner(connection, &row.pattern)? == Some(user)
+    {
+        let why = format!("the user owns `{}` and holds every level on it without a grant", row.pattern);
+        return Err(StoreError::Refused(why));
+    }
     let grant = Grant { row, by, at };
     let before = of(connection, &grant.row.subject, &grant.row.pattern)?;
     let held = |grant: &Grant| (grant.row.levels, grant.row.expires.map(micros));
@@ -95,6 +101,31 @@ pub(super) fn take_of_holders(connection: &Connection, resource: ResourceId) -> 
 /// The key of the grant.
 pub(super) fn key(grant: &Grant) -> Key {
     Key::Grant(grant.row.subject.clone(), grant.row.pattern.clone())
+}
+
+/// Takes away what the subject has on exactly the name.
+pub(super) fn take_whole(
+    connection: &Connection,
+    subject: &Subject,
+    name: &Pattern,
+) -> Result<Option<Grant>, StoreError> {
+    let taken = of(connection, subject, name)?;
+    taken.iter().try_for_each(|grant| delete(connection, grant))?;
+    Ok(taken)
+}
+
+/// The owner of what the name is about: of the service, or else of the namespace.
+fn owner(connection: &Connection, name: &Pattern) -> Result<Option<UserId>, StoreError> {
+    let mut keys = name.literal_prefix();
+    let Some(namespace) = keys.next() else { return Ok(None) };
+    let service = match keys.next() {
+        Some(service) => services::service_named(connection, namespace, service)?.and_then(|service| service.owner),
+        None => None,
+    };
+    match service {
+        Some(owner) => Ok(Some(owner)),
+        None => Ok(services::namespace_named(connection, namespace)?.and_then(|namespace| namespace.owner)),
+    }
 }
 
 fn of(connection: &Connection, subject: &Subject, pattern: &Pattern) -> Result<Option<Grant>, StoreError> {

@@ -6,7 +6,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::{Outcome, exists, grants, missing, quota, secrets, user, write};
-use crate::policy::{Pattern, ResourceId, UserId};
+use crate::policy::{Pattern, ResourceId, Subject, UserId};
 use crate::store::sqlite::{audit, read};
 use crate::store::{Consent, Grant, Key, Namespace, Origin, Service, StoreError, Withdrawal};
 
@@ -144,14 +144,17 @@ pub(super) fn transfer(
 ) -> Result<Outcome, StoreError> {
     user(connection, to)?;
     let id = resource.0.as_bytes();
-    let (key, title, before) = match read::one::<Namespace>(connection, "WHERE id = ?1", [id])? {
-        Some(namespace) => (Key::Namespace(resource), namespace.name, namespace.owner),
+    let (key, name, title, before) = match read::one::<Namespace>(connection, "WHERE id = ?1", [id])? {
+        Some(namespace) => {
+            (Key::Namespace(resource), Pattern::literal([namespace.name.as_str()]), namespace.name, namespace.owner)
+        }
         None => {
             let service = service(connection, resource)?;
             if service.origin == Origin::File {
                 return Err(of_the_file(&service));
             }
-            (Key::Service(resource), title(&service), service.owner)
+            let name = Pattern::literal([service.namespace.as_str(), service.name.as_str()]);
+            (Key::Service(resource), name, title(&service), service.owner)
         }
     };
     if before == Some(to) {
@@ -160,14 +163,20 @@ pub(super) fn transfer(
     for table in ["UPDATE namespaces SET owner = ?2 WHERE id = ?1", "UPDATE services SET owner = ?2 WHERE id = ?1"] {
         write(connection, table, (id, to.0.as_bytes()))?;
     }
+    // An owner has no grant: what was given before would come back, unseen, with the next transfer.
+    let given = match name {
+        Ok(name) => grants::take_whole(connection, &Subject::User(to), &name)?,
+        // One or two keys are never too many.
+        Err(_) => None,
+    };
     let kept = keep.filter(|grant| !grant.levels.is_empty()).map(|row| Grant { row, by: before, at });
     if let Some(kept) = &kept {
         grants::write_grant(connection, kept)?;
     }
     Ok(Outcome::changed("owner.transfer", title)
         .touching([key])
-        .touching(kept.iter().map(grants::key))
-        .before(json!({ "owner": before }))
+        .touching(kept.iter().chain(&given).map(grants::key))
+        .before(json!({ "owner": before, "had": given.as_ref().map(audit::grant) }))
         .after(json!({ "owner": to, "former_owner_keeps": kept.as_ref().map(audit::grant) }))
         .with_id(resource))
 }
