@@ -379,3 +379,56 @@ proptest::proptest! {
         proptest::prop_assert_eq!(read.get("answers").is_some(), !answered.malformed);
     }
 }
+
+/// The rows of the tables between two headings that show rows, a question and an answer.
+fn examples() -> Vec<[String; 3]> {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/PERMISSIONS.md");
+    let text = std::fs::read_to_string(path).unwrap();
+    let section = text.split("## How decisions come").nth(1).unwrap().split("\n## ").next().unwrap();
+    let cells = section.lines().filter(|line| line.starts_with("| ") && line.contains('`')).map(|line| {
+        let cells: Vec<&str> = line.split('|').map(str::trim).collect();
+        [cells[1], cells[2], cells[3]].map(str::to_owned)
+    });
+    cells.collect()
+}
+
+#[test]
+fn the_examples_of_the_documents_hold() {
+    let levels = |text: &str| if matches!(text, "deny" | "nothing") { String::new() } else { text.to_owned() };
+    let examples = examples();
+    assert!(examples.len() >= 16, "{}", examples.len());
+    for [rows, asked, answer] in &examples {
+        let mut grants = Vec::new();
+        // `a=r a.b=u` is one subject's; `ann: …, her group: …` are several.
+        for part in rows.split(", ") {
+            let (who, written) = part.rsplit_once(": ").unwrap_or(("ann", part));
+            let who = who.trim_matches('`');
+            let written = written.trim_matches('`');
+            if let Some(name) = part.strip_prefix("ann reads ") {
+                grants.push(json!({"subject": "user:ann", "resource": name.trim_matches('`'), "levels": "r"}));
+                continue;
+            }
+            let subject = match who {
+                "ann" => "user:ann",
+                "her group" => "group:Hers",
+                other => other,
+            };
+            for row in written.split(' ') {
+                let (name, flags) = row.split_once('=').unwrap();
+                grants.push(json!({"subject": subject, "resource": name, "levels": levels(flags)}));
+            }
+        }
+        let case = json!({"id": 1, "users": [{"name": "ann", "groups": ["Hers"]}], "grants": grants,
+            "queries": [{"user": "ann", "resource": asked, "level": "crud"}]});
+        let held = answers(&case).remove(0)["mask"].as_u64().unwrap();
+        let bit = |letter| match letter {
+            'c' => 4,
+            'r' => 1,
+            'u' => 2,
+            'd' => 8,
+            other => panic!("`{other}`"),
+        };
+        let expected: u64 = levels(answer).chars().map(bit).sum();
+        assert_eq!(held, expected, "{rows} | {asked} | {answer}");
+    }
+}

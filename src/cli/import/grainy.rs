@@ -8,11 +8,15 @@ use uuid::Uuid;
 use super::plan::{Fate, NewGrant, NewUser, Plan, shown};
 use super::tables::{Row, Tables, text, truth};
 use crate::cli::Failure;
+use crate::policy::effects::meet;
 use crate::policy::written::Written;
 use crate::policy::{Change, Grant, GroupId, Levels, Member, Pattern, PatternKey, Snapshot, Subject, UserId, dialect};
 
 /// How many answers are compared at most; enough for a population that people look after.
 const MOST_COMPARED: usize = 500_000;
+
+/// How many names are looked at where two rows of one user meet.
+const MOST_MET: usize = 10_000;
 
 /// What one user or group has, by the namespace as it is written, with the row for people.
 type Held = BTreeMap<String, (i128, String)>;
@@ -248,11 +252,11 @@ fn changes(written: &Held, subject: &Subject) -> Vec<Change> {
     written.iter().filter_map(grant).collect()
 }
 
-/// The names of the rows.
+/// The names of the rows, and those where two of them meet: by `*` a row has a say on names that it does not spell.
 fn questions(written: &Held) -> BTreeSet<Vec<PatternKey>> {
-    written
-        .keys()
-        .filter_map(|namespace| dialect::pattern(namespace).ok())
-        .map(|pattern| pattern.keys().to_vec())
-        .collect()
+    let names: BTreeSet<Pattern> = written.keys().filter_map(|namespace| dialect::pattern(namespace).ok()).collect();
+    let wild = names.iter().filter(|name| !name.is_literal());
+    let met = wild.flat_map(|one| names.iter().filter_map(move |other| meet(one, other)));
+    let met: BTreeSet<Pattern> = met.take(MOST_MET).collect();
+    names.iter().chain(&met).map(|name| name.keys().to_vec()).collect()
 }
