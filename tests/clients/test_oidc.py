@@ -67,7 +67,7 @@ def test_unknown_keys_make_the_gateway_look_only_so_often(federated, provider):
     head, body, signature = good.split(".")
     for number in range(30):
         kid = base64.urlsafe_b64encode(json.dumps({"alg": "RS256", "kid": f"k{number}"}).encode()).decode().rstrip("=")
-        assert call(federated, f"{kid}.{body}.{signature}").status_code in (401, 503)
+        assert call(federated, f"{kid}.{body}.{signature}").status_code == 401
     assert provider.fetches() - before <= 3
 
 
@@ -76,7 +76,7 @@ def test_without_the_providers_keys_nobody_comes_in(federated, provider, upstrea
     token = provider.access_token("alice")
     federated.serve()
     refused = call(federated, token)
-    assert refused.status_code in (401, 503)
+    assert refused.status_code == 503
     assert upstream.received == []
     provider.outage(False)
     eventually("the keys are back", lambda: call(federated, token).status_code == 200)

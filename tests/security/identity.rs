@@ -86,9 +86,9 @@ fn an_issuer_without_keys_lets_nobody_in() {
         .grant("everyone", "materials.mp", "execute")
         .start();
     let claims = issuer.claims("alice").to_string();
-    for token in [issuer.token("alice"), format!("{}.{}.", encode(r#"{"alg":"none"}"#), encode(&claims))] {
-        let status = gateway.call("GET", "/materials/mp/x").token(&token).send().status();
-        assert!(matches!(status, 401 | 503), "{status}");
+    let unsigned = format!("{}.{}.", encode(r#"{"alg":"none"}"#), encode(&claims));
+    for token in [issuer.token("alice"), unsigned] {
+        gateway.call("GET", "/materials/mp/x").token(&token).expect(503);
     }
     assert_eq!(upstream.received().len(), 0);
 }
