@@ -31,6 +31,12 @@ impl Refusal {
         Self(Problem::new(&Kind::DUPLICATE, detail).phrase("duplicate record"))
     }
 
+    /// 400 with the phrase that `exists_ok` of a new account looks for.
+    pub(super) fn user_exists(name: &str) -> Self {
+        let detail = format!("user already exists: `{name}`\nchoose another name");
+        Self(Problem::new(&Kind::DUPLICATE, detail).phrase("user already exists"))
+    }
+
     /// 403: the caller lacks something other than levels.
     pub(super) fn forbidden(detail: impl Into<std::borrow::Cow<'static, str>>) -> Self {
         Self(Problem::new(&Kind::PERMISSION_DENIED, detail))
@@ -77,6 +83,7 @@ impl From<StoreError> for Refusal {
     /// What a handler did not expect and check before: two writers at once, or a store in trouble.
     fn from(error: StoreError) -> Self {
         match error {
+            StoreError::Exists { what: "user", name } => Self::user_exists(&name),
             StoreError::Exists { what, name } => Self::duplicate(what, &name),
             StoreError::Missing { what, name } => Self::unknown(what, &name),
             StoreError::Refused(why) => Self(Problem::new(&Kind::CONFLICT, why)),

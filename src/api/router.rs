@@ -8,7 +8,9 @@ use http::{Method, Request};
 
 use super::error::Refusal;
 use super::extract::Caller;
-use super::{Api, check, cognito, explain, login, permissions, preview, secrets, services, signs, users, well_known};
+use super::{
+    Api, check, cognito, explain, groups, login, permissions, preview, secrets, services, signs, users, well_known,
+};
 use crate::proxy::error::{Kind, Problem};
 
 /// The whole API.
@@ -28,8 +30,12 @@ pub(super) fn router(api: Arc<Api>) -> Router {
         .route("/.well-known/openid-configuration", get(well_known::discovery))
         .route("/.well-known/jwks.json", get(well_known::jwks))
         // Users.
-        .route("/user", get(users::current_user))
+        .route("/user", get(users::current_user).post(users::create_user))
         .route("/user/authenticated", get(users::is_authenticated))
+        .route("/user/users", get(users::find_users))
+        // Groups.
+        .route("/user/group/{group}", get(groups::list_members).post(groups::create_group))
+        .route("/user/group/{group}/{user}", post(groups::add_member).delete(groups::remove_member))
         // Why.
         .route("/explain", get(explain::explain_call))
         .route("/explain/{id}", get(explain::explain_request))

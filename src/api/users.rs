@@ -1,10 +1,29 @@
-//! `/user`: who the caller is (`docs/API.md` §4).
+//! `/user`: who the caller is, who else there is, and new accounts (`docs/API.md` §4).
+
+use std::sync::Arc;
 
 use axum::Json;
+use axum::extract::State;
+use axum::response::Response;
+use jiff::Timestamp;
 use serde_json::{Map, Value, json};
+use uuid::Uuid;
+use zeroize::Zeroizing;
 
-use super::extract::Caller;
-use crate::identity::Account;
+use super::command::people;
+use super::error::Refusal;
+use super::extract::{Asked, Caller, Sent};
+use super::{Api, answer, search};
+use crate::identity::{Account, LoginError, email, is_login_name};
+use crate::policy::{Snapshot, UserId};
+use crate::proxy::error::{Kind, Problem};
+use crate::store::{NewUser, Password, User};
+
+/// The role of an account for which no other is said: a name, without power of its own.
+const ROLE: &str = "Guest";
+
+/// The longest text of a profile, in characters.
+const LONGEST: usize = 256;
 
 /// `GET /user`: the caller.
 pub(super) async fn current_user(caller: Caller) -> Json<Value> {
@@ -16,8 +35,34 @@ pub(super) async fn is_authenticated(_: Caller) -> Json<bool> {
     Json(true)
 }
 
+/// `GET /user/users?attributeName=&attributeValue=&attributeFilter=`: for any user.
+pub(super) async fn find_users(State(api): State<Arc<Api>>, _: Caller, asked: Asked) -> Result<Response, Refusal> {
+    let found = search::find(&api.view().state.directory, &asked)?;
+    search::listed(&found, "/user/users", &asked)
+}
+
+/// `POST /user`: a new account, by an administrator.
+pub(super) async fn create_user(State(api): State<Arc<Api>>, caller: Caller, sent: Sent) -> Result<Response, Refusal> {
+    if !caller.identity.account.administrator {
+        return Err(Refusal::forbidden("only administrators make accounts\nask one of them"));
+    }
+    let body = sent.object(&api.config.limits).await?;
+    let user = read_user(&body)?;
+    if api.view().state.directory.by_name(&user.name).is_some() {
+        return Err(Refusal::user_exists(&user.name));
+    }
+    let password = read_password(&api, &body, &user).await?;
+    let (id, permit) = (user.id, Snapshot::permit_self(caller.id()));
+    let new = NewUser { user, link: None, password, first_role: None };
+    let revision = people::create_user(&api, permit, caller.actor()?, new).await?;
+    let view = api.view();
+    let account = view.state.directory.by_id(id);
+    let account = account.ok_or_else(|| Problem::new(&Kind::INTERNAL, "the account is not shown"))?;
+    Ok(answer::written(revision, Json(user_json(account))))
+}
+
 /// Carta's User object: what is not known is left out, because the clients refuse `null`.
-fn user_json(account: &Account) -> Value {
+pub(super) fn user_json(account: &Account) -> Value {
     let mut user = Map::new();
     user.insert("id".to_owned(), json!(account.id));
     user.insert("name".to_owned(), json!(&*account.name));
@@ -33,4 +78,72 @@ fn user_json(account: &Account) -> Value {
     }
     user.insert("groups".to_owned(), account.groups.iter().map(|group| json!(&**group)).collect());
     Value::Object(user)
+}
+
+fn read_user(body: &Value) -> Result<User, Refusal> {
+    let name = text(body, "name")?.ok_or_else(|| Refusal::input("`name` is missing"))?;
+    if !is_login_name(name) {
+        let rule = "use up to 128 characters without blanks, `/` and `:`, and not `everyone`";
+        return Err(Refusal::input(format!("`{}` cannot be a login name\n{rule}", name.escape_debug())));
+    }
+    let address = text(body, "email")?;
+    if let Some(address) = address.filter(|address| email(address).is_none()) {
+        return Err(Refusal::input(format!("`{}` is no e-mail address", address.escape_debug())));
+    }
+    let owned = |field: &str| text(body, field).map(|value| value.map(str::to_owned));
+    Ok(User {
+        id: UserId(Uuid::new_v4()),
+        name: name.to_owned(),
+        email: address.map(str::to_owned),
+        email_verified: false,
+        first_name: owned("firstName")?,
+        last_name: owned("lastName")?,
+        organization: owned("organization")?,
+        role: ROLE.to_owned(),
+        administrator: false,
+        disabled: false,
+        tokens_dead_until: None,
+        created: Timestamp::now(),
+    })
+}
+
+/// What checks the password that is sent, where one is.
+async fn read_password(api: &Api, body: &Value, user: &User) -> Result<Option<Password>, Refusal> {
+    let temporary = match body.get("temporary") {
+        None | Some(Value::Null) => false,
+        Some(Value::Bool(temporary)) => *temporary,
+        Some(_) => return Err(Refusal::input("`temporary` is neither true nor false")),
+    };
+    let password = match body.get("password") {
+        None | Some(Value::Null) if temporary => return Err(Refusal::input("`temporary` stands without `password`")),
+        None | Some(Value::Null) => return Ok(None),
+        Some(Value::String(password)) => Zeroizing::new(password.clone()),
+        Some(_) => return Err(Refusal::input("`password` is no text")),
+    };
+    let logins = api.logins.as_ref().ok_or_else(|| Refusal::input("passwords are not kept here\nleave it out"))?;
+    let sealed = logins.seal(user.id, &user.name, &password, temporary).await;
+    sealed.map(Some).map_err(|error| match error {
+        LoginError::Password(lacks) => Refusal::input(format!("the password is too simple\nit needs {lacks}")),
+        LoginError::Busy => {
+            Problem::new(&Kind::STORE_UNAVAILABLE, "too many logins at once\ntry again").retry_after(1).into()
+        }
+        error => {
+            tracing::error!(%error, "a password cannot be sealed");
+            Problem::new(&Kind::INTERNAL, "the password cannot be sealed").into()
+        }
+    })
+}
+
+/// A text of the body; one that is empty or null is not there.
+fn text<'a>(body: &'a Value, field: &str) -> Result<Option<&'a str>, Refusal> {
+    match body.get(field) {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(text)) if text.is_empty() => Ok(None),
+        Some(Value::String(text)) if text.chars().count() > LONGEST || text.chars().any(char::is_control) => {
+            let rule = format!("write at most {LONGEST} characters, and no control characters");
+            Err(Refusal::input(format!("`{field}` is too long, or holds what is not shown\n{rule}")))
+        }
+        Some(Value::String(text)) => Ok(Some(text)),
+        Some(_) => Err(Refusal::input(format!("`{field}` is no text"))),
+    }
 }

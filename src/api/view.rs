@@ -76,6 +76,12 @@ impl View {
         by_id.or_else(|| self.state.directory.group_by_name(text)).cloned()
     }
 
+    /// The group with this name.
+    #[must_use]
+    pub fn group_named(&self, name: &str) -> Option<&Arc<Group>> {
+        self.state.directory.group_by_name(name)
+    }
+
     /// The namespace with this id or, where no id is meant, this name.
     #[must_use]
     pub fn namespace(&self, text: &str) -> Option<Arc<Namespace>> {

@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use super::open::{block_on, open};
 use super::{ConfigArg, Failure};
+use crate::identity::is_group_name;
 use crate::policy::GroupId;
 use crate::store::{Group, Mutation};
 
@@ -80,13 +81,8 @@ fn set_member(args: &Membership, member: bool, out: &mut dyn Write) -> Result<()
     })
 }
 
-/// A comma would split the name where `{groups}` joins several.
 fn check_name(name: &str) -> Result<(), Failure> {
-    let fine = name.chars().count() <= 128
-        && name.split(':').count() <= 2
-        && name.split(':').all(|part| !part.is_empty() && part.trim() == part)
-        && !name.chars().any(|character| character.is_control() || matches!(character, ',' | '/'));
-    if fine {
+    if is_group_name(name) {
         return Ok(());
     }
     Err(Failure::Usage(format!(

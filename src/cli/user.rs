@@ -10,9 +10,9 @@ use zeroize::Zeroizing;
 use super::open::{Opened, block_on, open};
 use super::{ConfigArg, Failure};
 use crate::config::Auth;
+use crate::identity::is_login_name;
 use crate::identity::srp::{self, Verifier};
 use crate::policy::UserId;
-use crate::policy::written::can_be_login;
 use crate::store::{HEADER_ISSUER, Item, Key, Link, Mutation, NewUser, Password, User};
 
 /// The commands about users.
@@ -322,10 +322,7 @@ fn role(text: &str) -> Result<String, String> {
 }
 
 fn check_name(name: &str) -> Result<(), Failure> {
-    let fine = can_be_login(name)
-        && name.chars().count() <= 128
-        && !name.chars().any(|character| character.is_control() || character.is_whitespace());
-    if fine {
+    if is_login_name(name) {
         return Ok(());
     }
     Err(Failure::Usage(format!(

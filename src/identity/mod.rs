@@ -18,6 +18,7 @@ mod key;
 mod login;
 mod origin;
 mod source;
+mod spelling;
 pub mod srp;
 
 use std::sync::Arc;
@@ -37,6 +38,7 @@ pub use issuer::{Issuer, IssuerError, Minted};
 pub use jwks::{Fetchers, Pace};
 pub use login::{Answer, Asked, LoginError, Logins, Proved, When};
 pub use origin::check_origin;
+pub use spelling::{is_everybodys_group, is_group_name, is_login_name};
 
 /// An account as requests, and the API's answers about users, need it.
 #[derive(Clone, Debug, PartialEq, Eq)]

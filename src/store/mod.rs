@@ -17,7 +17,7 @@ use crate::policy::{Subject, UserId};
 
 pub use access::{Batch, Count, DAYS_KEPT, MOST_COUNTS, MOST_REFUSALS, Refusal, day};
 pub use mutation::{Committed, DeclaredService, Mutation, NewUser, Resealed, Sealed};
-pub use quota::{MOST_CONSENTS, MOST_IN_NAMESPACE, MOST_NAMESPACES, MOST_SECRETS, MOST_SERVICES};
+pub use quota::{MOST_CONSENTS, MOST_GROUPS, MOST_IN_NAMESPACE, MOST_NAMESPACES, MOST_SECRETS, MOST_SERVICES};
 pub use record::{
     Actor, Audit, Changes, Consent, Contents, Grant, Group, HEADER_ISSUER, Item, Key, Link, Namespace, Origin,
     Password, Revision, Secret, Service, SigningKey, User, Withdrawal,

@@ -11,6 +11,9 @@ pub const MOST_CONSENTS: u32 = 16 * 1024;
 /// asked, and give the giver's back.
 pub const MOST_NAMESPACES: u32 = 100;
 
+/// Groups that one user runs.
+pub const MOST_GROUPS: u32 = 1000;
+
 /// Services that one user made, whoever has them now. The bytes of each are bounded where its table is read.
 pub const MOST_SERVICES: u32 = 1000;
 

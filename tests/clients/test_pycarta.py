@@ -156,3 +156,65 @@ def test_pycognito_and_boto3_log_in_choose_a_password_and_are_refused_what_admin
         "flow": "InvalidParameterException",
         "client": "ResourceNotFoundException",
     }
+
+
+@pytest.mark.parametrize("version", [OLD, NEW])
+def test_pycarta_manages_users_and_groups(pool, version):
+    said = run(
+        version,
+        pool,
+        """
+        import pycarta
+        from pycarta.admin.types import Group, User
+        from pycarta.admin.user import create_user, get_user
+        from pycarta.admin.group import add_user_to_group, create_group, list_members
+        pycarta.login(username="olga", password=PASSWORD, host=HOST)
+        carol = User(name="carol", email="carol@example.org", firstName="Carol", lastName="C", organization="Lab")
+        said["created"] = create_user(carol).name
+        said["exists"] = create_user(carol, exists_ok=True).name
+        try:
+            create_user(carol)
+            said["twice"] = "fine"
+        except Exception as error:
+            said["twice"] = type(error).__name__
+        found = get_user(username="carol")
+        said["groups"] = sorted(str(group) for group in found.groups)
+        said["partial"] = get_user(email="CAROL@", partial_match=True).name
+        create_group(Group(name="Team", organization="Lab"))
+        create_group(Group(name="Team", organization="Lab"), exists_ok=True)
+        add_user_to_group(found, Group(name="Other"), create_if_not_exists=True)
+        add_user_to_group(found, Group(name="Team", organization="Lab"))
+        said["members"] = [user.name for user in list_members("Lab:Team")]
+        said["others"] = [user.name for user in list_members(Group(name="Other"))]
+
+        pycarta.login(username="alice", password=PASSWORD, host=HOST)
+        try:
+            create_user(User(name="dave", organization="Lab"))
+        except Exception as error:
+            said["denied"] = type(error).__name__
+
+        def team():
+            # The members are asked for where the function is decorated.
+            return pycarta.authorize(groups=["Lab:Team"])(lambda: "in")()
+        try:
+            team()
+        except Exception as error:
+            said["out"] = True
+        pycarta.login(username="olga", password=PASSWORD, host=HOST)
+        add_user_to_group(get_user(username="alice"), Group(name="Team", organization="Lab"))
+        pycarta.login(username="alice", password=PASSWORD, host=HOST)
+        said["in"] = team()
+        """,
+    )
+    assert said.pop("twice") == "InvalidParameterException"
+    assert said == {
+        "created": "carol",
+        "exists": "carol",
+        "groups": ["AllUsers", "Lab:All"],
+        "partial": "carol",
+        "members": ["carol"],
+        "others": ["carol"],
+        "denied": "PermissionDeniedException",
+        "out": True,
+        "in": "in",
+    }

@@ -1,7 +1,7 @@
 //! Accounts, groups and what proves an account.
 
 use carta_gateway::policy::{GroupId, UserId};
-use carta_gateway::store::{Group, Item, Key, Link, Mutation, NewUser, Store, User};
+use carta_gateway::store::{Group, Item, Key, Link, MOST_GROUPS, Mutation, NewUser, Store, User};
 use uuid::Uuid;
 
 use crate::fixture::*;
@@ -23,6 +23,7 @@ crate::contract![
     a_link_made_by_somebody_else_deletes_secrets_and_consents,
     the_platforms_namespace_is_made_with_the_first_administrator_and_stays_theirs,
     membership_is_part_of_the_user,
+    the_groups_of_one_user_end_somewhere_and_an_administrators_do_not,
 ];
 
 async fn a_user_comes_back_as_made(store: &dyn Store) {
@@ -277,4 +278,19 @@ async fn membership_is_part_of_the_user(store: &dyn Store) {
     assert_eq!(store.item(Key::User(ann)).await.unwrap(), Item::User(user, vec![two]));
     misses(store, "group", Mutation::AddMember(GroupId(Uuid::new_v4()), ann)).await;
     misses(store, "user", Mutation::AddMember(one, UserId(Uuid::new_v4()))).await;
+}
+
+async fn the_groups_of_one_user_end_somewhere_and_an_administrators_do_not(store: &dyn Store) {
+    let (ann, olga) = (user("ann"), User { administrator: true, ..user("olga") });
+    done(store, Mutation::Batch(vec![new(&ann), new(&olga)])).await;
+    let groups = |owner: &User, count: u32| {
+        let group = |number| {
+            let (id, name) = (GroupId(Uuid::new_v4()), format!("{}-{number}-{count}", owner.name));
+            Mutation::CreateGroup(Group { id, name, owner: Some(owner.id) })
+        };
+        Mutation::Batch((0..count).map(group).collect())
+    };
+    done(store, groups(&ann, MOST_GROUPS)).await;
+    refused(store, "more than 1000 groups", groups(&ann, 1)).await;
+    done(store, groups(&olga, MOST_GROUPS + 1)).await;
 }

@@ -2,5 +2,6 @@
 //! allows it, so that no handler can forget to ask; the store itself authorizes nothing.
 
 pub(super) mod grants;
+pub(super) mod people;
 pub(super) mod secrets;
 pub(super) mod services;

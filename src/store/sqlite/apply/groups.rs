@@ -3,7 +3,7 @@
 use rusqlite::Connection;
 use serde_json::json;
 
-use super::{Outcome, exists, group, user, write};
+use super::{Outcome, exists, group, quota, user, write};
 use crate::policy::{GroupId, UserId};
 use crate::store::sqlite::read;
 use crate::store::{Group, Key, StoreError};
@@ -13,8 +13,10 @@ pub(super) fn create(connection: &Connection, group: Group) -> Result<Outcome, S
     if read::any(connection, taken, (&group.name, group.id.0.as_bytes()))? {
         return Err(exists("group", group.name));
     }
-    if let Some(owner) = group.owner {
-        user(connection, owner)?;
+    if let Some(owner) = group.owner
+        && !user(connection, owner)?.administrator
+    {
+        quota::groups(connection, owner)?;
     }
     let statement = "INSERT INTO groups (id, name, owner) VALUES (?1, ?2, ?3)";
     write(connection, statement, (group.id.0.as_bytes(), &group.name, group.owner.map(|id| *id.0.as_bytes())))?;

@@ -5,13 +5,19 @@ use rusqlite::Connection;
 use crate::policy::UserId;
 use crate::store::sqlite::failure::failure;
 use crate::store::{
-    MOST_CONSENTS, MOST_IN_NAMESPACE, MOST_NAMESPACES, MOST_SECRETS, MOST_SERVICES, Namespace, StoreError,
+    MOST_CONSENTS, MOST_GROUPS, MOST_IN_NAMESPACE, MOST_NAMESPACES, MOST_SECRETS, MOST_SERVICES, Namespace, StoreError,
 };
 
 /// Refuses one namespace more.
 pub(super) fn namespaces(connection: &Connection, maker: UserId) -> Result<(), StoreError> {
     let there = count(connection, "SELECT count(*) FROM namespaces WHERE maker = ?1", maker.0.as_bytes())?;
     within(there + 1, MOST_NAMESPACES, "namespaces that one user made", "remove one that is not needed")
+}
+
+/// Refuses one group more.
+pub(super) fn groups(connection: &Connection, owner: UserId) -> Result<(), StoreError> {
+    let there = count(connection, "SELECT count(*) FROM groups WHERE owner = ?1", owner.0.as_bytes())?;
+    within(there + 1, MOST_GROUPS, "groups that one user runs", "use one that is there")
 }
 
 /// Refuses one service more.

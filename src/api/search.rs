@@ -1,0 +1,133 @@
+//! `GET /user/users`: which users, by one attribute (`docs/API.md` §4), and lists in pages.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::response::{IntoResponse, Response};
+use http::HeaderValue;
+use http::header::LINK;
+use serde_json::Value;
+
+use super::error::Refusal;
+use super::extract::Asked;
+use super::users::user_json;
+use crate::identity::{Account, Directory};
+
+/// What the three parameters ask for. Values are plain text, never patterns.
+enum Filter<'a> {
+    Everybody,
+    Equal(Attribute, &'a str),
+    Begins(Attribute, &'a str),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Attribute {
+    Id,
+    Name,
+    Email,
+    FirstName,
+    LastName,
+}
+
+/// The users that are asked for, by name.
+pub(super) fn find(directory: &Directory, asked: &Asked) -> Result<Vec<Arc<Account>>, Refusal> {
+    let filter = Filter::read(asked)?;
+    let mut found: Vec<_> = match filter {
+        Filter::Equal(Attribute::Name, name) => directory.by_name(name).cloned().into_iter().collect(),
+        _ => directory.users().filter(|account| filter.takes(account)).cloned().collect(),
+    };
+    found.sort_unstable_by(|one, other| one.name.cmp(&other.name));
+    Ok(found)
+}
+
+/// The users as a plain list: all, or with `limit` and `offset` a page, whose `Link` names the next one.
+pub(super) fn listed(users: &[Arc<Account>], path: &str, asked: &Asked) -> Result<Response, Refusal> {
+    let number = |name: &str| -> Result<Option<usize>, Refusal> {
+        let read = |text: &str| text.parse().map_err(|_| Refusal::input(format!("`{name}` is no number: `{text}`")));
+        asked.value(name)?.map(read).transpose()
+    };
+    let (limit, offset) = (number("limit")?, number("offset")?.unwrap_or(0));
+    if limit == Some(0) {
+        return Err(Refusal::input("`limit` is 0\nwrite at least 1, or leave it out"));
+    }
+    let rest = users.get(offset..).unwrap_or_default();
+    let page = rest.get(..limit.unwrap_or(rest.len())).unwrap_or(rest);
+    let list: Vec<Value> = page.iter().map(|account| user_json(account)).collect();
+    let mut response = Json(list).into_response();
+    if page.len() < rest.len() {
+        let mut query = url::form_urlencoded::Serializer::new(String::new());
+        for name in ["attributeName", "attributeValue", "attributeFilter", "limit"] {
+            if let Some(value) = asked.value(name)? {
+                query.append_pair(name, value);
+            }
+        }
+        query.append_pair("offset", &(offset + page.len()).to_string());
+        if let Ok(link) = HeaderValue::from_str(&format!("<{path}?{}>; rel=\"next\"", query.finish())) {
+            response.headers_mut().insert(LINK, link);
+        }
+    }
+    Ok(response)
+}
+
+impl<'a> Filter<'a> {
+    fn read(asked: &'a Asked) -> Result<Self, Refusal> {
+        let (name, value) = (asked.value("attributeName")?, asked.value("attributeValue")?);
+        let (name, value, comparison) = match (name, value, asked.value("attributeFilter")?) {
+            (None, None, None) => return Ok(Self::Everybody),
+            (Some(name), Some(value), Some(comparison)) => (name, value, comparison),
+            _ => {
+                let detail = "Must provide attributeName, attributeValue, and attributeFilter query parameters";
+                return Err(Refusal::input(detail));
+            }
+        };
+        let attribute = Attribute::read(name).ok_or_else(|| {
+            Refusal::input(format!(
+                "unknown attributeName `{name}`\nwrite UserId, UserName, Email, FirstName or LastName"
+            ))
+        })?;
+        match comparison.trim() {
+            "=" => Ok(Self::Equal(attribute, value)),
+            "^=" if value == "*" => Ok(Self::Everybody),
+            "^=" => Ok(Self::Begins(attribute, value)),
+            _ => Err(Refusal::input(format!("unknown attributeFilter `{comparison}`\nwrite `=` or `^=`"))),
+        }
+    }
+
+    fn takes(&self, account: &Account) -> bool {
+        match *self {
+            Self::Everybody => true,
+            Self::Equal(Attribute::Email, value) => {
+                account.email.as_deref().is_some_and(|email| email.to_lowercase() == value.to_lowercase())
+            }
+            Self::Begins(Attribute::Email, value) => {
+                account.email.as_deref().is_some_and(|email| email.to_lowercase().starts_with(&value.to_lowercase()))
+            }
+            Self::Equal(attribute, value) => attribute.of(account, |text| text == value),
+            Self::Begins(attribute, value) => attribute.of(account, |text| text.starts_with(value)),
+        }
+    }
+}
+
+impl Attribute {
+    /// By name, as the new client sends it, or by number, as the old one does.
+    fn read(text: &str) -> Option<Self> {
+        Some(match text {
+            "UserId" | "0" => Self::Id,
+            "UserName" | "1" => Self::Name,
+            "Email" | "2" => Self::Email,
+            "FirstName" | "3" => Self::FirstName,
+            "LastName" | "4" => Self::LastName,
+            _ => return None,
+        })
+    }
+
+    fn of(self, account: &Account, fits: impl Fn(&str) -> bool) -> bool {
+        match self {
+            Self::Id => fits(&account.id.to_string()),
+            Self::Name => fits(&account.name),
+            Self::Email => account.email.as_deref().is_some_and(fits),
+            Self::FirstName => account.first_name.as_deref().is_some_and(fits),
+            Self::LastName => account.last_name.as_deref().is_some_and(fits),
+        }
+    }
+}
