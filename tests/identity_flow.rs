@@ -171,6 +171,7 @@ fn without_keys_everybody_is_refused_and_nothing_falls_back() {
     assert_eq!(call(&gateway, &gateway.token(OWNER)).status(), 200, "the built-in issuer is not concerned");
 }
 
+/// CVE-2026-26998 (Traefik): what an identity provider may send is bounded.
 #[test]
 fn a_key_set_that_is_too_large_or_no_key_set_is_not_used() {
     let keys: [Vec<u8>; 3] =

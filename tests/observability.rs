@@ -17,6 +17,8 @@ const CANARIES: [&str; 8] = [
     "canary-upstream-header",
 ];
 
+/// CVE-2022-29266, CVE-2025-62232 (APISIX), CVE-2026-40091 (SpiceDB), CVE-2022-23469 (Traefik), CVE-2026-40293 (OpenFGA):
+/// a secret is in no error, log, start-up line or page.
 #[test]
 fn canary_secrets_appear_in_no_log_level_no_metric_and_no_error() {
     for format in ["text", "json"] {
