@@ -226,8 +226,12 @@ impl Directory {
     }
 
     fn names_of<'a>(&self, groups: impl Iterator<Item = &'a GroupId>) -> Arc<[Arc<str>]> {
+        let known = groups.filter_map(|id| self.groups.get(id));
+        // Shared: a group's name is on every member's account.
+        let shared =
+            |group: &Arc<Group>| self.group_names.get_key_value(group.name.as_str()).map(|(name, _)| name.clone());
         let mut names: Vec<Arc<str>> =
-            groups.filter_map(|id| self.groups.get(id)).map(|group| group.name.as_str().into()).collect();
+            known.map(|group| shared(group).unwrap_or_else(|| group.name.as_str().into())).collect();
         names.sort_unstable();
         names.into()
     }

@@ -23,8 +23,9 @@ const REMEMBERED: usize = 1 << 16;
 /// fast when the grants of one subject come together.
 pub struct Builder {
     snapshot: Snapshot,
-    /// Where the names are that grants were on lately.
-    known: HashMap<Pattern, NodeId, RandomState>,
+    /// Where the names are that grants were on lately, by where their keys are in memory: records of one name share them.
+    /// The pattern is kept, so that nothing else can come to be there.
+    known: HashMap<usize, (Pattern, NodeId), RandomState>,
     /// Who has a row on each name, by its number. A name counts these as uses only at the end.
     granted: Vec<Vec<SubjectId>>,
     /// Whose grants are coming now.
@@ -106,14 +107,15 @@ impl Builder {
     }
 
     fn node(&mut self, pattern: &Pattern) -> NodeId {
-        if let Some(node) = self.known.get(pattern) {
+        let place = pattern.keys().as_ptr().addr();
+        if let Some((_, node)) = self.known.get(&place) {
             return *node;
         }
         let node = self.snapshot.names.reserve(pattern);
         if self.known.len() >= REMEMBERED {
             self.known.clear();
         }
-        self.known.insert(pattern.clone(), node);
+        self.known.insert(place, (pattern.clone(), node));
         node
     }
 

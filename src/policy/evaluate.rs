@@ -7,6 +7,7 @@ use smallvec::SmallVec;
 
 use super::rows::{NEVER, Rows};
 use super::snapshot::Snapshot;
+use super::sorted::Sorted;
 use super::subjects::SubjectId;
 use super::tree::{self, Clock, Found, Path};
 use super::{Levels, ResourceId, Subject, UserId};
@@ -116,7 +117,7 @@ impl Direct {
     }
 }
 
-impl<T: Trace> Walk<'_, T> {
+impl<'a, T: Trace> Walk<'a, T> {
     /// The rules of evaluation, in their order.
     pub(super) fn evaluate(mut self, holds: Holds<'_>) -> Verdict {
         let owner = self.path.owner;
@@ -152,8 +153,12 @@ impl<T: Trace> Walk<'_, T> {
         }
 
         let mut answers: SmallVec<[Answer; 32]> = own.into_iter().collect();
+        let rows = self.rows_met();
         for subject in self.snapshot.memberships(user) {
-            answers.extend(self.answer(subject, false));
+            // Most of them have no row on the way, and what they are is far apart in memory.
+            if rows.iter().any(|subjects| subjects.get(subject.number()).is_some()) {
+                answers.extend(self.answer(subject, false));
+            }
         }
         if owns {
             self.clock.ends = NEVER;
@@ -167,6 +172,12 @@ impl<T: Trace> Walk<'_, T> {
         let deny = denies.map(|answer| answer.found.depth).max();
         let counting = answers.iter().filter(|answer| answer.counts(deny));
         Direct::Open { levels: counting.fold(Levels::NONE, |levels, answer| levels | answer.found.levels), deny }
+    }
+
+    /// Who has a row on each of the names met. Nobody else has an answer.
+    fn rows_met(&self) -> SmallVec<[&'a Sorted<SubjectId>; 8]> {
+        let nodes = self.path.steps().iter().filter_map(|step| self.snapshot.names.node(step.node));
+        nodes.map(|node| &node.granted_to).filter(|subjects| !subjects.is_empty()).collect()
     }
 
     fn answer(&mut self, subject: SubjectId, own: bool) -> Option<Answer> {

@@ -19,6 +19,9 @@ use super::{Denied, Levels, Permit, UserId};
 /// much memory that takes.
 const MAX_NAME: usize = 192;
 
+/// How many slots a question may be in: with one alone, two that are asked again and again could keep each other out.
+const WAYS: usize = 4;
+
 /// Stands after each key of a remembered name; no text has this byte.
 const END: u8 = 0xFF;
 
@@ -28,7 +31,9 @@ pub struct Recent {
     snapshot: Option<Arc<()>>,
     /// Raised with every new snapshot: entries of another age are void.
     age: u64,
-    /// As many as a power of two.
+    /// The hashes of the questions in the slots: one set of them is one line of the processor's cache.
+    tags: Box<[[u64; WAYS]]>,
+    /// As many as there are tags.
     slots: Box<[Slot]>,
     seed: RandomState,
     hits: u64,
@@ -51,10 +56,12 @@ impl Recent {
     pub fn new(capacity: usize) -> Self {
         let verdict = Verdict { levels: Levels::NONE, basis: Basis::Answers(None), owner: None, ends: NEVER };
         let empty = Slot { age: 0, user: UserId(uuid::Uuid::nil()), name: Vec::new(), from: 0, verdict };
+        let sets = capacity.div_ceil(WAYS).max(1).next_power_of_two();
         Self {
             snapshot: None,
             age: 0,
-            slots: vec![empty; capacity.max(1).next_power_of_two()].into(),
+            tags: vec![[0; WAYS]; sets].into(),
+            slots: vec![empty; sets * WAYS].into(),
             seed: RandomState::new(),
             hits: 0,
             misses: 0,
@@ -79,23 +86,41 @@ impl Recent {
             self.age += 1;
         }
         let second = now.as_second();
-        let position = self.position(user, keys);
-        let Some(slot) = self.slots.get_mut(position) else { return snapshot.permit(user, keys, need, now) };
-        if slot.age == self.age && slot.user == user && slot.holds_at(second) && slot.is_named(keys) {
+        let hash = self.hash(user, keys);
+        let set = usize::try_from(hash & (self.tags.len() as u64 - 1)).unwrap_or(0);
+        let tags = self.tags.get(set).copied().unwrap_or_default();
+        let slots = self.slots.get(set * WAYS..).unwrap_or_default();
+        let known = tags.iter().zip(slots).find(|(tag, slot)| {
+            **tag == hash && slot.age == self.age && slot.user == user && slot.holds_at(second) && slot.is_named(keys)
+        });
+        if let Some((_, slot)) = known {
             self.hits += 1;
             return judge(&slot.verdict, user, need);
         }
         self.misses += 1;
         let verdict = snapshot.verdict(user, keys, Reading::Covering, now);
         if keys.iter().map(|key| key.len() + 1).sum::<usize>() <= MAX_NAME {
-            slot.name.clear();
-            for key in keys {
-                slot.name.extend_from_slice(key.as_bytes());
-                slot.name.push(END);
-            }
-            (slot.age, slot.user, slot.from, slot.verdict) = (self.age, user, second, verdict);
+            self.remember(hash, set, user, keys, second, verdict);
         }
         judge(&verdict, user, need)
+    }
+
+    /// In the slot of the same question, else in one that is void, else in any of the set.
+    fn remember(&mut self, hash: u64, set: usize, user: UserId, keys: &[&str], second: i64, verdict: Verdict) {
+        let Some(tags) = self.tags.get_mut(set) else { return };
+        let slots = self.slots.get(set * WAYS..).unwrap_or_default();
+        let same = tags.iter().position(|tag| *tag == hash);
+        let void = || slots.iter().take(WAYS).position(|slot| slot.age != self.age);
+        let any = || usize::try_from(self.misses % WAYS as u64).unwrap_or(0);
+        let way = same.or_else(void).unwrap_or_else(any);
+        let (Some(tag), Some(slot)) = (tags.get_mut(way), self.slots.get_mut(set * WAYS + way)) else { return };
+        *tag = hash;
+        slot.name.clear();
+        for key in keys {
+            slot.name.extend_from_slice(key.as_bytes());
+            slot.name.push(END);
+        }
+        (slot.age, slot.user, slot.from, slot.verdict) = (self.age, user, second, verdict);
     }
 
     /// How many questions were answered from memory, and how many by the walk.
@@ -104,13 +129,13 @@ impl Recent {
         (self.hits, self.misses)
     }
 
-    fn position(&self, user: UserId, keys: &[&str]) -> usize {
+    fn hash(&self, user: UserId, keys: &[&str]) -> u64 {
         let mut hasher = self.seed.build_hasher();
         hasher.write_u128(user.0.as_u128());
         for key in keys {
             hasher.write(key.as_bytes());
         }
-        usize::try_from(hasher.finish() & (self.slots.len() as u64 - 1)).unwrap_or(0)
+        hasher.finish()
     }
 }
 

@@ -1,5 +1,7 @@
 //! The rows of one subject, by node, and what lies below each node.
 
+use std::sync::Arc;
+
 use super::Levels;
 use super::names::{Names, NodeId};
 use super::sorted::{Keyed, Sorted};
@@ -16,20 +18,28 @@ pub(super) struct Row {
     pub(super) ends: i64,
 }
 
-/// The rows strictly below a name. A name without a row is a filler for as long as one of them is left.
+/// The rows strictly below a name that do not end. A name without a row is a filler for as long as any is left.
 #[derive(Clone, Copy)]
-struct Below {
+struct Lasting {
+    node: NodeId,
+    all: u32,
+    /// Those that give something.
+    positive: u32,
+}
+
+/// The rows strictly below a name that end. Few do, and so few names have it that the others do not pay for it.
+#[derive(Clone, Copy)]
+struct Ending {
     node: NodeId,
     all: Tally,
     /// Those that give something.
     positive: Tally,
 }
 
-/// How many rows, and until when the last of those that end is there.
+/// How many rows, and until when the last of them is there.
 #[derive(Clone, Copy, Default)]
 struct Tally {
-    lasting: u32,
-    ending: u32,
+    count: u32,
     ends: i64,
 }
 
@@ -37,7 +47,8 @@ struct Tally {
 #[derive(Clone, Default)]
 pub(super) struct Rows {
     rows: Sorted<Row>,
-    below: Sorted<Below>,
+    lasting: Sorted<Lasting>,
+    ending: Option<Arc<Sorted<Ending>>>,
 }
 
 impl Keyed for Row {
@@ -46,7 +57,13 @@ impl Keyed for Row {
     }
 }
 
-impl Keyed for Below {
+impl Keyed for Lasting {
+    fn key(&self) -> u32 {
+        self.node.number()
+    }
+}
+
+impl Keyed for Ending {
     fn key(&self) -> u32 {
         self.node.number()
     }
@@ -55,13 +72,14 @@ impl Keyed for Below {
 impl Rows {
     /// These rows, which are in the order of their names, each name once.
     pub(super) fn of(names: &Names, rows: &[Row]) -> Self {
-        let mut passed: Vec<(NodeId, Row)> = Vec::with_capacity(rows.len() * 3);
-        for row in rows {
-            passed.extend(above(names, row.node).map(|node| (node, *row)));
+        let (lasting, ending): (Vec<Row>, Vec<Row>) = rows.iter().partition(|row| row.ends == NEVER);
+        let lasting: Vec<(NodeId, bool)> =
+            lasting.iter().flat_map(|row| above(names, row.node).map(|node| (node, !row.levels.is_empty()))).collect();
+        let mut all = Self { rows: Sorted::of(rows), lasting: Sorted::of(&counted(lasting)), ending: None };
+        for row in ending {
+            all.count(names, row);
         }
-        passed.sort_unstable_by_key(|(node, _)| *node);
-        let below: Vec<Below> = passed.chunk_by(|(one, _), (other, _)| one == other).filter_map(Below::of).collect();
-        Self { rows: Sorted::of(rows), below: Sorted::of(&below) }
+        all
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -84,12 +102,17 @@ impl Rows {
 
     /// Until when a longer row passes through this name, if one does at `now`.
     pub(super) fn passed_until(&self, node: NodeId, now: i64) -> Option<i64> {
-        self.below.get(node.number())?.all.until(now)
+        if self.lasting.get(node.number()).is_some() { Some(NEVER) } else { self.ending_at(node)?.all.until(now) }
     }
 
     /// Whether a row that gives something lies strictly below this name.
     pub(super) fn gives_below(&self, node: NodeId, now: i64) -> bool {
-        self.below.get(node.number()).is_some_and(|below| below.positive.until(now).is_some())
+        self.lasting.get(node.number()).is_some_and(|below| below.positive > 0)
+            || self.ending_at(node).is_some_and(|below| below.positive.until(now).is_some())
+    }
+
+    fn ending_at(&self, node: NodeId) -> Option<&Ending> {
+        self.ending.as_ref()?.get(node.number())
     }
 
     /// Adds the row, or replaces the one at its name, which it then returns.
@@ -110,99 +133,104 @@ impl Rows {
     }
 
     fn count(&mut self, names: &Names, row: Row) {
+        let gives = !row.levels.is_empty();
         for node in above(names, row.node) {
-            let mut below = self.below.get(node.number()).copied().unwrap_or(Below {
-                node,
-                all: Tally::default(),
-                positive: Tally::default(),
-            });
-            below.count(row);
-            self.below.put(below);
+            if row.ends == NEVER {
+                let none = Lasting { node, all: 0, positive: 0 };
+                let before = self.lasting.get(node.number()).copied().unwrap_or(none);
+                let positive = before.positive + u32::from(gives);
+                self.lasting.put(Lasting { node, all: before.all + 1, positive });
+            } else {
+                let none = Ending { node, all: Tally::default(), positive: Tally::default() };
+                let mut below = self.ending_at(node).copied().unwrap_or(none);
+                below.all.add(row.ends);
+                if gives {
+                    below.positive.add(row.ends);
+                }
+                self.change_ending(|ending| ending.put(below));
+            }
         }
     }
 
     fn discount(&mut self, names: &Names, row: Row) {
-        let mut last_to_end = false;
+        if row.ends == NEVER { self.discount_lasting(names, row) } else { self.discount_ending(names, row) }
+    }
+
+    fn discount_lasting(&mut self, names: &Names, row: Row) {
         for node in above(names, row.node) {
-            let Some(mut below) = self.below.get(node.number()).copied() else { continue };
-            last_to_end |= below.all.remove(row.ends);
-            if !row.levels.is_empty() {
-                last_to_end |= below.positive.remove(row.ends);
-            }
-            if below.all.is_empty() {
-                self.below.take(node.number());
+            let Some(Lasting { all, positive, .. }) = self.lasting.get(node.number()).copied() else { continue };
+            if all <= 1 {
+                self.lasting.take(node.number());
             } else {
-                self.below.put(below);
+                let positive = positive - u32::from(!row.levels.is_empty()).min(positive);
+                self.lasting.put(Lasting { node, all: all - 1, positive });
             }
-        }
-        if last_to_end {
-            self.find_last_to_end(names, row.node);
         }
     }
 
-    /// Looks for the last end again above a row that was it and is gone: the one change that reads all rows of the
+    /// The last end is looked for again above a row that was it and is gone: the one change that reads all rows of the
     /// subject, and only where several rows of one subject end at all.
-    fn find_last_to_end(&mut self, names: &Names, gone: NodeId) {
-        for node in above(names, gone) {
-            let Some(mut below) = self.below.get(node.number()).copied() else { continue };
-            (below.all.ends, below.positive.ends) = (0, 0);
-            for row in self.rows.iter().filter(|row| row.ends != NEVER) {
-                if above(names, row.node).any(|higher| higher == node) {
-                    below.all.ends = below.all.ends.max(row.ends);
-                    if !row.levels.is_empty() {
-                        below.positive.ends = below.positive.ends.max(row.ends);
-                    }
-                }
+    fn discount_ending(&mut self, names: &Names, row: Row) {
+        for node in above(names, row.node) {
+            let Some(mut below) = self.ending_at(node).copied() else { continue };
+            let mut last = below.all.remove(row.ends);
+            if !row.levels.is_empty() {
+                last |= below.positive.remove(row.ends);
             }
-            self.below.put(below);
+            if below.all.count == 0 {
+                self.change_ending(|ending| ending.take(node.number()));
+                continue;
+            }
+            if last {
+                (below.all.ends, below.positive.ends) = self.last_ends(names, node);
+            }
+            self.change_ending(|ending| ending.put(below));
         }
+        if self.ending.as_ref().is_some_and(|ending| ending.is_empty()) {
+            self.ending = None;
+        }
+    }
+
+    /// The last ends of all rows below the name, and of those that give something.
+    fn last_ends(&self, names: &Names, node: NodeId) -> (i64, i64) {
+        let ending = self.rows.iter().filter(|row| row.ends != NEVER);
+        ending.filter(|row| above(names, row.node).any(|higher| higher == node)).fold((0, 0), |(all, positive), row| {
+            let gives = if row.levels.is_empty() { positive } else { positive.max(row.ends) };
+            (all.max(row.ends), gives)
+        })
+    }
+
+    fn change_ending<R>(&mut self, change: impl FnOnce(&mut Sorted<Ending>) -> R) -> R {
+        change(Arc::make_mut(self.ending.get_or_insert_default()))
     }
 }
 
-impl Below {
-    /// What these rows, all below one name, come to there.
-    fn of(rows: &[(NodeId, Row)]) -> Option<Self> {
-        let mut below = Self { node: rows.first()?.0, all: Tally::default(), positive: Tally::default() };
-        for (_, row) in rows {
-            below.count(*row);
-        }
-        Some(below)
-    }
-
-    fn count(&mut self, row: Row) {
-        self.all.add(row.ends);
-        if !row.levels.is_empty() {
-            self.positive.add(row.ends);
-        }
-    }
+/// How often each name is there, and how often it is so for a row that gives something.
+fn counted(mut passed: Vec<(NodeId, bool)>) -> Vec<Lasting> {
+    passed.sort_unstable_by_key(|(node, _)| *node);
+    let runs = passed.chunk_by(|(one, _), (other, _)| one == other);
+    let counts = runs.filter_map(|run| {
+        let count = |length: usize| u32::try_from(length).unwrap_or(u32::MAX);
+        let positive = run.iter().filter(|(_, gives)| *gives).count();
+        Some(Lasting { node: run.first()?.0, all: count(run.len()), positive: count(positive) })
+    });
+    counts.collect()
 }
 
 impl Tally {
-    fn is_empty(self) -> bool {
-        self.lasting == 0 && self.ending == 0
-    }
-
     fn until(self, now: i64) -> Option<i64> {
-        if self.lasting > 0 { Some(NEVER) } else { (self.ending > 0 && self.ends > now).then_some(self.ends) }
+        (self.count > 0 && self.ends > now).then_some(self.ends)
     }
 
     fn add(&mut self, ends: i64) {
-        if ends == NEVER {
-            self.lasting += 1;
-        } else {
-            self.ends = if self.ending == 0 { ends } else { self.ends.max(ends) };
-            self.ending += 1;
-        }
+        self.ends = if self.count == 0 { ends } else { self.ends.max(ends) };
+        self.count += 1;
     }
 
     /// Whether the last end must be looked for again.
-    fn remove(&mut self, ends: i64) -> bool {
-        if ends == NEVER {
-            self.lasting = self.lasting.saturating_sub(1);
-            return false;
-        }
-        self.ending = self.ending.saturating_sub(1);
-        self.ending > 0 && ends == self.ends
+    const fn remove(&mut self, ends: i64) -> bool {
+        self.count = self.count.saturating_sub(1);
+        self.count > 0 && ends == self.ends
     }
 }
 
