@@ -36,7 +36,7 @@ const CHALLENGES: usize = 8192;
 const SESSIONS: usize = 1024;
 
 /// Computations that wait or are at work; more are refused.
-const WAITING: usize = 64;
+const WAITING: usize = 32;
 
 /// The longest login name that is looked at, in bytes.
 const NAME_BYTES: usize = 512;

@@ -53,7 +53,7 @@ pub fn write(population: Population, folder: &Path) -> Result<(), Failure> {
     connection.execute_batch(index).map_err(|error| cannot(&error))
 }
 
-/// Loads what [`write`] wrote, the way `serve` does.
+/// Loads what [`write()`] wrote, the way `serve` does.
 ///
 /// # Errors
 /// [`Failure`] where the file cannot be read.
