@@ -146,6 +146,8 @@ problems! {
     STALE_SNAPSHOT = SERVICE_UNAVAILABLE "stale-snapshot" "the gateway's state is too old to decide";
     /// The keys of an issuer, or the store, cannot be reached, and nothing cached decides.
     IDENTITY_UNAVAILABLE = SERVICE_UNAVAILABLE "identity-unavailable" "the identity cannot be checked now";
+    /// Too many ask for what takes long.
+    BUSY = SERVICE_UNAVAILABLE "busy" "the gateway has too much of this to do";
     /// The store cannot be reached.
     STORE_UNAVAILABLE = SERVICE_UNAVAILABLE "store-unavailable" "the store cannot be reached";
     /// The revision that was asked for has not arrived.

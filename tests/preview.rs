@@ -115,7 +115,7 @@ fn only_who_may_make_the_changes_may_preview_them_and_bad_ones_are_named() {
         (json!([{"subject": "nobody", "resource": "materials.mp", "levels": "read"}]), 404),
         (json!([{"subject": "bob", "resource": "*.mp", "levels": "read"}]), 403),
         (json!("all"), 400),
-        (json!([]), 200),
+        (json!([]), 400),
         (json!(vec![fine[0].clone(); 1001]), 400),
     ] {
         let response = preview(&gateway, &olga, &changes);

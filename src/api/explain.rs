@@ -17,7 +17,7 @@ use crate::identity::Account;
 use crate::policy::{Levels, Pattern, PatternKey, ResourceId, UserId};
 use crate::proxy::authorize::{self, Call, Judge, Needed};
 use crate::proxy::error::{Kind, Problem};
-use crate::proxy::record::Entry;
+use crate::proxy::record::{Entry, Refused};
 use crate::proxy::why::{self, Names, View as Sight, Why};
 use crate::proxy::{Door, Target};
 use crate::store;
@@ -144,6 +144,11 @@ pub(super) async fn explain_request(
     };
     let parsed = RequestId::parse(&id).ok_or_else(unknown)?;
     let past = match api.records.find(&parsed) {
+        // The worker may have forgotten what it said, and the store not.
+        Some(entry) if entry.refused.is_none() && entry.problem.is_some() => {
+            let kept = api.store.refusal(&id).await.unwrap_or_default();
+            kept.map_or_else(|| Past::remembered(entry), Past::kept)
+        }
         Some(entry) => Past::remembered(entry),
         None => Past::kept(api.store.refusal(&id).await?.ok_or_else(unknown)?),
     };
@@ -197,8 +202,8 @@ impl Past {
             revision: entry.revision,
             took: micros(entry.took),
             upstream: entry.upstream.map(micros),
-            detail: refused.map(|refused| refused.detail.clone()),
-            why: refused.and_then(|refused| refused.why.clone()),
+            detail: refused.map(|refused| refused.detail().to_owned()),
+            why: refused.and_then(Refused::why),
             method: entry.method.to_string(),
             path: entry.path,
         }

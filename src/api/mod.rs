@@ -22,6 +22,7 @@ mod secrets;
 mod services;
 mod signs;
 mod table;
+mod turn;
 mod users;
 mod view;
 pub(crate) mod warn;

@@ -8,11 +8,11 @@ use axum::extract::State;
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tokio::sync::Semaphore;
 
 use super::Api;
 use super::error::Refusal;
 use super::extract::{Caller, Sent};
+use super::turn::Turns;
 use super::view::View;
 use super::warn;
 use crate::policy::effects::{Compared, covers};
@@ -35,7 +35,7 @@ const MOST_COUNTS: usize = 100_000;
 const LISTED: usize = 1000;
 
 /// Previews take a processor each, so that one is made at a time.
-static TURN: Semaphore = Semaphore::const_new(1);
+static TURNS: Turns = Turns::new();
 
 /// A change, as sent.
 #[derive(Debug, Deserialize)]
@@ -53,13 +53,13 @@ struct Line {
 /// Answers who would gain and lose what, and which calls of the last days would have gone the other way.
 pub(super) async fn preview(State(api): State<Arc<Api>>, caller: Caller, sent: Sent) -> Result<Json<Value>, Refusal> {
     let body = sent.object(&api.config.limits).await?;
+    // What takes memory is read when it is this one's turn, and so is what the caller may do.
+    let turn = TURNS.take().await?;
     let view = api.view();
     let now = Timestamp::now();
     let changes = read(&view, &caller, &body, now)?;
     let counts = api.store.counts(day(now) - DAYS_KEPT, MOST_COUNTS).await?;
     let asker = caller.id();
-    // The semaphore is never closed.
-    let turn = TURN.acquire().await.map_err(|_| Problem::new(&Kind::INTERNAL, "the gateway failed"))?;
     let told = tokio::task::spawn_blocking(move || {
         let _turn = turn;
         Preview::of(&view, &changes, now).told(&view, &changes, counts, asker, now)
@@ -78,6 +78,9 @@ fn read(view: &View, caller: &Caller, body: &Value, now: Timestamp) -> Result<Ve
     let lines = lines.ok_or_else(|| Refusal::input(format!("there is no list `changes`\n{form}")))?;
     if let Some(other) = body.as_object().and_then(|body| body.keys().find(|key| *key != "changes")) {
         return Err(Refusal::input(format!("unknown member `{other}`\n{form}")));
+    }
+    if lines.is_empty() {
+        return Err(Refusal::input(format!("`changes` is empty\n{form}")));
     }
     if lines.len() > MOST_CHANGES {
         let detail = format!("{} changes are more than the {MOST_CHANGES} that one preview takes", lines.len());

@@ -93,8 +93,8 @@ fn refusal(entry: Entry) -> Option<Refusal> {
         status: entry.status,
         revision: entry.revision,
         took: u64::try_from(entry.took.as_micros()).unwrap_or(u64::MAX),
-        detail: refused.detail.clone(),
-        why: refused.why.clone(),
+        detail: refused.detail().to_owned(),
+        why: refused.why(),
     })
 }
 

@@ -264,7 +264,7 @@ impl Ticket {
     /// The answer to a request that goes no further.
     pub fn refuse(self, mut problem: Problem) -> Response<ProxyBody> {
         let why = problem.take_kept().map(|why| *why);
-        self.facts.borrow_mut().refused = Some(Arc::new(Refused { detail: problem.detail().to_owned(), why }));
+        self.facts.borrow_mut().refused = Some(Arc::new(Refused::of(problem.detail(), why)));
         self.answer(problem.status(), Some(problem.kind()));
         let mut response = problem.into_response::<ProxyBody>(self.id.as_str());
         self.admit_origin(&mut response);

@@ -5,6 +5,8 @@
 //! Entries are written into the place of the oldest, with its buffers, so that a warm record allocates nothing but for
 //! refusals and for names that are counted for the first time since the counts were taken.
 
+mod ring;
+
 use std::collections::HashMap;
 use std::hash::{BuildHasher, BuildHasherDefault, Hasher};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,9 +15,10 @@ use std::time::Duration;
 use ahash::RandomState;
 use http::Method;
 use jiff::Timestamp;
-use serde_json::Value;
 use smallvec::SmallVec;
 
+pub use self::ring::Refused;
+use self::ring::{Ring, cut};
 use crate::policy::{Levels, Pattern, ResourceId, UserId};
 use crate::problem::Kind;
 use crate::telemetry::RequestId;
@@ -78,17 +81,8 @@ pub struct Entry {
     pub took: Duration,
     /// What of that was waiting for the upstream.
     pub upstream: Option<Duration>,
-    /// What a refusal said.
+    /// What a refusal said, where that is not forgotten already.
     pub refused: Option<Arc<Refused>>,
-}
-
-/// What a refusal said.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Refused {
-    /// To the caller.
-    pub detail: String,
-    /// For who may see everything: the explanation of a denied permission, made at that time.
-    pub why: Option<Value>,
 }
 
 /// What happened to a request, on its way into the record.
@@ -170,18 +164,12 @@ pub struct Record(Mutex<Inner>);
 #[derive(Debug, Default)]
 pub struct Records(Mutex<Vec<Arc<Record>>>);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Inner {
     identified: Ring,
     anonymous: Ring,
     counts: Counts,
     waiting: Waiting,
-}
-
-#[derive(Debug, Default)]
-struct Ring {
-    entries: Vec<Entry>,
-    next: usize,
 }
 
 /// Refusals that wait for the store.
@@ -206,8 +194,8 @@ impl Record {
     pub fn note(&self, happened: &Happened<'_>) {
         let mut inner = self.lock();
         let Inner { identified, anonymous, counts, waiting } = &mut *inner;
-        let (ring, most) = if happened.user.is_some() { (identified, ENTRIES) } else { (anonymous, ANONYMOUS) };
-        let entry = ring.put(happened, most);
+        let ring = if happened.user.is_some() { identified } else { anonymous };
+        let entry = ring.put(happened);
         if happened.refused.is_some() && happened.user.is_some() {
             waiting.push(entry);
         }
@@ -329,23 +317,14 @@ impl Name {
     }
 }
 
-impl Ring {
-    fn put(&mut self, happened: &Happened<'_>, most: usize) -> &Entry {
-        let at = self.next;
-        self.next = (at + 1) % most;
-        if let Some(entry) = self.entries.get_mut(at) {
-            entry.become_of(happened);
-        } else {
-            self.entries.push(Entry::of(happened));
+impl Default for Inner {
+    fn default() -> Self {
+        Self {
+            identified: Ring::of(ENTRIES),
+            anonymous: Ring::of(ANONYMOUS),
+            counts: Counts::default(),
+            waiting: Waiting::default(),
         }
-        let last = self.entries.len() - 1;
-        #[expect(clippy::indexing_slicing, reason = "an entry was written at `at`, or pushed as the last")]
-        &self.entries[at.min(last)]
-    }
-
-    /// The newest entry of this id.
-    fn find(&mut self, id: &RequestId) -> Option<&mut Entry> {
-        self.entries.iter_mut().find(|entry| entry.id == *id)
     }
 }
 
@@ -381,9 +360,7 @@ impl Entry {
             self.method = happened.method.clone();
         }
         self.path.clear();
-        let end = happened.path.len().min(LONGEST);
-        let end = (0..=end).rev().find(|end| happened.path.is_char_boundary(*end)).unwrap_or(0);
-        self.path.push_str(happened.path.get(..end).unwrap_or_default());
+        self.path.push_str(cut(happened.path, LONGEST));
         self.name.0.clear();
         self.name.0.extend_from_slice(&happened.name.0);
         (self.need, self.permitted, self.problem) = (happened.need, happened.permitted, happened.problem);

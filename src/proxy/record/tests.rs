@@ -27,7 +27,7 @@ fn happened<'a>(id: &'a RequestId, name: &'a Name) -> Happened<'a> {
 }
 
 fn refused<'a>(id: &'a RequestId, name: &'a Name) -> Happened<'a> {
-    let said = Refused { detail: "no".to_owned(), why: None };
+    let said = Refused::of("no", None);
     Happened {
         permitted: Some(false),
         problem: Some(&Kind::PERMISSION_DENIED),
@@ -122,7 +122,7 @@ fn one_user_does_not_fill_what_waits_for_the_store() {
     record.note(&Happened { user: Some(user(2)), ..refused(&id, &name) });
     let drained = record.drain();
     assert_eq!((drained.refusals.len(), drained.dropped), (65, 36));
-    assert_eq!(drained.refusals.last().unwrap().refused.as_ref().unwrap().detail, "no");
+    assert_eq!(drained.refusals.last().unwrap().refused.as_ref().unwrap().detail(), "no");
 }
 
 #[test]
@@ -143,4 +143,39 @@ fn the_records_of_all_workers_are_one_to_who_asks() {
     workers[1].note(&happened(&id, &name));
     assert!(records.find(&id).is_some());
     assert_eq!(records.drain().counts.len(), 1);
+}
+
+#[test]
+fn what_a_refusal_said_is_kept_only_as_far_as_it_is_short() {
+    let dots = "%2E".repeat(16 * 1024);
+    let grants = vec![serde_json::json!({"resource": "a.b.c.d.e.f.g.h"}); 200];
+    let few = Refused::of("no", Some(serde_json::json!({"need": "read", "beaten": grants})));
+    assert_eq!(few.why(), Some(serde_json::json!({"need": "read", "shortened": true})));
+    let said = Refused::of(&format!("`{dots}` é"), Some(serde_json::json!({"resource": dots})));
+    assert_eq!((said.detail().len(), said.why()), (ring::LONGEST_DETAIL, None));
+    assert_eq!(cut("aé", 2), "a");
+}
+
+#[test]
+fn the_refusals_of_a_ring_are_within_a_budget_of_bytes_and_the_newest_are_kept() {
+    let record = Record::default();
+    let name = Name::of(&["a"]);
+    let why = serde_json::json!({"reason": "x".repeat(ring::LONGEST_WHY - 100)});
+    let said = Arc::new(Refused::of(&"y".repeat(ring::LONGEST_DETAIL), Some(why)));
+    let ids: Vec<RequestId> = (0..2 * ENTRIES).map(|_| RequestId::mint()).collect();
+    for id in &ids {
+        record.note(&Happened { refused: Some(said.clone()), ..refused(id, &name) });
+    }
+    let kept: Vec<bool> = ids[ENTRIES..].iter().map(|id| record.find(id).unwrap().refused.is_some()).collect();
+    let count = kept.iter().filter(|kept| **kept).count();
+    let each = said.detail().len() + ring::LONGEST_WHY;
+    assert!(count * each <= 2 * ring::REFUSED_BYTES && count * each > ring::REFUSED_BYTES / 2, "{count}");
+    assert!(kept[ENTRIES - count..].iter().all(|kept| *kept), "the newest");
+    // Entries that said nothing take the places, and give the room back.
+    for _ in 0..ENTRIES {
+        record.note(&happened(&RequestId::mint(), &name));
+    }
+    let id = RequestId::mint();
+    record.note(&Happened { refused: Some(said), ..refused(&id, &name) });
+    assert!(record.find(&id).unwrap().refused.is_some());
 }
