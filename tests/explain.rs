@@ -104,6 +104,56 @@ fn calls_of_the_api_listener_and_refusals_other_than_by_grants_are_explained_too
 }
 
 #[test]
+fn whose_service_asks_for_levels_on_what_is_not_theirs_learns_nothing_of_the_grants_there() {
+    let upstream = Upstream::fixed("ok");
+    let operation = "[[service.operation]]\nname = \"pay\"\nmatch = \"GET /pay/{id}\"\nresource = \"hr.payroll.{id}\"";
+    let gateway = Gateway::with_service(&upstream.url(), operation)
+        .user("carol", &[])
+        .service_of("carol", "hr", "payroll", &upstream.url(), "")
+        .grant("everyone", "hr.payroll", "read")
+        .start();
+    let [bob, olga, carol] = ["bob", OWNER, "carol"].map(|name| gateway.token(name));
+    let refused = format!("/{}", id_of(&gateway.call("GET", "/materials/mp/pay/7").token(&bob).expect(403)));
+    let owners = told(&gateway, &olga, &refused);
+    assert_eq!((&owners["decision"], &owners["problem"]), (&json!("refused"), &json!("permission-denied")));
+    assert!(owners.get("why").is_none() && owners.get("now").is_none(), "{owners}");
+    let asked = told(&gateway, &olga, "?user=bob&path=/materials/mp/pay/7");
+    assert_eq!(asked["decision"], "refused");
+    assert!(asked.get("why").is_none() && asked["note"].is_string(), "{asked}");
+    // Their own part is the caller's, as before.
+    assert_eq!(told(&gateway, &bob, &refused)["why"]["held"], "read");
+    assert_eq!(told(&gateway, &bob, "?path=/materials/mp/pay/7")["why"]["held"], "read");
+    assert_eq!(explain(&gateway, &carol, &refused).status(), 404);
+}
+
+#[test]
+fn the_owner_of_a_namespace_is_not_told_about_a_service_of_somebody_else_in_it() {
+    let upstream = Upstream::fixed("ok");
+    let gateway = Gateway::with_service(&upstream.url(), "")
+        .user("carol", &[])
+        .service_of("carol", "materials", "hers", &upstream.url(), "")
+        .start();
+    let [bob, olga, carol] = ["bob", OWNER, "carol"].map(|name| gateway.token(name));
+    let refused = format!("/{}", id_of(&gateway.call("GET", "/materials/hers/x").token(&bob).expect(403)));
+    assert_eq!(told(&gateway, &carol, &refused)["why"]["owner"], "carol");
+    assert_eq!(explain(&gateway, &olga, &refused).status(), 404);
+    assert_eq!(explain(&gateway, &olga, "?user=bob&path=/materials/hers/x").status(), 403);
+}
+
+#[test]
+fn the_decision_is_what_grants_said_whatever_became_of_the_call() {
+    let gateway = Gateway::with_service("http://127.0.0.1:1", "").start();
+    let alice = gateway.token("alice");
+    let broken = gateway.call("GET", "/materials/mp/x").token(&alice).expect(502);
+    let explained = told(&gateway, &alice, &format!("/{}", id_of(&broken)));
+    assert_eq!((&explained["decision"], &explained["status"]), (&json!("allowed"), &json!(502)));
+    // A bad method is judged after who may ask about what.
+    assert_eq!(explain(&gateway, &alice, "?method=%20&path=/materials/none/x").status(), 404);
+    assert_eq!(explain(&gateway, &alice, "?user=bob&method=%20&path=/materials/mp/x").status(), 403);
+    assert_eq!(explain(&gateway, &alice, "?method=%20&path=/materials/mp/x").status(), 400);
+}
+
+#[test]
 fn refusals_outlive_a_restart() {
     let upstream = Upstream::fixed("ok");
     let gateway = Gateway::with_service(&upstream.url(), "").start();

@@ -40,7 +40,8 @@ fn who_is_refused_learns_what_is_missing_what_would_do_and_who_can_give_it() {
         ("resource", json!("materials.mp")),
         ("because", json!("too-little")),
         ("owner", json!(OWNER)),
-        ("who_can_give", json!([format!("user:{OWNER}"), "user:carol"])),
+        // Who else has admin is told by grants of others.
+        ("who_can_give", json!([format!("user:{OWNER}")])),
     ] {
         assert_eq!(told[member], value, "{member}");
     }
@@ -72,6 +73,7 @@ fn who_administers_the_resource_sees_which_grants_decided_and_which_were_beaten(
     assert_eq!(subjects(&told["deciding"]), [r#""user:bob" "admin""#, r#""role:Guest" "read""#]);
     assert_eq!(subjects(&told["beaten"]), [r#""user:bob" "execute""#]);
     assert_eq!(told["beaten"][0]["beaten_by"], "nearer");
+    assert_eq!(told["who_can_give"], json!([format!("user:{OWNER}"), "user:bob"]));
     // The command tells it from the same source.
     let said = gateway.run(&["explain", "--user", "bob", "GET", "/materials/mp/x"]).code(1).out;
     assert!(said.contains(told["reason"].as_str().unwrap()), "{said}");

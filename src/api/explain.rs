@@ -39,12 +39,12 @@ pub(super) async fn explain_call(
         .ok()
         .filter(|uri: &Uri| uri.path().starts_with('/') && uri.authority().is_none())
         .ok_or_else(|| Refusal::input(format!("`{path}` is no path\nwrite it as /<namespace>/<service>/…")))?;
-    let method = asked.value("method")?.unwrap_or("GET");
-    let method: Method = method.parse().map_err(|_| Refusal::input(format!("`{method}` is no method")))?;
     let door = if uri.path().starts_with("/service/") { Door::Api } else { Door::Proxy };
     let target = Target::parse(&uri, door)?;
     let route = view.state.route(&target).ok_or_else(|| unknown_service(&target))?;
     let account = whom(&view, &caller, &asked, &[route.namespace(), route.name()], now)?;
+    let method = asked.value("method")?.unwrap_or("GET");
+    let method: Method = method.parse().map_err(|_| Refusal::input(format!("`{method}` is no method")))?;
     let call = Call { route, target: &target, method: &method };
 
     let mut told = Map::new();
@@ -110,12 +110,18 @@ fn decide(
         tell(told, "operation", operation.map(|operation| operation.name.to_string()));
         let explained = policy.explain(account.id, keys, need, now);
         let sight = Sight::of(policy, sees, keys, now);
-        (Why::of(judge.names(), &explained, keys, now).json(sight), explained.allowed)
+        // The table of a service may ask for levels on what its owner has no say over.
+        let may_ask = sight == Sight::Full || sees == account.id;
+        let why = may_ask.then(|| Why::of(judge.names(), &explained, keys, now).json(sight));
+        (why, explained.allowed)
     });
     match asked {
         Ok((why, allowed)) => {
             tell(told, "decision", if allowed { "allowed" } else { "refused" });
-            tell(told, "why", why);
+            match why {
+                Some(why) => tell(told, "why", why),
+                None => tell(told, "note", "why is told to who administers the resource that the call needs levels on"),
+            }
         }
         Err(no_question) => refuse(told, &no_question.problem(&judge, call)),
     }
@@ -156,10 +162,15 @@ pub(super) async fn explain_request(
     let now = Timestamp::now();
     let service = past.service.and_then(|service| view.state.policy.resource(service));
     let keys: Vec<&str> = service.iter().flat_map(|known| known.name.keys()).filter_map(PatternKey::literal).collect();
-    let administers = !keys.is_empty() && Sight::of(&view.state.policy, caller.id(), &keys, now) == Sight::Full;
+    let full = |keys: &[&str]| Sight::of(&view.state.policy, caller.id(), keys, now) == Sight::Full;
+    let administers = !keys.is_empty() && full(&keys);
     let sight = match (administers, past.user == Some(caller.id())) {
-        (true, _) => Sight::Full,
-        (false, true) => Sight::Own,
+        (true, _) if past.permitted.is_none() || past.resource_keys().is_some_and(|keys| full(&keys)) => {
+            Some(Sight::Full)
+        }
+        (_, true) => Some(Sight::Own),
+        // What the service asks for levels on is not theirs.
+        (true, false) => None,
         (false, false) => return Err(unknown()),
     };
     Ok(Json(past.told(&id, &view, &keys, sight, now)))
@@ -230,9 +241,29 @@ impl Past {
         }
     }
 
-    fn told(self, id: &str, view: &View, service: &[&str], sight: Sight, now: Timestamp) -> Value {
+    /// The keys of the resource that levels were needed on; none where no grants were asked, or it was too long to keep.
+    fn resource_keys(&self) -> Option<Vec<&str>> {
+        self.resource.as_ref()?.keys().iter().map(PatternKey::literal).collect()
+    }
+
+    /// What the gateway decided, whatever became of the call then.
+    fn decision(&self) -> &'static str {
+        match (self.permitted, self.problem.is_some()) {
+            (Some(false), _) => "refused",
+            (_, true) if matches!(self.status, 401 | 403 | 404) => "refused",
+            (Some(true), _) => "allowed",
+            // The caller left.
+            (None, false) if self.status == 499 => "undecided",
+            // A public endpoint, whose upstream may have failed.
+            (None, false) => "allowed",
+            (None, true) if self.status < 400 || matches!(self.status, 502 | 504) => "allowed",
+            (None, true) if self.status >= 499 => "undecided",
+            (None, true) => "refused",
+        }
+    }
+
+    fn told(self, id: &str, view: &View, service: &[&str], sight: Option<Sight>, now: Timestamp) -> Value {
         let names = Names { policy: &view.state.policy, directory: &view.state.directory };
-        let refused = self.problem.is_some() || self.permitted == Some(false);
         let mut told = Map::new();
         tell(&mut told, "request_id", id);
         tell(&mut told, "at", self.at.to_string());
@@ -241,7 +272,7 @@ impl Past {
         tell(&mut told, "path", &*self.path);
         tell(&mut told, "service", (!service.is_empty()).then(|| service.join("/")));
         tell(&mut told, "operation", self.operation.as_deref());
-        tell(&mut told, "decision", if refused { "refused" } else { "allowed" });
+        tell(&mut told, "decision", self.decision());
         tell(&mut told, "status", self.status);
         tell(&mut told, "revision", self.revision);
         tell(&mut told, "took_us", self.took);
@@ -249,8 +280,11 @@ impl Past {
             ("problem", self.problem.as_deref().map(Value::from)),
             ("detail", self.detail.as_deref().map(Value::from)),
             ("upstream_us", self.upstream.map(Value::from)),
-            ("why", self.why.clone().map(|why| if sight == Sight::Full { why } else { why::own(why) })),
-            ("now", self.explained_now(view, names, sight, now)),
+            (
+                "why",
+                sight.zip(self.why.clone()).map(|(sight, why)| if sight == Sight::Full { why } else { why::own(why) }),
+            ),
+            ("now", sight.and_then(|sight| self.explained_now(view, names, sight, now))),
         ] {
             if let Some(value) = value {
                 told.insert(member.to_owned(), value);
@@ -262,9 +296,7 @@ impl Past {
     /// What the same question would be answered now.
     fn explained_now(&self, view: &View, names: Names<'_>, sight: Sight, now: Timestamp) -> Option<Value> {
         let (user, need, permitted) = (self.user?, self.need?, self.permitted?);
-        let resource = self.resource.as_ref()?;
-        let keys: Option<Vec<&str>> = resource.keys().iter().map(PatternKey::literal).collect();
-        let keys = keys?;
+        let keys = self.resource_keys()?;
         let explained = view.state.policy.explain(user, &keys, need, now);
         let mut told = json!({
             "revision": view.state.revision,

@@ -30,9 +30,9 @@ pub struct Names<'a> {
 /// How much somebody is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum View {
-    /// Everything: for the owner of the resource or of what is above it, and for who has admin on it.
+    /// Everything: for the owner of the resource and for who has admin on it.
     Full,
-    /// What concerns the caller alone, without anybody's grants.
+    /// What concerns the caller alone, without anybody's grants and without who else has admin.
     Own,
 }
 
@@ -51,7 +51,7 @@ impl View {
     /// How much the user may see of decisions about the resource of these keys.
     #[must_use]
     pub fn of(policy: &Snapshot, user: UserId, keys: &[&str], now: Timestamp) -> Self {
-        let full = owned(policy, user, keys).is_some() || policy.may_administer(user, keys, now).is_ok();
+        let full = policy.owner(keys) == Some(user) || policy.may_administer(user, keys, now).is_ok();
         if full { Self::Full } else { Self::Own }
     }
 }
@@ -60,15 +60,18 @@ impl View {
 #[must_use]
 pub fn own(mut told: Value) -> Value {
     if let Some(members) = told.as_object_mut() {
-        members.retain(|member, _| member != "deciding" && member != "beaten");
+        members.retain(|member, _| !matches!(member.as_str(), "deciding" | "beaten" | "who_can_give_more"));
+        let owner = members.get("owner").and_then(Value::as_str).map(|owner| format!("user:{owner}"));
+        members.insert("who_can_give".to_owned(), owner.into_iter().collect());
     }
     told
 }
 
-/// From how many keys on the user owns the resource, or what is above it.
+/// From how many keys on, down to the resource, the user is the owner.
 #[must_use]
 pub fn owned(policy: &Snapshot, user: UserId, keys: &[&str]) -> Option<usize> {
-    (1..=keys.len()).find(|&count| keys.get(..count).and_then(|keys| policy.owner(keys)) == Some(user))
+    let owns = |count: &usize| keys.get(..*count).and_then(|keys| policy.owner(keys)) == Some(user);
+    (1..=keys.len()).rev().take_while(owns).last()
 }
 
 /// The resource's name as people write it.
@@ -203,10 +206,10 @@ impl<'a> Why<'a> {
             "because": slug(told.because),
             "reason": self.names.reason(told),
             "owner": told.owner.map(|owner| self.names.user(owner)),
-            "who_can_give": self.givers(),
+            "who_can_give": self.givers(view),
         });
         let Some(members) = said.as_object_mut() else { return said };
-        if self.more_givers {
+        if self.more_givers && view == View::Full {
             members.insert("who_can_give_more".to_owned(), true.into());
         }
         if let Some(change) = &told.smallest_change {
@@ -236,10 +239,11 @@ impl<'a> Why<'a> {
         if self.told.allowed { "allowed" } else { "refused" }
     }
 
-    /// Who could give what is missing, the owner first, as subjects.
-    fn givers(&self) -> Vec<String> {
+    /// Who could give what is missing, the owner first, as subjects; who else has admin is told by grants of others.
+    fn givers(&self, view: View) -> Vec<String> {
         let owner = self.told.owner.map(|owner| self.names.subject(&Subject::User(owner)));
-        owner.into_iter().chain(self.givers.iter().cloned()).collect()
+        let others = self.givers.iter().filter(|_| view == View::Full).cloned();
+        owner.into_iter().chain(others).collect()
     }
 
     /// The line that makes the change, to paste into a shell. Most of it is what the refused caller wrote: the subject

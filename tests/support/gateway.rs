@@ -42,10 +42,15 @@ impl Builder {
     }
 
     /// A service, owned by [`OWNER`], with further lines and tables of it.
-    pub fn service(mut self, namespace: &str, name: &str, base_url: &str, lines: &str) -> Self {
+    pub fn service(self, namespace: &str, name: &str, base_url: &str, lines: &str) -> Self {
+        self.service_of(OWNER, namespace, name, base_url, lines)
+    }
+
+    /// A service of another owner, who is a user.
+    pub fn service_of(mut self, owner: &str, namespace: &str, name: &str, base_url: &str, lines: &str) -> Self {
         writeln!(
             self.services,
-            "[[service]]\nnamespace = \"{namespace}\"\nname = \"{name}\"\nbase_url = \"{base_url}\"\nowner = \"{OWNER}\"\n{lines}"
+            "[[service]]\nnamespace = \"{namespace}\"\nname = \"{name}\"\nbase_url = \"{base_url}\"\nowner = \"{owner}\"\n{lines}"
         )
         .unwrap();
         self

@@ -11,21 +11,36 @@ use super::row::Record;
 use crate::policy::{Pattern, UserId};
 use crate::store::{Batch, Count, DAYS_KEPT, MOST_COUNTS, MOST_REFUSALS, Refusal, StoreError, access};
 
-/// How many rows one batch removes at most, so that the writer is soon free again.
+/// How many rows one batch removes at most beside as many as it adds, so that the writer is soon free again.
 const SWEPT: i64 = 5000;
 
+/// How many rows are kept of each table.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bounds {
+    pub(super) counts: i64,
+    pub(super) refusals: i64,
+}
+
+/// The bounds of every store.
+pub(super) const BOUNDS: Bounds = Bounds { counts: MOST_COUNTS, refusals: MOST_REFUSALS };
+
 /// Adds the batch in a transaction of its own, and removes what is too old or too much at `now`.
-pub(super) fn record(connection: &mut Connection, batch: &Batch, now: Timestamp) -> Result<(), StoreError> {
+pub(super) fn record(
+    connection: &mut Connection,
+    batch: &Batch,
+    now: Timestamp,
+    bounds: Bounds,
+) -> Result<(), StoreError> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failure)?;
     batch.counts.iter().try_for_each(|one| add(&transaction, one))?;
     batch.refusals.iter().try_for_each(|one| keep(&transaction, one))?;
-    sweep(&transaction, now)?;
+    sweep(&transaction, batch, now, bounds)?;
     transaction.commit().map_err(failure)
 }
 
-/// The refusal of this id.
-pub(super) fn refusal(connection: &Connection, id: &str) -> Result<Option<Refusal>, StoreError> {
-    read::one(connection, "WHERE id = ?1", [id])
+/// The refusal of this id, where it is not older at `now` than it is kept: nothing is removed while nothing comes.
+pub(super) fn refusal(connection: &Connection, id: &str, now: Timestamp) -> Result<Option<Refusal>, StoreError> {
+    read::one(connection, "WHERE id = ?1 AND at >= ?2", (id, micros(oldest(now))))
 }
 
 /// Up to `limit` counts of `since` and later days, the newest first.
@@ -76,21 +91,27 @@ fn keep(transaction: &Transaction<'_>, one: &Refusal) -> Result<(), StoreError> 
     insert.execute(row).map_err(failure).map(|_| ())
 }
 
+/// The moment from which on refusals are kept.
+fn oldest(now: Timestamp) -> Timestamp {
+    Timestamp::from_second(i64::from(DAYS_KEPT) * -24 * 60 * 60 + now.as_second()).unwrap_or(now)
+}
+
 /// Removes what is older than it is kept, and the oldest of what is more than is kept.
-fn sweep(transaction: &Transaction<'_>, now: Timestamp) -> Result<(), StoreError> {
+fn sweep(transaction: &Transaction<'_>, batch: &Batch, now: Timestamp, bounds: Bounds) -> Result<(), StoreError> {
     let day = access::day(now) - DAYS_KEPT;
-    let moment = Timestamp::from_second(i64::from(DAYS_KEPT) * -24 * 60 * 60 + now.as_second()).unwrap_or(now);
-    for (table, old, bound, most) in [
-        ("access_counts", "day < ?1", i64::from(day), MOST_COUNTS),
-        ("refusals", "at < ?1", micros(moment), MOST_REFUSALS),
+    let moment = oldest(now);
+    for (table, old, bound, most, added) in [
+        ("access_counts", "day < ?1", i64::from(day), bounds.counts, batch.counts.len()),
+        ("refusals", "at < ?1", micros(moment), bounds.refusals, batch.refusals.len()),
     ] {
+        let swept = SWEPT.saturating_add(i64::try_from(added).unwrap_or(i64::MAX));
         let aged = format!("DELETE FROM {table} WHERE seq IN (SELECT seq FROM {table} WHERE {old} LIMIT ?2)");
-        transaction.prepare_cached(&aged).and_then(|mut delete| delete.execute([bound, SWEPT])).map_err(failure)?;
+        transaction.prepare_cached(&aged).and_then(|mut delete| delete.execute([bound, swept])).map_err(failure)?;
         let surplus = format!(
             "DELETE FROM {table} WHERE seq IN (SELECT seq FROM {table} WHERE seq <= \
              (SELECT max(seq) FROM {table}) - ?1 LIMIT ?2)"
         );
-        transaction.prepare_cached(&surplus).and_then(|mut delete| delete.execute([most, SWEPT])).map_err(failure)?;
+        transaction.prepare_cached(&surplus).and_then(|mut delete| delete.execute([most, swept])).map_err(failure)?;
     }
     Ok(())
 }

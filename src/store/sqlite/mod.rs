@@ -212,7 +212,7 @@ impl Recorder for SqliteStore {
 
     async fn refusal(&self, id: &str) -> Result<Option<Refusal>, StoreError> {
         let id = id.to_owned();
-        self.ask(&self.reader, move |connection| access::refusal(connection, &id)).await
+        self.ask(&self.reader, move |connection| access::refusal(connection, &id, jiff::Timestamp::now())).await
     }
 
     async fn counts(&self, since: i32, limit: usize) -> Result<Vec<Count>, StoreError> {

@@ -104,7 +104,7 @@ impl Writer {
 
     fn record(&mut self, batch: &Batch) -> Result<(), StoreError> {
         self.file.still_there()?;
-        access::record(&mut self.connection, batch, Timestamp::now())
+        access::record(&mut self.connection, batch, Timestamp::now(), access::BOUNDS)
     }
 
     fn publish(&self, revision: Revision) {
