@@ -3,8 +3,17 @@
 
 mod support;
 
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::Empty;
+use hyper::body::Incoming;
+use hyper::client::conn::http2 as client;
+use hyper::server::conn::http2 as server;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use support::gateway::OWNER;
 use support::{Gateway, Issuer, Upstream};
+use tokio::net::TcpStream;
 
 const CANARIES: [&str; 8] = [
     "canary-secret-value",
@@ -93,6 +102,61 @@ fn canary_secrets_appear_in_no_log_level_no_metric_and_no_error() {
         }
         assert!(upstream.received().iter().any(|received| received.text().contains("canary-secret-value")));
     }
+}
+
+#[test]
+fn canary_secrets_appear_in_no_log_level_over_http_2_on_both_sides_either() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let (tell, received) = std::sync::mpsc::channel();
+    let address = runtime.block_on(http_2_upstream(tell));
+    let lines = "tls = { protocol = \"http2\" }\n[service.inject]\nheaders = { X-API-KEY = \"{secret:mp-api-key}\" }\nquery = \
+                 { key = \"{secret:mp-api-key}\" }\nbasic_auth = { username = \"{user}\", password = \"{secret:mp-api-key}\" }";
+    let gateway =
+        Gateway::with_service(&format!("http://{address}"), lines).config("[log]\nfilter = \"trace\"").start();
+    let alice = gateway.token("alice");
+    assert_eq!(gateway.secret(&alice, "mp-api-key", "canary-secret-value").status(), 200);
+    let ask = |token: &str| {
+        let request = Request::get(format!("http://{}/materials/mp/x?api_key=canary-caller-header", gateway.proxy()))
+            .header("authorization", format!("Bearer {token}"))
+            .header("cookie", "session=canary-caller-header")
+            .header("x-theirs", "canary-caller-header")
+            .body(Empty::<Bytes>::new())
+            .unwrap();
+        runtime.block_on(async {
+            let stream = TcpStream::connect(gateway.proxy()).await.unwrap();
+            let (mut sender, connection) = client::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+            tokio::spawn(connection);
+            sender.send_request(request).await.unwrap().status().as_u16()
+        })
+    };
+    assert_eq!((ask(&alice), ask("canary-basic")), (200, 401));
+    assert!(received.recv().unwrap().contains("canary-secret-value"), "it was sent");
+    gateway.signal("TERM");
+    gateway.wait_for_end();
+    let log = gateway.log();
+    let signature = alice.rsplit('.').next().unwrap();
+    for canary in CANARIES.into_iter().chain([signature]) {
+        assert!(!log.contains(canary), "`{canary}` in:\n{}", around(&log, canary));
+    }
+}
+
+/// Speaks HTTP/2 by prior knowledge, and tells of the heads that it receives.
+async fn http_2_upstream(tell: std::sync::mpsc::Sender<String>) -> std::net::SocketAddr {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let tell = tell.clone();
+            let service = service_fn(move |request: Request<Incoming>| {
+                tell.send(format!("{} {:?}", request.uri(), request.headers().get("x-api-key"))).ok();
+                let answer =
+                    Response::builder().header("x-theirs", "canary-upstream-header").body(Empty::<Bytes>::new());
+                async { answer }
+            });
+            tokio::spawn(server::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), service));
+        }
+    });
+    address
 }
 
 #[test]
