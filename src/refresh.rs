@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::api::{Catalog, View};
 use crate::config::{self, Config};
 use crate::identity::Issuer;
-use crate::policy::{Change, GroupId, Member, Pattern, Resource};
+use crate::policy::{Change, GroupId, Member, Pattern, Resource, Snapshot};
 use crate::proxy::State;
 use crate::proxy::route::{Route, Routes};
 use crate::store::{
@@ -229,7 +229,7 @@ async fn compile(
         let state = State {
             revision: revision.0,
             loaded,
-            policy: before.policy.patched(items.iter().filter_map(change)),
+            policy: patch_policy(&before.policy, &items),
             directory: Arc::new(before.directory.patched(&items)),
             routes: Arc::new(patch_routes(&parts, &before.routes, &items)),
             secrets: before.secrets.patched(&parts.vault, &items)?,
@@ -237,6 +237,13 @@ async fn compile(
         Ok(View { state: Arc::new(state), catalog: current.catalog.patched(&items) })
     });
     compiled.await.map_err(|error| RefreshError::Compile(error.to_string()))?
+}
+
+/// The policy with these records as they stand now. The same one where no record concerns it: what workers remember of
+/// it stays true.
+fn patch_policy(policy: &Snapshot, items: &[Item]) -> Snapshot {
+    let mut changes = items.iter().filter_map(change).peekable();
+    if changes.peek().is_some() { policy.patched(changes) } else { policy.clone() }
 }
 
 /// The routes with the services as they stand now; the connections of what did not move are kept.
@@ -331,7 +338,30 @@ pub async fn declare(store: &dyn Store, config: &Config) -> Result<Revision, Sto
 
 #[cfg(test)]
 mod tests {
+    use jiff::Timestamp;
+    use uuid::Uuid;
+
     use super::*;
+    use crate::policy::{Levels, Recent, ResourceId, UserId};
+    use crate::store::{Namespace, Secret};
+
+    #[test]
+    fn a_change_that_concerns_no_decision_leaves_what_was_decided() {
+        let user = UserId(Uuid::from_u128(1));
+        let secret = Secret { user, name: "k".into(), sealed: vec![], created: Timestamp::UNIX_EPOCH, expires: None };
+        let namespace = Namespace { id: ResourceId(Uuid::from_u128(2)), name: "ns".into(), owner: Some(user) };
+        let policy = patch_policy(&Snapshot::empty(), &[Item::Namespace(namespace)]);
+        let mut recent = Recent::new(16);
+        let mut hits = |policy: &Snapshot| {
+            recent.permit(policy, user, &["ns"], Levels::READ, Timestamp::UNIX_EPOCH).unwrap();
+            recent.hits_and_misses().0
+        };
+        assert_eq!(hits(&policy), 0);
+        let policy = patch_policy(&policy, &[Item::Secret(secret)]);
+        assert_eq!(hits(&policy), 1);
+        let other = Namespace { id: ResourceId(Uuid::from_u128(3)), name: "other".into(), owner: None };
+        assert_eq!(hits(&patch_policy(&policy, &[Item::Namespace(other)])), 1);
+    }
 
     #[test]
     fn an_idle_store_is_asked_well_before_it_looks_stale() {

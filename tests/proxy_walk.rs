@@ -315,6 +315,25 @@ fn an_answer_of_known_length_ends_with_its_permit_too() {
 }
 
 #[test]
+fn an_answer_that_begins_after_the_permit_is_gone_does_not_reach_the_caller() {
+    let revoked = std::sync::Arc::new(std::sync::Barrier::new(2));
+    let inner = revoked.clone();
+    let upstream = Upstream::scripted(move |exchange| {
+        exchange.tell();
+        inner.wait();
+        exchange.send("HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nsecret")?;
+        Ok(true)
+    });
+    let house = start(&upstream, json!({}));
+    let mut wire = call(&house, "GET", "/materials/mp/slow").token(&house.token(ALICE)).open();
+    upstream.wait_for(1);
+    house.policy([Change::Ungrant(Subject::User(ALICE), Pattern::parse("materials.mp").unwrap())]);
+    revoked.wait();
+    let answer = wire.response();
+    assert_eq!((answer.status(), answer.problem()), (403, Some("permission-denied")));
+}
+
+#[test]
 fn an_upload_ends_with_its_permit_though_its_answer_began_before() {
     let upstream = Upstream::scripted(|exchange| {
         exchange.some()?;

@@ -289,6 +289,31 @@ fn a_consent_that_was_withdrawn_from_a_service_of_the_file_is_not_given_again_by
 }
 
 #[test]
+fn a_consent_to_a_service_that_left_the_file_can_be_withdrawn() {
+    let upstream = Upstream::fixed("ok");
+    let gateway = Gateway::with_service(&upstream.url(), INJECT).start();
+    let alice = gateway.token("alice");
+    gateway.secret(&alice, "mp-api-key", "canary-6");
+    gateway.call("GET", "/materials/mp/x").token(&alice).expect(200);
+    gateway.kill();
+    let config = std::fs::read_to_string(gateway.path("gateway.toml")).unwrap();
+    let (without, _) = config.split_once("[[service]]").unwrap();
+    std::fs::write(gateway.path("gateway.toml"), without).unwrap();
+    gateway.serve();
+    let listed = || gateway.rest("GET", "/secret").token(&alice).expect(200).json();
+    assert_eq!(listed()[0]["consents"][0]["service"], "materials/mp");
+    let bare = "/secret/mp-api-key/consent?service=materials/mp";
+    gateway.rest("POST", bare).token(&alice).body("").expect(404);
+    gateway.rest("DELETE", bare).token(&alice).expect(200);
+    assert_eq!(listed()[0]["withdrawn"], serde_json::json!(["materials/mp"]));
+    std::fs::write(gateway.path("gateway.toml"), config).unwrap();
+    gateway.kill();
+    gateway.serve();
+    let asked = gateway.call("GET", "/materials/mp/x").token(&alice).send();
+    assert_eq!(asked.problem(), Some("secret-consent"));
+}
+
+#[test]
 fn the_first_use_of_a_service_of_the_file_is_no_consent_to_plain_http_off_this_machine() {
     let upstream = Upstream::fixed("ok");
     let plain = "http://service.invalid:9";

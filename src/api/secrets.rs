@@ -107,6 +107,7 @@ pub(super) async fn give_consent(
 }
 
 /// `DELETE /secret/{name}/consent?service=ns/svc`: withdraws every consent for the two; no use gives it again.
+/// Also for a service that the file no longer declares: it may come back.
 pub(super) async fn withdraw_consent(
     State(api): State<Arc<Api>>,
     caller: Caller,
@@ -114,7 +115,7 @@ pub(super) async fn withdraw_consent(
     asked: Asked,
 ) -> Result<Response, Refusal> {
     let view = api.view();
-    let service = service_of(&view, &asked)?;
+    let service = service_named(&asked, |namespace, name| view.catalog.service_kept(namespace, name))?;
     let permit = Snapshot::permit_self(caller.id());
     let secret = name.to_lowercase();
     let revision = secrets::withdraw(&api, permit, caller.actor()?, &secret, service.id).await?;
@@ -154,8 +155,15 @@ fn name_of(view: &View, service: ResourceId) -> Option<String> {
 }
 
 fn service_of<'v>(view: &'v View, asked: &Asked) -> Result<&'v Arc<Service>, Refusal> {
+    service_named(asked, |namespace, name| view.catalog.service(namespace, name))
+}
+
+fn service_named<'v>(
+    asked: &Asked,
+    find: impl FnOnce(&str, &str) -> Option<&'v Arc<Service>>,
+) -> Result<&'v Arc<Service>, Refusal> {
     let text = asked.value("service")?.ok_or_else(|| Refusal::input("must provide service=ns/svc through query"))?;
-    let found = text.split_once('/').and_then(|(namespace, name)| view.catalog.service(namespace, name));
+    let found = text.split_once('/').and_then(|(namespace, name)| find(namespace, name));
     found.ok_or_else(|| Refusal::unknown("service", text))
 }
 

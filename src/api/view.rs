@@ -142,8 +142,13 @@ impl Catalog {
     /// The service of this name; none for a service of the file that the file no longer declares.
     #[must_use]
     pub fn service(&self, namespace: &str, name: &str) -> Option<&Arc<Service>> {
-        let id = self.service_names.get(namespace)?.get(name)?;
-        self.services.get(id).filter(|service| service.present)
+        self.service_kept(namespace, name).filter(|service| service.present)
+    }
+
+    /// The service of this name, absent ones of the file included.
+    #[must_use]
+    pub fn service_kept(&self, namespace: &str, name: &str) -> Option<&Arc<Service>> {
+        self.services.get(self.service_names.get(namespace)?.get(name)?)
     }
 
     /// The service with this id, absent ones of the file included.

@@ -9,7 +9,7 @@ use tokio::sync::watch;
 
 use crate::api::wait_for;
 use crate::proxy::{FirstConsent, FirstUse};
-use crate::store::{Actor, Consent, Mutation, Revision, Store};
+use crate::store::{Actor, Consent, Mutation, Revision, Store, StoreError};
 
 /// How long a call waits for its consent to be shown.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -39,11 +39,15 @@ impl FirstUse for StoreFirstUse {
             origins: first.of.origins.to_string(),
             at: Timestamp::now(),
         };
-        let committed =
-            self.store.commit(actor, Mutation::FirstUse(consent)).await.map_err(|error| error.to_string())?;
-        if wait_for(&self.shown, committed.revision, PATIENCE).await {
+        let revision = match self.store.commit(actor, Mutation::FirstUse(consent)).await {
+            Ok(committed) => committed.revision,
+            // The user withdrew, said something else or deleted the secret meanwhile: the call is judged by that.
+            Err(StoreError::Refused(_) | StoreError::Missing { .. }) => *self.store.revisions().borrow(),
+            Err(error) => return Err(error.to_string()),
+        };
+        if wait_for(&self.shown, revision, PATIENCE).await {
             return Ok(());
         }
-        Err(format!("revision {} is not shown yet", committed.revision.0))
+        Err(format!("revision {} is not shown yet", revision.0))
     }
 }

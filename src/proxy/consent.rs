@@ -46,7 +46,8 @@ pub struct FirstConsent {
 /// Notes a consent that a first use is.
 #[async_trait]
 pub trait FirstUse: Send + Sync {
-    /// Notes the consent, and returns once the local snapshot shows it.
+    /// Notes the consent, unless the user has said something about it meanwhile, and returns once the local snapshot
+    /// shows what holds.
     ///
     /// # Errors
     /// Where it could not be noted, with the reason for the log: the secret then stays where it is.

@@ -84,6 +84,8 @@ pub async fn send(
         let outcome = if lengthy { while_permitted(&standing, sending).await? } else { sending.await };
         exchange.upstream(start.elapsed());
         match outcome {
+            // Nobody watched over a call without a body, and a brief answer is not watched over either.
+            Ok(_) if !standing.outlasted(start.elapsed()) => return Err(withdrawn()),
             Ok(response) => return receive(worker, response, endpoint, passage, standing, upgrade, ticket),
             Err(error) => {
                 let kind = error.kind();
@@ -115,8 +117,12 @@ async fn while_permitted<T>(standing: &Standing, sending: impl Future<Output = T
     tokio::select! {
         biased;
         outcome = sending => Ok(outcome),
-        () = standing.ends() => Err(Problem::new(&Kind::PERMISSION_DENIED, "the permission was withdrawn while the call went on")),
+        () = standing.ends() => Err(withdrawn()),
     }
+}
+
+fn withdrawn() -> Problem {
+    Problem::new(&Kind::PERMISSION_DENIED, "the permission was withdrawn while the call went on")
 }
 
 /// The upstream's answer, as the caller gets it.

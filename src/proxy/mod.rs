@@ -1,7 +1,7 @@
 //! The walk of a request, and every step of it.
 //!
-//! [`walk`] is the whole of it: no layer elsewhere changes a request or an answer. It runs on one thread, takes no lock,
-//! and reads one immutable [`State`].
+//! [`walk`] is the whole of it: no layer elsewhere changes a request or an answer. It runs on one thread, reads one
+//! immutable [`State`], a newer one after each wait, and takes no lock but its own thread's record.
 
 pub mod alias;
 pub mod answer;
@@ -100,6 +100,7 @@ async fn steps(
     } else {
         let who = identify(worker, &exchange, &mut state, &head, &mut now).await?;
         let route = state.route(&target).cloned().ok_or_else(|| unknown(&target))?;
+        exchange.reach(&route);
         guard_origin(&exchange, &route, &who, &head)?;
         let call = Call { route: &route, target: &target, method: &head.method };
         let judge = Judge { policy: &state.policy, directory: &state.directory, decisions: Some(&worker.decisions) };
@@ -119,11 +120,12 @@ async fn steps(
     }
     let upgrade = upgrade(&mut head, &mut removed);
     let trace = headers::add_to_request(&mut head.headers, &mut removed, &added(&exchange, who.as_ref()));
+    let revision = state.revision;
     let injecting = inject(worker, &exchange, state, &route, (&mut head, &target), who.as_ref(), own_token, now);
     let (query, waited) = noting_pauses(injecting).await;
     let query = query?;
 
-    let standing = Standing { gateway: gateway.clone(), who, route, target, method: head.method, permit };
+    let standing = Standing { gateway: gateway.clone(), who, route, target, method: head.method, permit, revision };
     if waited && !standing.holds() {
         return Err(Problem::new(&Kind::PERMISSION_DENIED, "the permission was withdrawn while the call waited"));
     }

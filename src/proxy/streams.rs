@@ -24,6 +24,9 @@ use crate::upstream::Upload;
 /// A timer further away than this is set anew when it fires: tokio's have a horizon.
 const HORIZON: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// What may pass before a permit is looked at again that no change concerned.
+const MOMENT: Duration = Duration::from_secs(1);
+
 /// How often the key of a token is asked for again: issuers withdraw keys without a revision.
 const KEY_CHECK: Duration = Duration::from_secs(30);
 
@@ -42,6 +45,8 @@ pub struct Standing {
     pub method: Method,
     /// The proof, used up by the stream.
     pub permit: Permit,
+    /// The revision at which it was permitted.
+    pub revision: u64,
 }
 
 /// Ready when the permit no longer holds.
@@ -117,6 +122,13 @@ impl Standing {
     #[must_use]
     pub fn holds(&self) -> bool {
         self.ask_again().is_some()
+    }
+
+    /// As [`Standing::holds`], asked only where the time that passed, or a change, could have made a difference.
+    #[must_use]
+    pub fn outlasted(&self, passed: Duration) -> bool {
+        let unchanged = self.gateway.shared().state.load().revision == self.revision;
+        unchanged && passed < MOMENT || self.holds()
     }
 
     /// Returns when the permit no longer holds.

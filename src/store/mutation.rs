@@ -116,10 +116,13 @@ pub enum Mutation {
     /// Takes away; nothing happens where there is nothing.
     RemoveGrant(Subject, Pattern),
     /// Moves the ownership of a namespace or service; the former owner keeps `keep` as a grant when it is not empty.
-    /// `Refused` for a service of the file.
+    /// `Refused` for a service of the file, and where the owner is not who `from` says, so that of two who are given the
+    /// same thing at once only one is told that it is theirs.
     TransferOwner {
         /// What.
         resource: ResourceId,
+        /// Who owns it now.
+        from: Option<UserId>,
         /// To whom.
         to: UserId,
         /// What the former owner keeps.

@@ -92,7 +92,7 @@ async fn nobody_keeps_more_than_their_share(store: &dyn Store) {
 async fn what_somebody_is_given_takes_nothing_of_their_share(store: &dyn Store) {
     let (mallory, bob) = (made(store, "mallory").await, made(store, "bob").await);
     let reserve = |number: u32| Mutation::ReserveNamespace { name: format!("ns-{number}"), owner: mallory };
-    let give = |resource| Mutation::TransferOwner { resource, to: bob, keep: None, at: at(8) };
+    let give = |resource| Mutation::TransferOwner { resource, from: Some(mallory), to: bob, keep: None, at: at(8) };
     let gifts = join_all((0..MOST_NAMESPACES).map(|number| done(store, reserve(number)))).await;
     join_all(gifts.iter().map(|gift| done(store, give(gift.id.unwrap())))).await;
     reserved(store, "bobs", bob).await;
@@ -115,10 +115,11 @@ async fn a_namespace_that_a_stranger_reserved_takes_no_service_of_the_file(store
     let ours = [("ns", "one", "ann")];
     let namespace = reserved(store, "ns", mallory).await;
     refused(store, "belongs to `mallory`", declared(&ours)).await;
-    done(store, Mutation::TransferOwner { resource: namespace, to: ann, keep: None, at: at(8) }).await;
+    let give = |from, to| Mutation::TransferOwner { resource: namespace, from: Some(from), to, keep: None, at: at(8) };
+    done(store, give(mallory, ann)).await;
     done(store, declared(&ours)).await;
     // Given away by who had it rightfully, the service stays: a restart must not fail by what a user may do.
-    done(store, Mutation::TransferOwner { resource: namespace, to: mallory, keep: None, at: at(9) }).await;
+    done(store, give(ann, mallory)).await;
     idle(store, declared(&ours)).await;
 }
 
@@ -305,10 +306,12 @@ async fn an_owner_gives_a_service_away_and_keeps_something(store: &dyn Store) {
     let (ann, bob) = (made(store, "ann").await, made(store, "bob").await);
     let namespace = reserved(store, "ns", ann).await;
     let svc = registered(store, "ns", "svc", ann).await;
-    let give = |resource, to, keep| Mutation::TransferOwner { resource, to, keep, at: at(8) };
+    let give = |resource, to, keep| Mutation::TransferOwner { resource, from: Some(ann), to, keep, at: at(8) };
     let kept = grant(Subject::User(ann), &["ns", "svc"], Levels::READ | Levels::EXECUTE);
     done(store, give(svc, bob, Some(kept))).await;
     idle(store, give(svc, bob, None)).await;
+    let carol = made(store, "carol").await;
+    refused(store, "another owner by now", give(svc, carol, None)).await;
     assert_eq!(store.service_named("ns", "svc").await.unwrap().unwrap().owner, Some(bob));
     assert_eq!(grants(store).await, [format!("user:{ann} ns.svc read, execute")]);
     done(store, give(namespace, bob, Some(grant(Subject::User(ann), &["ns"], Levels::NONE)))).await;
@@ -368,7 +371,8 @@ async fn the_api_does_not_touch_services_of_the_file(store: &dyn Store) {
     refused(store, file, service("ns", "one", ann, "http://evil")).await;
     refused(store, file, Mutation::RenameService { id, to: "two".to_owned() }).await;
     refused(store, file, Mutation::RemoveService(id)).await;
-    refused(store, file, Mutation::TransferOwner { resource: id, to: bob, keep: None, at: at(8) }).await;
+    refused(store, file, Mutation::TransferOwner { resource: id, from: Some(ann), to: bob, keep: None, at: at(8) })
+        .await;
     // Absent, its name and what was granted on it stay its own until somebody removes it.
     done(store, declared(&[])).await;
     refused(store, file, service("ns", "one", ann, "http://evil")).await;

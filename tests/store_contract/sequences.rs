@@ -146,7 +146,8 @@ async fn mutation(store: &dyn Store, step: &Step, second: i64) -> Option<Mutatio
         13 => {
             let (resource, to) = (some_service(store, one, two).await?, someone((second % 3) as u8));
             let keep = Some(grant(Subject::User(someone(one)), &[&ns, &svc], Levels::READ));
-            Mutation::TransferOwner { resource, to, keep, at }
+            let from = store.service_named(&ns, &svc).await.unwrap()?.owner;
+            Mutation::TransferOwner { resource, from, to, keep, at }
         }
         14 => {
             let owner = format!("user-{one}");

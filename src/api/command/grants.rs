@@ -67,5 +67,6 @@ pub(in crate::api) async fn transfer(
     let Permit { .. } = permit;
     let keep = Grant { subject: Subject::User(from), pattern: resource.pattern(), levels: Levels::ALL, expires: None };
     let at = Timestamp::now();
-    api.commit(by, Mutation::TransferOwner { resource: resource.id(), to, keep: Some(keep), at }).await
+    api.commit(by, Mutation::TransferOwner { resource: resource.id(), from: Some(from), to, keep: Some(keep), at })
+        .await
 }

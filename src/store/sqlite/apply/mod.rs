@@ -91,7 +91,9 @@ pub(super) fn apply(connection: &Connection, mutation: Mutation) -> Result<Outco
         M::PutGrant { grant, by, at } => grants::put(connection, grant, by, at),
         M::TakeLevels { subject, pattern, levels } => grants::take(connection, subject, pattern, levels),
         M::RemoveGrant(subject, pattern) => grants::remove(connection, subject, pattern),
-        M::TransferOwner { resource, to, keep, at } => services::transfer(connection, resource, to, keep, at),
+        M::TransferOwner { resource, from, to, keep, at } => {
+            services::transfer(connection, resource, (from, to), keep, at)
+        }
         M::ReserveNamespace { name, owner } => services::reserve(connection, name, owner),
         M::PutService { namespace, name, replaces, owner, table } => {
             services::put(connection, &namespace, name, replaces, owner, table)

@@ -138,7 +138,7 @@ pub(super) fn remove_namespace(connection: &Connection, id: ResourceId) -> Resul
 pub(super) fn transfer(
     connection: &Connection,
     resource: ResourceId,
-    to: UserId,
+    (from, to): (Option<UserId>, UserId),
     keep: Option<crate::policy::Grant>,
     at: Timestamp,
 ) -> Result<Outcome, StoreError> {
@@ -159,6 +159,10 @@ pub(super) fn transfer(
     };
     if before == Some(to) {
         return Ok(Outcome::unchanged().with_id(resource));
+    }
+    if before != from {
+        let why = format!("`{title}` has another owner by now\nlook who it is");
+        return Err(StoreError::Refused(why));
     }
     for table in ["UPDATE namespaces SET owner = ?2 WHERE id = ?1", "UPDATE services SET owner = ?2 WHERE id = ?1"] {
         write(connection, table, (id, to.0.as_bytes()))?;
