@@ -353,7 +353,7 @@ mod tests {
         let policy = patch_policy(&Snapshot::empty(), &[Item::Namespace(namespace)]);
         let mut recent = Recent::new(16);
         let mut hits = |policy: &Snapshot| {
-            recent.permit(policy, user, &["ns"], Levels::READ, Timestamp::UNIX_EPOCH).unwrap();
+            let _ = recent.permit(policy, user, &["ns"], Levels::READ, Timestamp::UNIX_EPOCH).unwrap();
             recent.hits_and_misses().0
         };
         assert_eq!(hits(&policy), 0);
