@@ -43,7 +43,7 @@ pub(super) fn run(args: &Args, out: &mut dyn Write) -> Result<(), Failure> {
             levels,
             expires: None,
         });
-        let transfer = Mutation::TransferOwner { resource, to: to.id, keep, at: Timestamp::now() };
+        let transfer = Mutation::TransferOwner { resource, from: before, to: to.id, keep, at: Timestamp::now() };
         let done = opened.commit(transfer).await?;
         writeln!(out, "{} owns {} now (revision {})", to.name, args.resource, done.revision.0)?;
         Ok(())

@@ -290,10 +290,10 @@ async fn an_owner_is_given_nothing_of_what_is_owned(store: &dyn Store) {
     done(store, to(bob, &["ns"])).await;
     done(store, to(ann, &["elsewhere"])).await;
     // With the ownership goes what the new owner was given before: it would come back unseen when they give it away.
-    let give = |resource, to| Mutation::TransferOwner { resource, to, keep: None, at: at(8) };
+    let give = |resource, from, to| Mutation::TransferOwner { resource, from: Some(from), to, keep: None, at: at(8) };
     let before = *store.revisions().borrow();
-    done(store, give(svc, ann)).await;
-    done(store, give(namespace, bob)).await;
+    done(store, give(svc, bob, ann)).await;
+    done(store, give(namespace, ann, bob)).await;
     assert_eq!(grants(store).await, [format!("user:{ann} elsewhere read")]);
     let (_, changed) = since(store, before).await;
     for gone in [(ann, &["ns", "svc"][..]), (bob, &["ns"])] {
