@@ -37,11 +37,11 @@ fn a_slow_upload_does_not_run_into_the_first_byte_timeout() {
         connection.say(OK);
     });
     on_a_worker(async {
-        let client = Client::new(play.addr, Timeouts { first_byte: Some(SHORT), ..timeouts() });
+        let client = Client::new(play.addr, Timeouts { first_byte: Some(4 * SHORT), ..timeouts() });
         let (give, body) = pieces();
         tokio::task::spawn_local(async move {
             let mut ticks = tokio::time::interval(SHORT);
-            for _ in 0..4 {
+            for _ in 0..6 {
                 ticks.tick().await;
                 give.send(piece("slow")).unwrap();
             }
