@@ -67,6 +67,10 @@ async fn what_a_newer_token_says_of_its_user_is_noted() {
     assert_eq!((then.account.id, then.account.email.as_deref()), (first.account.id, Some("a.new@x.org")));
     assert_eq!(then.account.last_name.as_deref(), Some("New"));
     assert!(then.account.email_verified);
+    let before = Timestamp::now().as_second() - 600;
+    let old = with(address(provider.claims("alice"), "a.old@x.org"), "iat", json!(before));
+    let then = door.token(&key.sign(&old)).await.unwrap();
+    assert_eq!(then.account.email.as_deref(), Some("a.new@x.org"), "an older token brings no news");
 }
 
 #[tokio::test]

@@ -83,6 +83,27 @@ fn an_administrator_makes_accounts_and_what_is_not_known_is_left_out() {
 }
 
 #[test]
+fn who_is_no_administrator_any_more_when_the_body_is_there_makes_no_account() {
+    let people = People::meet();
+    people.gateway.run(&["user", "add", "root", "--admin"]).done();
+    let root = people.gateway.token("root");
+    let body = json!({"name": "carol"}).to_string();
+    let begin = || {
+        let ask = people.gateway.rest("POST", "/user").token(&root).header("Expect", "100-continue");
+        ask.header("Content-Length", &body.len().to_string()).open()
+    };
+    // The gateway asks for the body once it has judged who sends it.
+    let mut wire = support::eventually("root is known as an administrator", support::PATIENCE, || {
+        let mut wire = begin();
+        (wire.head().status() == 100).then_some(wire)
+    });
+    people.gateway.run(&["user", "admin", "root", "off"]).done();
+    support::eventually("root is known as none", support::PATIENCE, || (begin().head().status() == 403).then_some(()));
+    assert_eq!(wire.send(&body).response().status(), 403);
+    assert!(people.names("/user/users?attributeName=UserName&attributeValue=carol&attributeFilter=%3D").is_empty());
+}
+
+#[test]
 fn a_new_account_logs_in_by_the_password_it_was_given_and_not_without_one() {
     let people = People::meet();
     let create = |user: Value| assert_eq!(people.create(&people.olga, &user).status(), 200, "{user}");

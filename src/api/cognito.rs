@@ -25,6 +25,9 @@ use crate::store::{Actor, Item, Key, StoreError};
 /// Names the operation.
 pub(super) const X_AMZ_TARGET: HeaderName = HeaderName::from_static("x-amz-target");
 
+/// The most bytes of a body: nobody is identified yet, and a number of 3,072 bits and two names are short.
+const BODY_BYTES: usize = 16 * 1024;
+
 const SERVICE: &str = "AWSCognitoIdentityProviderService.";
 
 /// A refusal in AWS JSON 1.1. Those of the caller's making are 400: boto3 repeats what is 500 and above.
@@ -180,7 +183,7 @@ fn when(from: IpAddr) -> When {
 }
 
 async fn read(api: &Api, sent: Sent) -> Outcome {
-    let read = sent.object(&api.config.limits).await;
+    let read = sent.object_within(BODY_BYTES, &api.config.limits).await;
     read.map_err(|refusal| Fault::new("SerializationException", refusal.0.detail().to_owned()))
 }
 

@@ -158,7 +158,15 @@ impl Sent {
     /// # Errors
     /// 408, 413 beyond the limits; 400 for anything that is no object.
     pub(super) async fn object(self, limits: &Limits) -> Result<serde_json::Value, Refusal> {
-        let reading = Limited::new(self.0, limits.api_body_bytes).collect();
+        self.object_within(limits.api_body_bytes, limits).await
+    }
+
+    /// The same for a body of at most `most` bytes.
+    ///
+    /// # Errors
+    /// As for [`Sent::object`].
+    pub(super) async fn object_within(self, most: usize, limits: &Limits) -> Result<serde_json::Value, Refusal> {
+        let reading = Limited::new(self.0, most.min(limits.api_body_bytes)).collect();
         let read = tokio::time::timeout(limits.api_body_timeout, reading).await.map_err(|_| {
             let detail = "the body of the request did not arrive in time\nsend it at once";
             Problem::new(&Kind::REQUEST_TIMEOUT, detail)

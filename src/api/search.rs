@@ -16,6 +16,9 @@ use crate::identity::{Account, Directory};
 /// What the three parameters ask for. Values are plain text, never patterns.
 enum Filter<'a> {
     Everybody,
+    /// E-mail addresses have no case.
+    Address(String),
+    AddressBegins(String),
     Equal(Attribute, &'a str),
     Begins(Attribute, &'a str),
 }
@@ -86,6 +89,10 @@ impl<'a> Filter<'a> {
             ))
         })?;
         match comparison.trim() {
+            "=" if matches!(attribute, Attribute::Email) => Ok(Self::Address(value.to_lowercase())),
+            "^=" if matches!(attribute, Attribute::Email) && value != "*" => {
+                Ok(Self::AddressBegins(value.to_lowercase()))
+            }
             "=" => Ok(Self::Equal(attribute, value)),
             "^=" if value == "*" => Ok(Self::Everybody),
             "^=" => Ok(Self::Begins(attribute, value)),
@@ -94,15 +101,12 @@ impl<'a> Filter<'a> {
     }
 
     fn takes(&self, account: &Account) -> bool {
-        match *self {
+        let email = || account.email.as_deref().map(str::to_lowercase);
+        match self {
             Self::Everybody => true,
-            Self::Equal(Attribute::Email, value) => {
-                account.email.as_deref().is_some_and(|email| email.to_lowercase() == value.to_lowercase())
-            }
-            Self::Begins(Attribute::Email, value) => {
-                account.email.as_deref().is_some_and(|email| email.to_lowercase().starts_with(&value.to_lowercase()))
-            }
-            Self::Equal(attribute, value) => attribute.of(account, |text| text == value),
+            Self::Address(value) => email().is_some_and(|email| email == *value),
+            Self::AddressBegins(value) => email().is_some_and(|email| email.starts_with(value)),
+            Self::Equal(attribute, value) => attribute.of(account, |text| text == *value),
             Self::Begins(attribute, value) => attribute.of(account, |text| text.starts_with(value)),
         }
     }

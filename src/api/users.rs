@@ -43,15 +43,24 @@ pub(super) async fn find_users(State(api): State<Arc<Api>>, _: Caller, asked: As
 
 /// `POST /user`: a new account, by an administrator.
 pub(super) async fn create_user(State(api): State<Arc<Api>>, caller: Caller, sent: Sent) -> Result<Response, Refusal> {
-    if !caller.identity.account.administrator {
-        return Err(Refusal::forbidden("only administrators make accounts\nask one of them"));
-    }
+    let may_make = || {
+        let view = api.view();
+        let account = view.state.directory.by_id(caller.id());
+        if account.is_some_and(|account| account.administrator) {
+            return Ok(());
+        }
+        Err(Refusal::forbidden("only administrators make accounts\nask one of them"))
+    };
+    may_make()?;
     let body = sent.object(&api.config.limits).await?;
     let user = read_user(&body)?;
     if api.view().state.directory.by_name(&user.name).is_some() {
         return Err(Refusal::user_exists(&user.name));
     }
     let password = read_password(&api, &body, &user).await?;
+    // The body and the password may have taken longer than the right to send them lasted.
+    api.still_decides_for(&caller.identity)?;
+    may_make()?;
     let (id, permit) = (user.id, Snapshot::permit_self(caller.id()));
     let new = NewUser { user, link: None, password, first_role: None };
     let revision = people::create_user(&api, permit, caller.actor()?, new).await?;

@@ -16,6 +16,9 @@ const OF_ONE_NAME: u64 = 30;
 /// Failures from one address, whatever the names.
 const OF_ONE_ADDRESS: u64 = 600;
 
+/// Logins that one address may begin in a minute, whatever becomes of them: each costs a power.
+const BEGUN: u64 = 600;
+
 /// The time after which all is forgotten.
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -25,12 +28,13 @@ pub(super) struct Attempts {
     hasher: ahash::RandomState,
     names: Box<[AtomicU64]>,
     addresses: Box<[AtomicU64]>,
+    begun: Box<[AtomicU64]>,
 }
 
 impl Attempts {
     pub(super) fn new(start: Instant) -> Self {
         let places = || (0..PLACES).map(|_| AtomicU64::new(0)).collect();
-        Self { start, hasher: ahash::RandomState::new(), names: places(), addresses: places() }
+        Self { start, hasher: ahash::RandomState::new(), names: places(), addresses: places(), begun: places() }
     }
 
     /// Whether one more failure would be let through now.
@@ -40,6 +44,16 @@ impl Attempts {
             .into_iter()
             .flatten()
             .all(|(place, rate)| next(place.load(Ordering::Relaxed), rate, now).is_some())
+    }
+
+    /// Counts a login that begins; false: it is one too many.
+    #[must_use]
+    pub(super) fn begins(&self, from: IpAddr, now: Instant) -> bool {
+        let now = self.nanos(now);
+        let place = self.of_address(&self.begun, network(from));
+        place.is_none_or(|place| {
+            place.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |held| next(held, BEGUN, now)).is_ok()
+        })
     }
 
     /// Counts a failure before it is known to be one, so that many at once count as many; false: it is one too many.
@@ -63,15 +77,22 @@ impl Attempts {
 
     fn places(&self, name: &str, from: IpAddr) -> [Option<(&AtomicU64, u64)>; 2] {
         let from = network(from);
-        let place = |places: &'_ [AtomicU64], hash: u64| usize::try_from(hash % places.len() as u64).ok();
-        let name = place(&self.names, self.hasher.hash_one((name, from))).and_then(|at| self.names.get(at));
-        let address = place(&self.addresses, self.hasher.hash_one(from)).and_then(|at| self.addresses.get(at));
+        let name = place(&self.names, self.hasher.hash_one((name, from)));
+        let address = self.of_address(&self.addresses, from);
         [name.map(|place| (place, OF_ONE_NAME)), address.map(|place| (place, OF_ONE_ADDRESS))]
+    }
+
+    fn of_address<'p>(&self, places: &'p [AtomicU64], network: IpAddr) -> Option<&'p AtomicU64> {
+        place(places, self.hasher.hash_one(network))
     }
 
     fn nanos(&self, now: Instant) -> u64 {
         u64::try_from(now.saturating_duration_since(self.start).as_nanos()).unwrap_or(u64::MAX / 2)
     }
+}
+
+fn place(places: &[AtomicU64], hash: u64) -> Option<&AtomicU64> {
+    usize::try_from(hash % places.len() as u64).ok().and_then(|at| places.get(at))
 }
 
 /// What the place holds after one failure more; none where that is one too many.
@@ -123,6 +144,15 @@ mod tests {
         assert_eq!(failures(&attempts, "bob", HERE, start), 30);
         let sprayed = (0..2000).take_while(|n| attempts.count(&n.to_string(), HERE.parse().unwrap(), start)).count();
         assert!(sprayed < 600, "{sprayed}");
+    }
+
+    #[test]
+    fn one_address_begins_so_many_logins_and_leaves_the_others_theirs() {
+        let start = Instant::now();
+        let attempts = Attempts::new(start);
+        let begun = |from: &str| (0..2000).take_while(|_| attempts.begins(from.parse().unwrap(), start)).count();
+        assert_eq!((begun(HERE), begun("192.0.2.2")), (600, 600));
+        assert!(attempts.admits("alice", HERE.parse().unwrap(), start), "what began has not failed");
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use http::HeaderMap;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
 
 use super::account::{self, Standing};
@@ -19,6 +19,9 @@ use super::{Account, AuthError, Directory, Enrol, Identity, Proof, StartError};
 use crate::config::{Auth, TrustedHeader};
 use crate::policy::UserId;
 use crate::store::{HEADER_ISSUER, Link};
+
+/// How young a token must be for what it says of its user to be news.
+const NEWS: SignedDuration = SignedDuration::from_mins(5);
 
 /// Verifies credentials, for the whole process.
 pub struct Authenticator {
@@ -117,7 +120,7 @@ impl Authenticator {
         let proven = self.prove(token, now).await?;
         let current = directory();
         let (account, current) = match self.standing(&proven, &current)? {
-            Standing::Known(account) => self.up_to_date(&proven, account, (directory, current)).await,
+            Standing::Known(account) => self.up_to_date(&proven, account, (directory, current), now).await,
             Standing::Links(user) => {
                 let issuer = proven.source.rules.issuer.to_string();
                 self.enrol.link(Link { issuer, subject: proven.accepted.subject.to_string(), user }).await?;
@@ -138,9 +141,12 @@ impl Authenticator {
         proven: &Proven,
         account: Arc<Account>,
         (directory, current): (&impl Fn() -> Arc<Directory>, Arc<Directory>),
+        now: Timestamp,
     ) -> (Arc<Account>, Arc<Directory>) {
         let Proven { source, accepted, .. } = proven;
-        let remote = source.remote.as_ref().filter(|_| !account.disabled);
+        // An older token may still be about that says what its user was called before.
+        let fresh = accepted.issued.is_some_and(|at| now.duration_since(at) < NEWS);
+        let remote = source.remote.as_ref().filter(|_| fresh && !account.disabled);
         let news = remote.and_then(|remote| account::news(&current, &account, &remote.config, &accepted.claims));
         let Some(profile) = news else { return (account, current) };
         if let Err(error) = self.enrol.update(account.id, profile).await {

@@ -11,7 +11,7 @@ use aws_lc_rs::hmac;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use jiff::{SignedDuration, Timestamp};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use uuid::Uuid;
 
 use super::Directory;
@@ -197,7 +197,7 @@ impl Logins {
         }
         let a = Number::from_hex(a).filter(|a| !a.is_zero_in_group());
         let a = a.ok_or(LoginError::Parameter("SRP_A is not a valid public number"))?;
-        if !self.attempts.admits(name, when.from, when.now) {
+        if !(self.attempts.admits(name, when.from, when.now) && self.attempts.begins(when.from, when.now)) {
             return Err(LoginError::Attempts);
         }
         let account = directory.by_name(name).filter(|account| !account.disabled);
@@ -209,7 +209,7 @@ impl Logins {
         let verifier = if user.is_some() { opened } else { decoy };
         let b = Number::random()?;
         let (verifier, public) = self
-            .compute(move || {
+            .compute(self.place()?, move || {
                 let public = verifier.public(&b);
                 (verifier, public)
             })
@@ -241,6 +241,8 @@ impl Logins {
     async fn judge(&self, answer: Answer<'_>, when: When) -> Result<Proved, LoginError> {
         let block = STANDARD.decode(answer.block).map_err(|_| LoginError::Incorrect)?;
         let signature = STANDARD.decode(answer.signature).map_err(|_| LoginError::Incorrect)?;
+        // Before the challenge is spent: a refusal for want of room costs nobody their login.
+        let place = self.place()?;
         let challenge = held(&self.challenges).take(&block, when.now).ok_or(LoginError::Incorrect)?;
         let offset = clock::read(answer.timestamp).map(|said| said.duration_since(when.clock).abs());
         if challenge.name != answer.name || offset.is_none_or(|offset| offset > CLOCK) {
@@ -248,7 +250,7 @@ impl Logins {
         }
         let message = [self.pool.as_bytes(), answer.name.as_bytes(), &block, answer.timestamp.as_bytes()].concat();
         let (challenge, right) = self
-            .compute(move || {
+            .compute(place, move || {
                 let key = challenge.verifier.session_key(&challenge.a, &challenge.b, &challenge.public);
                 let right = key.is_some_and(|key| {
                     let key = hmac::Key::new(hmac::HMAC_SHA256, key.as_slice());
@@ -292,8 +294,11 @@ impl Logins {
             return Err(LoginError::Password(faults.join(", ")));
         }
         let (pool, name, new) = (self.pool.clone(), name.to_owned(), zeroize::Zeroizing::new(new.to_owned()));
-        let fresh =
-            self.compute(move || (!given.check(&pool, &name, &new)).then(|| Verifier::new(&pool, &name, &new))).await?;
+        let fresh = self
+            .compute(self.place()?, move || {
+                (!given.check(&pool, &name, &new)).then(|| Verifier::new(&pool, &name, &new))
+            })
+            .await?;
         // Whoever gave the old one out knows it.
         let fresh = fresh.ok_or_else(|| LoginError::Password("to differ from the one that was given".to_owned()))??;
         let session = held(&self.sessions).take(&handle, when.now).ok_or(LoginError::Session)?;
@@ -321,7 +326,7 @@ impl Logins {
         }
         let (pool, name) = (self.pool.clone(), name.to_owned());
         let password = zeroize::Zeroizing::new(password.to_owned());
-        let verifier = self.compute(move || Verifier::new(&pool, &name, &password)).await??;
+        let verifier = self.compute(self.place()?, move || Verifier::new(&pool, &name, &password)).await??;
         Ok(verifier.seal(&self.vault, user, temporary)?)
     }
 
@@ -331,9 +336,17 @@ impl Logins {
         Ok(admitted && self.store.password(user).await?.as_ref() == Some(password))
     }
 
+    /// A place among the computations that wait or are at work.
+    fn place(&self) -> Result<OwnedSemaphorePermit, LoginError> {
+        self.waiting.clone().try_acquire_owned().map_err(|_| LoginError::Busy)
+    }
+
     /// Computes on a thread for what takes long.
-    async fn compute<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, LoginError> {
-        let place = self.waiting.clone().try_acquire_owned().map_err(|_| LoginError::Busy)?;
+    async fn compute<T: Send + 'static>(
+        &self,
+        place: OwnedSemaphorePermit,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, LoginError> {
         let turn = self.working.clone().acquire_owned().await.map_err(|_| LoginError::Busy)?;
         let done = tokio::task::spawn_blocking(move || {
             // Held until the work is done, even when whoever asked has gone.
