@@ -147,7 +147,7 @@ fn whatever_is_no_login_is_refused_by_its_code_and_never_as_a_fault_of_the_serve
     let padded = json!({ "AuthFlow": "USER_SRP_AUTH", "x": "y".repeat(16 * 1024) }).to_string();
     for body in ["", "{", "[]", "\"x\"", &padded] {
         let target = "AWSCognitoIdentityProviderService.InitiateAuth";
-        let response = gateway.rest("POST", "/").header("X-Amz-Target", target).body(body.to_owned()).send();
+        let response = gateway.rest("POST", "/").header("X-Amz-Target", target).body(body).send();
         assert_eq!(code(&response), "SerializationException", "{body}");
     }
     let junk: Value = json!({
