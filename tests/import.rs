@@ -57,6 +57,15 @@ fn grants(gateway: &Gateway) -> Vec<String> {
     statement.query_map([], row).unwrap().map(Result::unwrap).collect()
 }
 
+/// The names of those in the group.
+fn members(gateway: &Gateway, group: &str) -> Vec<String> {
+    let store = Connection::open(gateway.path("carta.db")).unwrap();
+    let query = "SELECT u.name FROM members m JOIN users u ON u.id = m.user JOIN groups g ON g.id = m.group_id \
+                 WHERE g.name = ?1 ORDER BY 1";
+    let mut statement = store.prepare(query).unwrap();
+    statement.query_map([group], |row| row.get(0)).unwrap().map(Result::unwrap).collect()
+}
+
 const MARA_ROWS: &str = "INSERT INTO acl_user VALUES ('ann@example.com', 'Admin'), ('bob@example.com', 'Analyst'), \
 ('a.b@example.com', 'Sales'), ('a-b@example.com', 'Sales'), ('cy@example.com', 'SalesOps'), ('Dora@example.com', 'Analyst'), \
 ('nobody', 'Guest'), ('eve@example.com', 'data_team'), ('fay@example.com', 'data-team');
@@ -70,6 +79,8 @@ INSERT INTO acl_permission VALUES ('user__Admin', 'resource__All'), ('user__Gues
 #[test]
 fn mara_becomes_users_roles_and_grants_and_says_what_is_lost() {
     let gateway = Gateway::builder().user("bob", &["--email", "bob@example.com", "--role", "Guest"]).prepare();
+    let checked = "UPDATE users SET email_verified = 1 WHERE name = 'bob'";
+    Connection::open(gateway.path("carta.db")).unwrap().execute_batch(checked).unwrap();
     database(&gateway.path("mara.db"), MARA, MARA_ROWS);
     let before = revision(&gateway);
     let dry = gateway.run(&["import", "mara", "mara.db", "--dry-run"]).done();
@@ -109,6 +120,7 @@ fn mara_becomes_users_roles_and_grants_and_says_what_is_lost() {
         "  [B6] user__Admin on resource__All__Users__Roles: it opened the page",
         "  [B9] user__Guest on resource__All: ",
         "to know:",
+        "  [there] user bob@example.com: taken to be bob, for whom that address was checked: bob@example.com",
         "  [there] user bob@example.com: there already as bob, whose role stays Guest, not Analyst",
     ] {
         assert!(ran.lines().any(|said| said.starts_with(line)), "{line}\n---\n{ran}");
@@ -149,7 +161,7 @@ fn mara_is_read_from_csv_and_json_too_and_can_be_put_under_a_name() {
 const GRAINY_ROWS: &str = "INSERT INTO auth_user (id, password, is_superuser, username, last_name, email, is_staff, is_active, \
 date_joined, first_name) VALUES (1, '', 1, 'root', '', '', 1, 1, '2020-01-01', ''), (2, '', 0, 'bob', 'B', 'Bob@Example.com', 0, 1, \
 '2020-01-01', 'Bob'), (3, '', 0, 'gone', '', '', 0, 0, '2020-01-01', '');
-INSERT INTO auth_group VALUES (1, 'Staff'), (2, 'Lab: Chem');
+INSERT INTO auth_group VALUES (1, 'Staff'), (2, 'Lab:Chem');
 INSERT INTO auth_user_groups VALUES (1, 2, 1), (2, 2, 2);
 INSERT INTO django_grainy_userpermission (namespace, permission, user_id) VALUES ('a', 1, 2), ('x.y', 0, 2), ('x.y', 5, 2), \
 ('m.*', 2, 2), ('m', 4, 2), ('w.*.z', 16, 2), ('v', 129, 2), ('u..t', 1, 2), ('__', 1, 2), ('lost', 1, 99);
@@ -165,7 +177,7 @@ fn grainys_masks_become_grants_and_each_answer_that_differs_is_said() {
     assert_eq!(
         grants(&gateway),
         [
-            "group:Lab: Chem q.r. 0",
+            "group:Lab:Chem q.r. 0",
             "group:Staff a. 14",
             "group:Staff q.r.s. 1",
             "user:bob __. 1",
@@ -272,6 +284,112 @@ fn an_owner_gets_no_grant_and_what_is_replaced_is_said() {
     let ran = gateway.run(&["import", "ctl", "c.json", "--for", OWNER]).done();
     assert!(ran.contains("[owner] materials.mp.* = r: the user owns it here"), "{ran}");
     assert!(!grants(&gateway).iter().any(|grant| grant.starts_with("user:olga materials")), "{ran}");
+}
+
+#[test]
+fn an_account_is_taken_up_by_an_address_only_where_that_was_checked() {
+    let gateway = Gateway::builder()
+        .user("mallory", &["--email", "boss@example.com"])
+        .user("ann", &["--email", "ann@example.com"])
+        .user("hal", &[])
+        .user("guest", &["--email", "cy@example.com"])
+        .user("cy@example.com", &[])
+        .prepare();
+    let proved = "UPDATE users SET email_verified = 1 WHERE name = 'ann';
+        INSERT INTO links (issuer, subject, user) SELECT 'header', 'hal@example.com', id FROM users WHERE name = 'hal';";
+    Connection::open(gateway.path("carta.db")).unwrap().execute_batch(proved).unwrap();
+    let names = ["boss", "ann", "hal", "cy"];
+    let user = |(at, name): (usize, &&str)| json!({"model": "auth.user", "pk": at, "fields": {"username": format!("{name}-there"), "email": format!("{name}@example.com"), "groups": [1]}});
+    let grant = |at: usize| json!({"model": "django_grainy.userpermission", "pk": at, "fields": {"namespace": "a", "permission": 1, "user": at}});
+    let mut dump = vec![json!({"model": "auth.group", "pk": 1, "fields": {"name": "Chiefs"}})];
+    dump.extend(names.iter().enumerate().map(user));
+    dump.extend((0..names.len()).map(grant));
+    std::fs::write(gateway.path("dump.json"), json!(dump).to_string()).unwrap();
+    let ran = gateway.run(&["import", "grainy", "dump.json"]).done();
+    assert_eq!(
+        grants(&gateway),
+        ["user:ann a. 1", "user:boss-there a. 1", "user:cy@example.com a. 1", "user:hal a. 1"],
+        "{ran}"
+    );
+    assert_eq!(members(&gateway, "Chiefs"), ["ann", "boss-there", "cy@example.com", "hal"], "{ran}");
+    for line in [
+        "  [there] user boss-there: an account of its own, without the address boss@example.com: nothing proves that mallory",
+        "  [there] user ann-there: taken to be ann, for whom that address was checked: ann@example.com",
+        "  [there] user hal-there: taken to be hal, for whom that address was checked: hal@example.com",
+        "  [there] user cy-there: taken to be cy@example.com, whose name is that address",
+    ] {
+        assert!(ran.lines().any(|said| said.starts_with(line)), "{line}\n---\n{ran}");
+    }
+    let again = gateway.run(&["import", "grainy", "dump.json"]).done();
+    assert!(again.contains("all of it is there already"), "{again}");
+}
+
+#[test]
+fn a_group_that_a_user_runs_gets_neither_members_nor_grants() {
+    let gateway = Gateway::builder().user("eve", &[]).user("ann", &[]).prepare();
+    for name in ["Staff", "AllUsers", "Lab:All", "Board"] {
+        gateway.run(&["group", "add", name]).done();
+    }
+    let runs = "UPDATE groups SET owner = (SELECT id FROM users WHERE name = 'eve') WHERE name <> 'Board'";
+    Connection::open(gateway.path("carta.db")).unwrap().execute_batch(runs).unwrap();
+    let mut dump = vec![json!({"model": "auth.user", "pk": 1, "fields": {"username": "ann", "groups": [1, 2, 3, 4]}})];
+    for (at, name) in [(1, "Staff"), (2, "AllUsers"), (3, "Lab:All"), (4, "Board")] {
+        dump.push(json!({"model": "auth.group", "pk": at, "fields": {"name": name}}));
+        let fields = json!({"namespace": "a", "permission": 1, "group": at});
+        dump.push(json!({"model": "django_grainy.grouppermission", "pk": at, "fields": fields}));
+    }
+    std::fs::write(gateway.path("dump.json"), json!(dump).to_string()).unwrap();
+    let ran = gateway.run(&["import", "grainy", "dump.json"]).done();
+    assert_eq!(grants(&gateway), ["group:AllUsers a. 1", "group:Board a. 1", "group:Lab:All a. 1"], "{ran}");
+    assert!(members(&gateway, "Staff").is_empty(), "{ran}");
+    assert_eq!(members(&gateway, "Board"), ["ann"], "{ran}");
+    for line in [
+        "  [there] group Staff: eve runs the group of this name here and could join it",
+        "  [orphan] group Staff: a = 1: its group is not imported",
+    ] {
+        assert!(ran.lines().any(|said| said.starts_with(line)), "{line}\n---\n{ran}");
+    }
+}
+
+#[test]
+fn names_that_no_other_way_admits_are_left_out_with_what_is_theirs() {
+    let gateway = Gateway::builder().prepare();
+    let mut dump = Vec::new();
+    for (at, name) in ["everyone", "role:Admin", "a b", "ann"].iter().enumerate() {
+        dump.push(json!({"model": "auth.user", "pk": at, "fields": {"username": name, "groups": [0, 1]}}));
+        let fields = json!({"namespace": "a", "permission": 1, "user": at});
+        dump.push(json!({"model": "django_grainy.userpermission", "pk": at, "fields": fields}));
+    }
+    for (at, name) in ["A,B", "Lab:Chem"].iter().enumerate() {
+        dump.push(json!({"model": "auth.group", "pk": at, "fields": {"name": name}}));
+        let fields = json!({"namespace": "a", "permission": 1, "group": at});
+        dump.push(json!({"model": "django_grainy.grouppermission", "pk": at, "fields": fields}));
+    }
+    std::fs::write(gateway.path("dump.json"), json!(dump).to_string()).unwrap();
+    let ran = gateway.run(&["import", "grainy", "dump.json"]).done();
+    assert_eq!(grants(&gateway), ["group:Lab:Chem a. 1", "user:ann a. 1"], "{ran}");
+    assert_eq!(members(&gateway, "Lab:Chem"), ["ann"], "{ran}");
+    for line in [
+        "  [name] user everyone: this cannot be a login name",
+        "  [name] user role:Admin: this cannot be a login name",
+        "  [name] user a b: this cannot be a login name",
+        "  [orphan] user a b: a = 1: its user is not imported",
+        "  [name] group A,B: this cannot be a group's name",
+        "  [orphan] group A,B: a = 1: its group is not imported",
+    ] {
+        assert!(ran.lines().any(|said| said.starts_with(line)), "{line}\n---\n{ran}");
+    }
+}
+
+#[test]
+fn who_owns_the_namespace_may_be_given_what_lies_below_all_of_its_services() {
+    let gateway = Gateway::with_service("http://127.0.0.1:9", "").start();
+    let rows = json!([{"namespace": "materials.*.x", "permission": "r"}]);
+    std::fs::write(gateway.path("c.json"), json!({"ctl": {"permissions": rows}}).to_string()).unwrap();
+    let ran = gateway.run(&["import", "ctl", "c.json", "--for", OWNER]).done();
+    assert!(grants(&gateway).contains(&"user:olga materials.*.x. 1".to_owned()), "{ran}");
+    gateway.run(&["grant", OWNER, "materials.*.y", "read"]).done();
+    assert!(grants(&gateway).contains(&"user:olga materials.*.y. 1".to_owned()));
 }
 
 #[test]

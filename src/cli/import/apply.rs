@@ -11,16 +11,21 @@ use super::plan::{Fate, NewGrant, Plan, Remark, shown};
 use crate::cli::Failure;
 use crate::cli::open::{Opened, block_on, open};
 use crate::cli::user::new_user;
+use crate::identity::{is_everybodys_group, is_group_name, is_login_name};
 use crate::policy::written::Written;
 use crate::policy::{Grant, GroupId, Pattern, PatternKey, Snapshot, Subject, UserId};
 use crate::refresh;
-use crate::store::{self, Group, Item, Mutation, User};
+use crate::store::{self, Group, HEADER_ISSUER, Item, Mutation, User};
 
 /// What the store has, by name.
 struct Present {
     users: HashMap<String, User>,
+    names: HashMap<UserId, String>,
+    /// The names of all who have an address.
     by_email: HashMap<String, Vec<String>>,
-    groups: HashMap<String, GroupId>,
+    /// Whose address the trusted header proved.
+    by_header: HashMap<String, UserId>,
+    groups: HashMap<String, Group>,
     members: BTreeSet<(UserId, GroupId)>,
     policy: Snapshot,
 }
@@ -49,12 +54,14 @@ pub(super) fn run(
         let now = Timestamp::now();
         let mut changes = Vec::new();
         let (users, user_tally) = users(&mut plan, &present, &mut changes, now);
-        let (groups, group_tally) = groups(&plan, &present, &users, &mut changes);
+        let (groups, group_tally) = groups(&mut plan, &present, &users, &mut changes);
         let grants = std::mem::take(&mut plan.grants);
         let mut tally = Tally::default();
         for grant in grants {
-            let subject = subject(&grant.who, &users, &groups, &opened).await?;
-            give(&mut plan, grant, subject, under, &present, now, &mut changes, &mut tally);
+            match subject(&grant.who, &users, &groups, &opened).await? {
+                Ok(subject) => give(&mut plan, grant, subject, under, &present, now, &mut changes, &mut tally),
+                Err(why) => plan.drop("orphan", grant.row, why),
+            }
         }
         report(&plan.remarks, out)?;
         writeln!(
@@ -80,7 +87,9 @@ impl Present {
         let policy = refresh::policy(&items);
         let mut present = Self {
             users: HashMap::new(),
+            names: HashMap::new(),
             by_email: HashMap::new(),
+            by_header: HashMap::new(),
             groups: HashMap::new(),
             members: BTreeSet::new(),
             policy,
@@ -90,12 +99,16 @@ impl Present {
                 Item::User(user, groups) => {
                     present.members.extend(groups.into_iter().map(|group| (user.id, group)));
                     if let Some(email) = &user.email {
-                        present.by_email.entry(email.clone()).or_default().push(user.name.clone());
+                        present.by_email.entry(email.to_lowercase()).or_default().push(user.name.clone());
                     }
+                    present.names.insert(user.id, user.name.clone());
                     present.users.insert(user.name.clone(), *user);
                 }
                 Item::Group(group) => {
-                    present.groups.insert(group.name, group.id);
+                    present.groups.insert(group.name.clone(), group);
+                }
+                Item::Link(link) if link.issuer == HEADER_ISSUER => {
+                    present.by_header.insert(link.subject, link.user);
                 }
                 _ => {}
             }
@@ -103,67 +116,118 @@ impl Present {
         Ok(present)
     }
 
-    /// The account of this name or, where there is none, the only one of this address.
-    fn user(&self, name: &str, email: Option<&str>) -> Option<&User> {
-        self.users.get(name).or_else(|| match self.by_email.get(email?).map(Vec::as_slice) {
-            Some([only]) => self.users.get(only),
-            _ => None,
-        })
+    /// The only account that the address proves, and by what. An address that nobody checked is anybody's claim.
+    fn proved(&self, email: &str) -> Option<(&User, &'static str)> {
+        let holders = self.by_email.get(email).into_iter().flatten().filter_map(|name| self.users.get(name));
+        let checked = holders.filter(|user| user.email_verified);
+        let linked = self.by_header.get(email).and_then(|id| self.users.get(self.names.get(id)?));
+        let proved = checked.chain(linked).map(|user| (user, "for whom that address was checked"));
+        let named = self.users.get(email).map(|user| (user, "whose name is that address"));
+        let mut all = proved.chain(named);
+        let first = all.next()?;
+        all.all(|(user, _)| user.id == first.0.id).then_some(first)
+    }
+
+    /// The names of those who have the address, for people.
+    fn holders(&self, email: &str) -> Option<String> {
+        self.by_email.get(email).map(|names| names.join(" and "))
+    }
+
+    /// Who but the administrators decides who is in the group.
+    fn runs(&self, group: &Group) -> Option<&str> {
+        let owner = group.owner.filter(|_| !is_everybodys_group(&group.name))?;
+        Some(self.names.get(&owner).map_or("somebody", String::as_str))
     }
 }
 
-/// The users by their names in the plan.
+/// The users by their names in the plan; none for who is not imported.
 fn users(
     plan: &mut Plan,
     present: &Present,
     changes: &mut Vec<Mutation>,
     now: Timestamp,
-) -> (BTreeMap<String, UserId>, Tally) {
+) -> (BTreeMap<String, Option<UserId>>, Tally) {
     let (mut ids, mut tally) = (BTreeMap::new(), Tally::default());
-    let mut remarks = Vec::new();
-    for new in &plan.users {
-        if let Some(user) = present.user(&new.name, new.email.as_deref()) {
+    for new in std::mem::take(&mut plan.users) {
+        let (row, email) = (format!("user {}", new.name), new.email.as_deref());
+        let namesake = present.users.get(&new.name);
+        let proved = email.filter(|_| namesake.is_none()).and_then(|email| present.proved(email));
+        if let (Some((user, why)), Some(email)) = (proved, email) {
+            plan.remark("there", Fate::Note, &row, format!("taken to be {}, {why}: {email}", user.name));
+        }
+        if let Some(user) = namesake.or(proved.map(|(user, _)| user)) {
             tally.there += 1;
-            ids.insert(new.name.clone(), user.id);
             if user.role != new.role {
                 let what = format!("there already as {}, whose role stays {}, not {}", user.name, user.role, new.role);
-                remarks.push((format!("user {}", new.name), what));
+                plan.remark("there", Fate::Note, row, what);
             }
+            ids.insert(new.name, Some(user.id));
             continue;
+        }
+        if !is_login_name(&new.name) {
+            let what = "this cannot be a login name: rename the user there, to up to 128 characters without blanks, `/` and \
+                        `:`, and not `everyone`";
+            plan.drop("name", row, what);
+            ids.insert(new.name, None);
+            continue;
+        }
+        let holders = email.and_then(|email| present.holders(email));
+        if let (Some(holders), Some(email)) = (&holders, email) {
+            let what = format!(
+                "an account of its own, without the address {email}: nothing proves that {holders}, who has it here, is \
+                 meant; if so, grant it to {holders} by hand"
+            );
+            plan.change("there", row, what);
         }
         tally.made += 1;
         let user = User {
-            first_name: new.first_name.clone(),
-            last_name: new.last_name.clone(),
+            first_name: new.first_name,
+            last_name: new.last_name,
             created: now,
-            ..new_user(&new.name, new.email.as_deref(), &new.role, false)
+            ..new_user(&new.name, email.filter(|_| holders.is_none()), &new.role, false)
         };
         let id = user.id;
-        ids.insert(new.name.clone(), id);
+        ids.insert(new.name, Some(id));
         let new_user = store::NewUser { user, link: None, password: None, first_role: None };
         changes.push(Mutation::CreateUser(Box::new(new_user)));
         if new.disabled {
             changes.push(Mutation::DisableUser { user: id, disabled: true, at: now });
         }
     }
-    for (row, what) in remarks {
-        plan.remark("there", Fate::Note, row, what);
-    }
     (ids, tally)
 }
 
+/// The groups by their names in the plan; none for what is not imported.
 fn groups(
-    plan: &Plan,
+    plan: &mut Plan,
     present: &Present,
-    users: &BTreeMap<String, UserId>,
+    users: &BTreeMap<String, Option<UserId>>,
     changes: &mut Vec<Mutation>,
-) -> (BTreeMap<String, GroupId>, Tally) {
+) -> (BTreeMap<String, Option<GroupId>>, Tally) {
     let (mut ids, mut tally) = (BTreeMap::new(), Tally::default());
-    for (name, members) in &plan.groups {
-        let id = match present.groups.get(name) {
-            Some(id) => {
+    for (name, members) in std::mem::take(&mut plan.groups) {
+        let there = present.groups.get(&name);
+        if let Some(runs) = there.and_then(|group| present.runs(group)) {
+            // Who runs the group would decide who gets what is imported.
+            let what = format!(
+                "{runs} runs the group of this name here and could join it: rename the group there, or grant by hand what \
+                 {runs} may share"
+            );
+            plan.drop("there", format!("group {name}"), what);
+            ids.insert(name, None);
+            continue;
+        }
+        let id = match there {
+            Some(group) => {
                 tally.there += 1;
-                *id
+                group.id
+            }
+            None if !is_group_name(&name) => {
+                let what = "this cannot be a group's name: rename the group there, to NAME or ORGANIZATION:NAME, up to 128 \
+                            characters without `,` and `/`";
+                plan.drop("name", format!("group {name}"), what);
+                ids.insert(name, None);
+                continue;
             }
             None => {
                 tally.made += 1;
@@ -172,28 +236,32 @@ fn groups(
                 id
             }
         };
-        ids.insert(name.clone(), id);
-        let members = members.iter().filter_map(|name| users.get(name));
-        let new = members.filter(|user| !present.members.contains(&(**user, id)));
-        changes.extend(new.map(|user| Mutation::AddMember(id, *user)));
+        ids.insert(name, Some(id));
+        let members = members.iter().filter_map(|name| users.get(name).copied().flatten());
+        let new = members.filter(|user| !present.members.contains(&(*user, id)));
+        changes.extend(new.map(|user| Mutation::AddMember(id, user)));
     }
     (ids, tally)
 }
 
+/// Whom the row is for.
+///
+/// # Errors
+/// What is not imported, or else [`Failure`] where the store has nobody of this name.
 async fn subject(
     who: &Written,
-    users: &BTreeMap<String, UserId>,
-    groups: &BTreeMap<String, GroupId>,
+    users: &BTreeMap<String, Option<UserId>>,
+    groups: &BTreeMap<String, Option<GroupId>>,
     opened: &Opened,
-) -> Result<Subject, Failure> {
+) -> Result<Result<Subject, &'static str>, Failure> {
     let planned = match who {
-        Written::User(name) => users.get(name).copied().map(Subject::User),
-        Written::Group(name) => groups.get(name).copied().map(Subject::Group),
+        Written::User(name) => users.get(name).map(|id| id.map(Subject::User).ok_or("its user is not imported")),
+        Written::Group(name) => groups.get(name).map(|id| id.map(Subject::Group).ok_or("its group is not imported")),
         _ => None,
     };
     match planned {
-        Some(subject) => Ok(subject),
-        None => who.resolve(opened).await,
+        Some(planned) => Ok(planned),
+        None => who.resolve(opened).await.map(Ok),
     }
 }
 
