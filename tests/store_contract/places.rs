@@ -289,6 +289,11 @@ async fn an_owner_is_given_nothing_of_what_is_owned(store: &dyn Store) {
     done(store, to(ann, &["ns", "svc"])).await;
     done(store, to(bob, &["ns"])).await;
     done(store, to(ann, &["elsewhere"])).await;
+    // Nor is what lies below every service of the namespace, one of which is bob's.
+    let any = Pattern::parse("ns.*.x").unwrap();
+    let row = grant(Subject::User(ann), &[], Levels::READ);
+    done(store, put(carta_gateway::policy::Grant { pattern: any.clone(), ..row })).await;
+    done(store, Mutation::RemoveGrant(Subject::User(ann), any)).await;
     // With the ownership goes what the new owner was given before: it would come back unseen when they give it away.
     let give = |resource, from, to| Mutation::TransferOwner { resource, from: Some(from), to, keep: None, at: at(8) };
     let before = *store.revisions().borrow();

@@ -16,7 +16,9 @@ pub(super) fn put(
     at: Timestamp,
 ) -> Result<Outcome, StoreError> {
     subject_is_there(connection, &row.subject)?;
+    // What a wildcard reaches may be owned by several, and by others.
     if let Subject::User(user) = row.subject
+        && row.pattern.is_literal()
         && owner(connection, &row.pattern)? == Some(user)
     {
         let why = format!("the user owns `{}` and holds every level on it without a grant", row.pattern);
