@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use axum::Json;
 use axum::extract::State;
@@ -24,6 +25,9 @@ use crate::store::{Count, DAYS_KEPT, day};
 
 /// The most changes of one preview.
 const MOST_CHANGES: usize = 1000;
+
+/// How long one preview may work; what is not compared by then makes it incomplete.
+const LONGEST: Duration = Duration::from_secs(5);
 
 /// The most answers that are computed for one preview: a second or two of one processor.
 const MOST_EVALUATIONS: usize = 1_000_000;
@@ -187,7 +191,10 @@ impl Preview {
             policy.may_administer(asker, &prefix, now).is_ok()
         };
         let shown: Vec<bool> = self.names.iter().map(administers).collect();
-        let compared = policy.compared(&self.after, &self.users, &self.names, now, MOST_EVALUATIONS);
+        // An evaluation may follow many shares, so that their number alone bounds no time.
+        let end = Instant::now() + LONGEST;
+        let goes_on = |count: usize| count <= MOST_EVALUATIONS && Instant::now() < end;
+        let compared = policy.compared(&self.after, &self.users, &self.names, now, goes_on);
         let (mut gains, mut losses) = (List::default(), List::default());
         let mut elsewhere = 0;
         for one in &compared.differences {
@@ -211,7 +218,7 @@ impl Preview {
                 }
             }
         }
-        let calls = self.calls(view, &compared, counts, &administers, now);
+        let calls = self.calls(view, &compared, counts, &administers, (now, end));
         let warnings = changes.iter().flat_map(|change| warn::of(names, &self.after, change, now)).take(LISTED);
         json!({
             "revision": view.state.revision,
@@ -234,7 +241,7 @@ impl Preview {
         compared: &Compared,
         counts: Vec<Count>,
         administers: &dyn Fn(&Pattern) -> bool,
-        now: Timestamp,
+        (now, end): (Timestamp, Instant),
     ) -> Value {
         let names = Names { policy: &view.state.policy, directory: &view.state.directory };
         let users: BTreeSet<UserId> = self.users.iter().copied().collect();
@@ -259,7 +266,7 @@ impl Preview {
             if !self.reached.iter().any(|pattern| covers(pattern, name.keys())) {
                 continue;
             }
-            if left < 2 {
+            if left < 2 || Instant::now() >= end {
                 complete = false;
                 break;
             }

@@ -50,15 +50,23 @@ pub struct Distant {
 }
 
 impl Snapshot {
-    /// Compares what each user may do with each resource here and in `after`, by at most `most` evaluations. Each name
-    /// is a pattern, whose `*` stands for a key that no grant names.
+    /// Compares what each user may do with each resource here and in `after`, for as long as `goes_on` says so of
+    /// the number of evaluations that the next would make. Each name is a pattern, whose `*` stands for a key that no
+    /// grant names.
     #[must_use]
-    pub fn compared(&self, after: &Self, users: &[UserId], names: &[Pattern], now: Timestamp, most: usize) -> Compared {
+    pub fn compared(
+        &self,
+        after: &Self,
+        users: &[UserId],
+        names: &[Pattern],
+        now: Timestamp,
+        mut goes_on: impl FnMut(usize) -> bool,
+    ) -> Compared {
         let mut compared = Compared { complete: true, ..Compared::default() };
         for (position, name) in names.iter().enumerate() {
             let keys = asked(name);
             for user in users {
-                if compared.evaluations + 2 > most {
+                if !goes_on(compared.evaluations + 2) {
                     compared.complete = false;
                     return compared;
                 }
@@ -246,10 +254,10 @@ mod tests {
         assert_eq!(before.reached(&before, [Pattern::parse("a").unwrap()]).len(), 3);
         assert_eq!(before.reached(&before, [Pattern::parse("e").unwrap()]), [names[3].clone()]);
         let after = before.patched([Change::Grant(grant("a", "r"))]);
-        let compared = before.compared(&after, &[ME], &names, Timestamp::UNIX_EPOCH, 1000);
+        let compared = before.compared(&after, &[ME], &names, Timestamp::UNIX_EPOCH, |_| true);
         assert_eq!(compared.differences.iter().map(|one| one.name).collect::<Vec<_>>(), [0, 1, 2]);
         assert!(compared.complete && compared.evaluations == 8);
-        let cut = before.compared(&after, &[ME], &names, Timestamp::UNIX_EPOCH, 5);
+        let cut = before.compared(&after, &[ME], &names, Timestamp::UNIX_EPOCH, |count| count <= 5);
         assert!(!cut.complete && cut.differences.len() == 2);
     }
 }

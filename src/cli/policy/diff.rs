@@ -49,7 +49,7 @@ pub(super) fn run(args: &Args, out: &mut dyn Write) -> Result<(), Failure> {
     let ((before, directory), (after, _)) = (compiled(&old), compiled(&new));
     let users: Vec<UserId> = names.all_users().collect();
     let resources: Vec<Pattern> = resources([&old, &new]).into_iter().collect();
-    let compared = before.compared(&after, &users, &resources, new.now, MOST.0);
+    let compared = before.compared(&after, &users, &resources, new.now, |count| count <= MOST.0);
 
     let (mut gains, mut losses) = (0, 0);
     for one in &compared.differences {
