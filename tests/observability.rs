@@ -180,6 +180,18 @@ fn one_access_line_a_request_says_who_what_and_how_long() {
             assert!(about[0].contains(user), "{}", about[0]);
         }
     }
+    let line = |response: &support::Response| {
+        let id = response.header("x-request-id");
+        entries.iter().find(|entry| entry["target"] == "access" && entry["request_id"].as_str() == id).unwrap()
+    };
+    let forwarded = line(&fine);
+    let time = |entry: &serde_json::Value, of: &str| entry[of].as_u64();
+    let [upstream_us, gateway_us, total_us] = ["upstream_us", "gateway_us", "total_us"]
+        .map(|of| time(forwarded, of).unwrap_or_else(|| panic!("{forwarded}")));
+    assert!(upstream_us > 0 && upstream_us + gateway_us <= total_us + 1, "{forwarded}");
+    assert_eq!((time(forwarded, "bytes_in"), time(forwarded, "bytes_out")), (Some(0), Some(2)), "{forwarded}");
+    assert_eq!((&forwarded["service"], &forwarded["decision"]), (&"materials/mp".into(), &"allow".into()));
+    assert_eq!((time(line(&refused), "upstream_us"), &line(&refused)["decision"]), (None, &"deny".into()));
 }
 
 #[test]
