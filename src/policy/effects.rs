@@ -11,8 +11,8 @@ use super::{Levels, Pattern, PatternKey, ResourceId, Subject, UserId};
 /// Stands for a key that no grant names.
 const OTHER: &str = "\u{0}";
 
-/// How many rows of a subject are looked at for effects at a distance, and how many names where two of them meet.
-const LOOKED_AT: (usize, usize) = (2000, 10_000);
+/// How many rows of a subject are looked at for effects at a distance, and how many pairs of them.
+const LOOKED_AT: (usize, usize) = (2000, 20_000);
 
 /// A user whose levels on a resource are other ones after a change.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -116,7 +116,7 @@ impl Snapshot {
         now: Timestamp,
         most: usize,
     ) -> Vec<Distant> {
-        let (rows, meetings) = LOOKED_AT;
+        let (rows, pairs) = LOOKED_AT;
         let below = |grant: &Grant| meet(&grant.pattern, pattern).is_some();
         let all: BTreeSet<Pattern> = self
             .grants_of(subject)
@@ -128,9 +128,10 @@ impl Snapshot {
         // Without a wildcard there is one way to a name, and only what covers it answers.
         let wild = all.iter().filter(|one| one.keys().contains(&PatternKey::Any));
         let names: BTreeSet<Pattern> = wild
-            .flat_map(|one| all.iter().filter_map(move |other| meet(one, other)))
+            .flat_map(|one| all.iter().map(move |other| (one, other)))
+            .take(pairs)
+            .filter_map(|(one, other)| meet(one, other))
             .filter_map(|name| meet(&name, pattern).filter(|met| *met == name))
-            .take(meetings)
             .collect();
         let mut found = Vec::new();
         for name in names {

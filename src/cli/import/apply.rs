@@ -128,6 +128,13 @@ impl Present {
         all.all(|(user, _)| user.id == first.0.id).then_some(first)
     }
 
+    /// Another account than this one that the address proves.
+    fn contradicts(&self, namesake: &User, email: &str) -> Option<&User> {
+        let holders = self.by_email.get(email).into_iter().flatten().filter_map(|name| self.users.get(name));
+        let linked = self.by_header.get(email).and_then(|id| self.users.get(self.names.get(id)?));
+        holders.filter(|user| user.email_verified).chain(linked).find(|user| user.id != namesake.id)
+    }
+
     /// The names of those who have the address, for people.
     fn holders(&self, email: &str) -> Option<String> {
         self.by_email.get(email).map(|names| names.join(" and "))
@@ -151,6 +158,20 @@ fn users(
     for new in std::mem::take(&mut plan.users) {
         let (row, email) = (format!("user {}", new.name), new.email.as_deref());
         let namesake = present.users.get(&new.name);
+        let other = namesake.zip(email).and_then(|(user, email)| present.contradicts(user, email));
+        if let (Some(other), Some(email)) = (other, email) {
+            let what = format!(
+                "the name is an account's here, and the address {email} was checked for another: {}\nrename the user \
+                 there, or the account here",
+                other.name
+            );
+            plan.drop("name", row, what);
+            ids.insert(new.name, None);
+            continue;
+        }
+        if let Some(user) = namesake.filter(|_| email.is_none_or(|email| present.proved(email).is_none())) {
+            plan.remark("there", Fate::Note, &row, format!("taken to be {} by the name alone", user.name));
+        }
         let proved = email.filter(|_| namesake.is_none()).and_then(|email| present.proved(email));
         if let (Some((user, why)), Some(email)) = (proved, email) {
             plan.remark("there", Fate::Note, &row, format!("taken to be {}, {why}: {email}", user.name));
