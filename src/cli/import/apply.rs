@@ -116,23 +116,20 @@ impl Present {
         Ok(present)
     }
 
-    /// The only account that the address proves, and by what. An address that nobody checked is anybody's claim.
-    fn proved(&self, email: &str) -> Option<(&User, &'static str)> {
+    /// The accounts for which the address was checked. One that nobody checked is anybody's claim.
+    fn checked<'p>(&'p self, email: &str) -> impl Iterator<Item = &'p User> {
         let holders = self.by_email.get(email).into_iter().flatten().filter_map(|name| self.users.get(name));
-        let checked = holders.filter(|user| user.email_verified);
         let linked = self.by_header.get(email).and_then(|id| self.users.get(self.names.get(id)?));
-        let proved = checked.chain(linked).map(|user| (user, "for whom that address was checked"));
+        holders.filter(|user| user.email_verified).chain(linked)
+    }
+
+    /// The only account that the address proves, and by what.
+    fn proved(&self, email: &str) -> Option<(&User, &'static str)> {
+        let proved = self.checked(email).map(|user| (user, "for whom that address was checked"));
         let named = self.users.get(email).map(|user| (user, "whose name is that address"));
         let mut all = proved.chain(named);
         let first = all.next()?;
         all.all(|(user, _)| user.id == first.0.id).then_some(first)
-    }
-
-    /// Another account than this one that the address proves.
-    fn contradicts(&self, namesake: &User, email: &str) -> Option<&User> {
-        let holders = self.by_email.get(email).into_iter().flatten().filter_map(|name| self.users.get(name));
-        let linked = self.by_header.get(email).and_then(|id| self.users.get(self.names.get(id)?));
-        holders.filter(|user| user.email_verified).chain(linked).find(|user| user.id != namesake.id)
     }
 
     /// The names of those who have the address, for people.
@@ -158,7 +155,7 @@ fn users(
     for new in std::mem::take(&mut plan.users) {
         let (row, email) = (format!("user {}", new.name), new.email.as_deref());
         let namesake = present.users.get(&new.name);
-        let other = namesake.zip(email).and_then(|(user, email)| present.contradicts(user, email));
+        let other = namesake.zip(email).and_then(|(user, email)| present.checked(email).find(|one| one.id != user.id));
         if let (Some(other), Some(email)) = (other, email) {
             let what = format!(
                 "the name is an account's here, and the address {email} was checked for another: {}\nrename the user \
@@ -169,10 +166,11 @@ fn users(
             ids.insert(new.name, None);
             continue;
         }
-        if let Some(user) = namesake.filter(|_| email.is_none_or(|email| present.proved(email).is_none())) {
+        let proved = email.and_then(|email| present.proved(email));
+        if let Some(user) = namesake.filter(|_| proved.is_none()) {
             plan.remark("there", Fate::Note, &row, format!("taken to be {} by the name alone", user.name));
         }
-        let proved = email.filter(|_| namesake.is_none()).and_then(|email| present.proved(email));
+        let proved = proved.filter(|_| namesake.is_none());
         if let (Some((user, why)), Some(email)) = (proved, email) {
             plan.remark("there", Fate::Note, &row, format!("taken to be {}, {why}: {email}", user.name));
         }
