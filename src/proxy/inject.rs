@@ -14,6 +14,7 @@ use super::error::{Kind, Problem};
 use super::template::{Buffer, Fault, Place, Values, fill};
 use crate::config::{Basic, HeaderUse, Service, Template, header_use};
 use crate::policy::ResourceId;
+use crate::shell::word;
 
 /// Cookies whose canonical name begins so are the gateway's own, such as the session of its UI: never forwarded.
 pub const OWN_COOKIES: &[u8] = b"__host_carta";
@@ -286,10 +287,11 @@ fn problem(fault: Fault, named: &Named<'_>) -> Problem {
 
 fn missing(name: &str, why: &str, Named { service, api }: &Named<'_>) -> Problem {
     // A quote is a character of header names, and whoever registers a service chooses the name.
-    let quoted = name.replace('\'', r"'\''");
+    let header = format!("secret-{name}: VALUE");
     let detail = format!(
         "`{service}` needs your secret `{name}`, {why}\n\
-         store it: curl -X PUT -H \"Authorization: Bearer $TOKEN\" -H 'secret-{quoted}: VALUE' {api}/secret"
+         store it: curl -X PUT -H \"Authorization: Bearer $TOKEN\" -H {} {api}/secret",
+        word(&header)
     );
     Problem::new(&Kind::MISSING_SECRET, detail).with("secret", name).with("service", *service)
 }
