@@ -197,4 +197,13 @@ fn who_holds_a_level_on_a_shared_namespace_holds_it_there_level_by_level() {
     assert_eq!(lab.calls(&lab.bob), 403, "a narrower role takes levels away");
     lab.put(&lab.alice, &lab.service, "team", "userType=NamespaceItem&role=None");
     assert_eq!(lab.get(&lab.carol, &lab.service, "carol", "").text(), "None");
+    // What is shared on the namespace reaches the service, until the service has an entry of its own.
+    lab.put(&lab.alice, &lab.namespace, "team", "userType=NamespaceItem&role=Editor");
+    assert_eq!(lab.get(&lab.bob, &lab.service, "bob", "").text(), "Read, Execute");
+    lab.put(&lab.alice, &lab.service, "team", "userType=NamespaceItem&role=Guest");
+    assert_eq!(lab.get(&lab.bob, &lab.service, "bob", "").text(), "Read");
+    assert_eq!(lab.get(&lab.alice, &lab.service, "team", "userType=NamespaceItem").text(), "Read");
+    assert_eq!(lab.get(&lab.bob, &lab.namespace, "bob", "").text(), "Read, Execute");
+    lab.delete(&lab.alice, &lab.service, "team", "userType=NamespaceItem");
+    assert_eq!(lab.get(&lab.bob, &lab.service, "bob", "").text(), "Read, Execute");
 }

@@ -130,3 +130,46 @@ fn holders_take_no_deny() {
     let others = denied.patched([give(Subject::Everyone, 1, Levels::EXECUTE)]);
     assert_eq!(held(&others, 1), Levels::EXECUTE);
 }
+
+#[test]
+fn what_is_passed_to_those_who_administer_reaches_administrators_and_the_owner_alone() {
+    let private = give(Subject::Holders(Levels::ADMIN, id(0)), 1, Levels::READ | Levels::EXECUTE);
+    let snapshot = Snapshot::empty().patched([resource(0), resource(1), private]);
+    assert_eq!(held(&snapshot, 1), Levels::NONE);
+    let reader = snapshot.patched([give(Subject::User(ME), 0, Levels::ALL.without(Levels::ADMIN))]);
+    assert_eq!(held(&reader, 1), Levels::NONE);
+    let administrator = snapshot.patched([give(Subject::User(ME), 0, Levels::ADMIN)]);
+    assert_eq!(held(&administrator, 1), Levels::READ | Levels::EXECUTE);
+    let owner = snapshot.patched([Change::Resource(Resource { id: id(0), name: name(0), owner: Some(ME) })]);
+    assert_eq!(held(&owner, 1), Levels::READ | Levels::EXECUTE);
+    // Who administers by way of another resource does so, too; the ownership itself is never passed on.
+    let way = [resource(2), give(Subject::Holders(Levels::READ, id(2)), 0, Levels::ADMIN)];
+    let passed = snapshot.patched(way).patched([give(Subject::User(ME), 2, Levels::READ)]);
+    assert_eq!(held(&passed, 1), Levels::READ | Levels::EXECUTE);
+}
+
+#[test]
+fn a_blank_grant_takes_the_place_of_what_is_above_and_denies_nothing() {
+    let below = Pattern::literal(["r1", "x"]).unwrap();
+    let on = |subject: &Subject, pattern: &Pattern, levels| {
+        Change::Grant(Grant { subject: subject.clone(), pattern: pattern.clone(), levels, expires: None })
+    };
+    let asked = |snapshot: &Snapshot| snapshot.levels(ME, &["r1", "x"], Timestamp::UNIX_EPOCH);
+    let holds = give(Subject::User(ME), 0, Levels::READ);
+    for subject in [Subject::Holders(Levels::READ, id(0)), Subject::Everyone, Subject::User(ME)] {
+        let above = on(&subject, &name(1), Levels::READ | Levels::CLONE);
+        let start = Snapshot::empty().patched([resource(0), resource(1), holds.clone(), above]);
+        assert_eq!(asked(&start), Levels::READ | Levels::CLONE, "{subject}");
+        let blank = start.patched([on(&subject, &below, Levels::BLANK)]);
+        assert_eq!(asked(&blank), Levels::NONE, "{subject}");
+        assert_eq!(held(&blank, 1), Levels::READ | Levels::CLONE, "{subject}: only below");
+        assert!(!blank.navigable(ME, &["r1", "x"], Timestamp::UNIX_EPOCH), "{subject}");
+        let role = blank.patched([
+            Change::Member(carta_gateway::policy::Member { id: ME, role: "Ops".into(), groups: Vec::new() }),
+            on(&Subject::Role("Ops".into()), &name(1), Levels::EXECUTE),
+        ]);
+        assert_eq!(asked(&role), Levels::EXECUTE, "{subject}: no deny");
+        let back = blank.patched([Change::Ungrant(subject.clone(), below.clone())]);
+        assert_eq!(asked(&back), Levels::READ | Levels::CLONE, "{subject}");
+    }
+}

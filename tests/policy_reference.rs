@@ -187,16 +187,21 @@ proptest! {
             if let Err(denied) = permit {
                 prop_assert_eq!((denied.held, denied.owner), (why.held, why.owner));
             }
-            let counting = why.counting.iter().fold(Levels::NONE, |all, grant| all | grant.levels);
+            let levels = |grants: &[Grant]| {
+                grants.iter().fold(Levels::NONE, |all, grant| all | grant.levels).without(Levels::BLANK)
+            };
+            let counting = levels(&why.counting);
             prop_assert_eq!(counting, if why.because == Because::Owner { Levels::NONE } else { why.held });
-            let given = why.deciding.iter().fold(Levels::NONE, |all, grant| all | grant.levels);
+            let given = levels(&why.deciding);
             match why.because {
                 Because::Owner => prop_assert!(why.allowed || need.is_empty()),
                 Because::Granted => prop_assert!(why.allowed && given.has_all(*need)),
                 Because::OwnDeny | Because::Deny => {
                     prop_assert!(!why.allowed && !why.deciding.is_empty() && given.is_empty());
                 }
-                Because::TooLittle => prop_assert!(!why.allowed && given == why.held && !given.is_empty()),
+                Because::TooLittle => {
+                    prop_assert!(!why.allowed && given == why.held && !why.deciding.is_empty());
+                }
                 Because::Nothing => {
                     prop_assert!(!why.allowed && why.held.is_empty() && why.deciding.is_empty());
                     prop_assert!(why.beaten.is_empty());

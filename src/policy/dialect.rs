@@ -46,7 +46,7 @@ pub fn pattern(text: &str) -> Result<Pattern, NameError> {
 #[must_use]
 pub fn mask(bits: i128) -> Levels {
     let known = u8::try_from(bits & 127).ok().and_then(Levels::from_bits).unwrap_or_default();
-    if bits & !127 == 0 { known } else { known | Levels::OTHER }
+    if bits & !127 == 0 { known } else { known | Levels::BLANK }
 }
 
 /// What the user may do with a namespace in which whole keys may be `?`: all that is held on any of the names found in
@@ -110,11 +110,11 @@ mod tests {
         for (bits, levels, shown) in [
             (0, Levels::NONE, "none"),
             (127, Levels::ALL, "create, read, update, delete, execute, clone, admin"),
-            (128, Levels::OTHER, "other"),
-            (1 << 100, Levels::OTHER, "other"),
-            (-1, Levels::ALL | Levels::OTHER, "create, read, update, delete, execute, clone, admin, other"),
-            (-128, Levels::OTHER, "other"),
-            (129, Levels::READ | Levels::OTHER, "read, other"),
+            (128, Levels::BLANK, "nothing"),
+            (1 << 100, Levels::BLANK, "nothing"),
+            (-1, Levels::ALL | Levels::BLANK, "create, read, update, delete, execute, clone, admin"),
+            (-128, Levels::BLANK, "nothing"),
+            (129, Levels::READ | Levels::BLANK, "read"),
         ] {
             assert_eq!(mask(bits), levels, "{bits}");
             assert_eq!(mask(bits).to_string(), shown, "{bits}");

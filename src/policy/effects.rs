@@ -137,7 +137,9 @@ impl Snapshot {
         for name in names {
             let keys = asked(&name);
             let (before, then) = (self.answering(subject, &keys, now), after.answering(subject, &keys, now));
-            let levels = |grant: &Option<Grant>| grant.as_ref().map(|grant| grant.levels);
+            let levels = |grant: &Option<Grant>| {
+                grant.as_ref().map(|grant| grant.levels).filter(|levels| *levels != Levels::BLANK)
+            };
             let by_it = |grant: &Option<Grant>| grant.as_ref().is_some_and(|grant| grant.pattern == *pattern);
             if levels(&before) != levels(&then) && !by_it(&before) && !by_it(&then) {
                 found.push(Distant { name, before, after: then });

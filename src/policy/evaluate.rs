@@ -171,7 +171,8 @@ impl<'a, T: Trace> Walk<'a, T> {
         let denies = answers.iter().filter(|answer| !answer.own && answer.found.levels.is_empty());
         let deny = denies.map(|answer| answer.found.depth).max();
         let counting = answers.iter().filter(|answer| answer.counts(deny));
-        Direct::Open { levels: counting.fold(Levels::NONE, |levels, answer| levels | answer.found.levels), deny }
+        let levels = counting.fold(Levels::NONE, |levels, answer| levels | answer.found.levels.given());
+        Direct::Open { levels, deny }
     }
 
     /// Who has a row on each of the names met. Nobody else has an answer.
@@ -200,14 +201,14 @@ impl<'a, T: Trace> Walk<'a, T> {
         let Some((answer, need, resource)) = self.share(subject) else { return Levels::NONE };
         let counts = answer.counts(deny);
         // Whether the user is one of them is a decision of its own: not for what is held or denied anyway.
-        let matters = counts && !answer.found.levels.without(levels).is_empty();
+        let matters = counts && answer.found.levels.without(levels).gives();
         if !(matters || T::THOROUGH) || !holds(need, resource, &mut self.clock) {
             return Levels::NONE;
         }
         if let Some(entry) = self.snapshot.subjects.entry(subject) {
             self.trace.answered(&entry.rows, self.path, answer);
         }
-        if counts { answer.found.levels } else { Levels::NONE }
+        if counts { answer.found.levels.given() } else { Levels::NONE }
     }
 
     fn resolve(&mut self, rows: &Rows) -> Option<Found> {

@@ -46,7 +46,7 @@ pub enum Because {
     OwnDeny,
     /// A deny of a role, a group or everyone binds, and no deeper grant gives what is needed.
     Deny,
-    /// Grants give something, but not all that is needed.
+    /// Grants give something, but not all that is needed, or nothing where they are blank.
     TooLittle,
     /// No grant covers the resource for this user.
     Nothing,
@@ -142,10 +142,10 @@ impl Recording {
             Because::Granted
         } else if deny.is_some() && (without_denies.has_all(need) || verdict.levels.is_empty()) {
             Because::Deny
-        } else if verdict.levels.is_empty() {
-            Because::Nothing
-        } else {
+        } else if self.answers.iter().any(|(answer, _)| answer.counts(deny)) {
             Because::TooLittle
+        } else {
+            Because::Nothing
         }
     }
 
@@ -216,7 +216,7 @@ impl Recording {
     /// What the user's own grants give from above, which a nearer one replaces and so has to repeat.
     fn own(&self) -> Levels {
         let own = self.answers.iter().find(|(answer, _)| answer.own);
-        own.map_or(Levels::NONE, |(answer, _)| answer.found.levels)
+        own.map_or(Levels::NONE, |(answer, _)| answer.found.levels.given())
     }
 
     /// What the user has by role, groups and everyone. Not by what is held on other resources: a nearer grant of the
@@ -231,7 +231,7 @@ impl Recording {
         };
         let deny = many().filter(|answer| answer.found.levels.is_empty()).map(|answer| answer.found.depth).max();
         let counting = many().filter(|answer| answer.counts(deny));
-        counting.fold(Levels::NONE, |levels, answer| levels | answer.found.levels)
+        counting.fold(Levels::NONE, |levels, answer| levels | answer.found.levels.given())
     }
 }
 

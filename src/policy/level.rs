@@ -39,13 +39,14 @@ impl Levels {
     pub const WRITE: Self = Self(14);
     /// Every level: what an owner holds.
     pub const ALL: Self = Self(127);
-    /// What a mask of grainy's may hold beside the seven: no level, but it keeps a row from being a deny. Never stored.
-    pub(super) const OTHER: Self = Self(128);
+    /// Not a level: it keeps a row that gives nothing from being a deny. All that such a row does is to stand in the place
+    /// of the subject's rows above it. No decision ever holds it.
+    pub const BLANK: Self = Self(128);
 
-    /// The set with exactly these bits, or `None` where a bit above 64 is set.
+    /// The set with exactly these bits, or `None` where a bit above 64 is set, but for [`Levels::BLANK`] alone.
     #[must_use]
     pub const fn from_bits(bits: u8) -> Option<Self> {
-        if bits <= 127 { Some(Self(bits)) } else { None }
+        if bits <= 128 { Some(Self(bits)) } else { None }
     }
 
     /// The bits of the set.
@@ -54,10 +55,20 @@ impl Levels {
         self.0
     }
 
-    /// Whether no level is in the set.
+    /// Whether nothing is in the set: as a grant's levels, whether it is a deny.
     #[must_use]
     pub const fn is_empty(self) -> bool {
         self.0 == 0
+    }
+
+    /// Whether a level is in the set.
+    pub(super) const fn gives(self) -> bool {
+        self.0 & Self::ALL.0 != 0
+    }
+
+    /// The levels of the set, without [`Levels::BLANK`].
+    pub(super) const fn given(self) -> Self {
+        Self(self.0 & Self::ALL.0)
     }
 
     /// Whether all of `need` is in the set. A need of nothing is never satisfied.
@@ -130,13 +141,15 @@ fn letter_levels(word: &str) -> Option<Levels> {
 }
 
 impl fmt::Display for Levels {
-    /// The words joined by comma and blank; `none` for the empty set.
+    /// The words joined by comma and blank; `none` for the empty set, `nothing` for [`Levels::BLANK`].
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.is_empty() {
             return f.write_str("none");
         }
-        let other = self.has_all(Self::OTHER).then_some("other");
-        for (position, word) in self.words().chain(other).enumerate() {
+        if !self.gives() {
+            return f.write_str("nothing");
+        }
+        for (position, word) in self.words().enumerate() {
             if position > 0 {
                 f.write_str(", ")?;
             }

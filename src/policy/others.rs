@@ -85,7 +85,7 @@ struct Site {
     /// What the user holds if no question counted as no: never less.
     possible: Levels,
     /// For each level that came by shares: the sites that it came by.
-    ways: [Option<Rc<[u64]>>; 8],
+    ways: [Option<Rc<[u64]>>; 7],
     /// The shares with the holders of this.
     shared: Vec<usize>,
 }
@@ -156,7 +156,7 @@ impl Web {
                     break;
                 }
                 let Some((answer, need, from)) = walk.share(subject) else { continue };
-                let gives = answer.found.levels.without(base);
+                let gives = answer.found.levels.given().without(base);
                 if answer.counts(deny)
                     && !gives.is_empty()
                     && let Some(from) = self.reach(snapshot, from)
@@ -195,7 +195,7 @@ impl Web {
             let Some(target) = self.sites.get_mut(*to) else { continue };
             target.held |= new;
             let way: Rc<[u64]> = way.into();
-            for bit in (0..8).filter(|bit| new.bits() & (1 << bit) != 0) {
+            for bit in (0..7).filter(|bit| new.bits() & (1 << bit) != 0) {
                 if let Some(known) = target.ways.get_mut(bit) {
                     *known = Some(Rc::clone(&way));
                 }
@@ -225,7 +225,7 @@ impl Site {
     fn way(&self, levels: Levels, here: usize, words: usize) -> Vec<u64> {
         let mut way = vec![0; words];
         add(&mut way, here);
-        for bit in (0..8).filter(|bit| levels.bits() & (1 << bit) != 0) {
+        for bit in (0..7).filter(|bit| levels.bits() & (1 << bit) != 0) {
             let Some(Some(known)) = self.ways.get(bit) else { continue };
             way.iter_mut().zip(known.iter()).for_each(|(word, known)| *word |= known);
         }

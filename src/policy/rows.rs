@@ -74,7 +74,7 @@ impl Rows {
     pub(super) fn of(names: &Names, rows: &[Row]) -> Self {
         let (lasting, ending): (Vec<Row>, Vec<Row>) = rows.iter().partition(|row| row.ends == NEVER);
         let lasting: Vec<(NodeId, bool)> =
-            lasting.iter().flat_map(|row| above(names, row.node).map(|node| (node, !row.levels.is_empty()))).collect();
+            lasting.iter().flat_map(|row| above(names, row.node).map(|node| (node, row.levels.gives()))).collect();
         let mut all = Self { rows: Sorted::of(rows), lasting: Sorted::of(&counted(lasting)), ending: None };
         for row in ending {
             all.count(names, row);
@@ -133,7 +133,7 @@ impl Rows {
     }
 
     fn count(&mut self, names: &Names, row: Row) {
-        let gives = !row.levels.is_empty();
+        let gives = row.levels.gives();
         for node in above(names, row.node) {
             if row.ends == NEVER {
                 let none = Lasting { node, all: 0, positive: 0 };
@@ -162,7 +162,7 @@ impl Rows {
             if all <= 1 {
                 self.lasting.take(node.number());
             } else {
-                let positive = positive - u32::from(!row.levels.is_empty()).min(positive);
+                let positive = positive - u32::from(row.levels.gives()).min(positive);
                 self.lasting.put(Lasting { node, all: all - 1, positive });
             }
         }
@@ -174,7 +174,7 @@ impl Rows {
         for node in above(names, row.node) {
             let Some(mut below) = self.ending_at(node).copied() else { continue };
             let mut last = below.all.remove(row.ends);
-            if !row.levels.is_empty() {
+            if row.levels.gives() {
                 last |= below.positive.remove(row.ends);
             }
             if below.all.count == 0 {
@@ -195,7 +195,7 @@ impl Rows {
     fn last_ends(&self, names: &Names, node: NodeId) -> (i64, i64) {
         let ending = self.rows.iter().filter(|row| row.ends != NEVER);
         ending.filter(|row| above(names, row.node).any(|higher| higher == node)).fold((0, 0), |(all, positive), row| {
-            let gives = if row.levels.is_empty() { positive } else { positive.max(row.ends) };
+            let gives = if row.levels.gives() { positive.max(row.ends) } else { positive };
             (all.max(row.ends), gives)
         })
     }

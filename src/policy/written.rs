@@ -93,13 +93,15 @@ pub fn resource_of(text: &str) -> Result<Pattern, String> {
     Pattern::parse(text).map_err(|error| error.to_string())
 }
 
-/// Levels as written: words or letters, or a preset of Carta. `none` is the empty set: a deny.
+/// Levels as written: words or letters, or a preset of Carta. `none` is the empty set, a deny; `nothing` is
+/// [`Levels::BLANK`].
 ///
 /// # Errors
 /// What is wrong, and what to write instead.
 pub fn levels_of(text: &str) -> Result<Levels, String> {
     match text {
         "None" => Ok(Levels::NONE),
+        "nothing" => Ok(Levels::BLANK),
         "Guest" => Ok(Levels::READ),
         "User" => Ok(Levels::READ | Levels::EXECUTE),
         "Editor" => Ok(Levels::READ | Levels::WRITE | Levels::EXECUTE),
@@ -175,7 +177,8 @@ mod tests {
         assert_eq!(levels_of("User"), Ok(Levels::READ | Levels::EXECUTE));
         assert_eq!(levels_of("execute"), Ok(Levels::EXECUTE));
         assert_eq!(levels_of("none"), Ok(Levels::NONE));
-        for text in ["", " ", ",", "Owner", "superuser"] {
+        assert_eq!(levels_of("nothing"), Ok(Levels::BLANK));
+        for text in ["", " ", ",", "Owner", "superuser", "nothing,read", "read nothing"] {
             assert!(levels_of(text).is_err(), "{text}");
         }
     }

@@ -80,11 +80,11 @@ pub fn resource(keys: &[&str]) -> String {
     Pattern::literal(keys.iter().copied()).map(|name| name.to_string()).unwrap_or_default()
 }
 
-/// The word for a set of levels, `none` for the empty one, as commands read it.
+/// The word for a set of levels, as commands read it: `none` for the empty one, `nothing` for a blank one.
 #[must_use]
 pub fn levels(levels: Levels) -> String {
     let words: Vec<&str> = levels.words().collect();
-    if words.is_empty() { "none".to_owned() } else { words.join(",") }
+    if words.is_empty() { levels.to_string() } else { words.join(",") }
 }
 
 impl Names<'_> {
@@ -147,6 +147,7 @@ impl Names<'_> {
             Because::Granted => "grants give what is needed".to_owned(),
             Because::OwnDeny => format!("{user} is denied in person, and that is final"),
             Because::Deny => "a deny binds, and no deeper grant gives what is needed".to_owned(),
+            Because::TooLittle if told.held.is_empty() => format!("what covers it for {user} gives nothing"),
             Because::TooLittle => format!("{user} has {} only", told.held),
             Because::Nothing => format!("no grant covers it for {user}"),
         }

@@ -83,7 +83,7 @@ pub(crate) fn questions() -> impl Strategy<Value = Vec<Question>> {
 }
 
 fn grant() -> impl Strategy<Value = Grant> {
-    (subject(), pattern(), levels(), proptest::option::weighted(0.3, 1..=LAST)).prop_map(
+    (subject(), pattern(), granted(), proptest::option::weighted(0.3, 1..=LAST)).prop_map(
         |(subject, pattern, levels, ends)| Grant {
             subject,
             pattern,
@@ -121,11 +121,21 @@ fn role() -> impl Strategy<Value = Arc<str>> {
 }
 
 fn levels() -> impl Strategy<Value = Levels> {
-    prop_oneof![2 => Just(Levels::NONE), 3 => single(), 2 => (0_u8..128).prop_map(|bits| Levels::from_bits(bits).unwrap())]
+    let any = (0_u8..128).prop_map(|bits| Levels::from_bits(bits).unwrap());
+    prop_oneof![2 => Just(Levels::NONE), 3 => single(), 2 => any]
+}
+
+fn granted() -> impl Strategy<Value = Levels> {
+    prop_oneof![6 => levels(), 1 => Just(Levels::BLANK)]
 }
 
 fn single() -> impl Strategy<Value = Levels> {
-    prop_oneof![Just(Levels::READ), Just(Levels::EXECUTE), Just(Levels::READ | Levels::EXECUTE)]
+    prop_oneof![
+        3 => Just(Levels::READ),
+        3 => Just(Levels::EXECUTE),
+        3 => Just(Levels::READ | Levels::EXECUTE),
+        1 => Just(Levels::ADMIN),
+    ]
 }
 
 fn pattern() -> impl Strategy<Value = Pattern> {

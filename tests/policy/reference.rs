@@ -75,7 +75,7 @@ impl World {
     }
 
     pub(crate) fn levels(&self, user: UserId, keys: &[&str], explicit: bool, now: i64) -> Levels {
-        self.evaluate(user, keys, explicit, now, &[])
+        self.evaluate(user, keys, explicit, now, &[]).without(Levels::BLANK)
     }
 
     /// The nearest ancestor-or-self that has an owner; where two resources of one name disagree there is none.
@@ -100,7 +100,7 @@ impl World {
         let subjects = self.subjects(user);
         self.grants.values().any(|grant| {
             live(grant, now)
-                && !grant.levels.is_empty()
+                && !grant.levels.without(Levels::BLANK).is_empty()
                 && grant.pattern.keys().len() > keys.len()
                 && grant.pattern.keys().iter().zip(keys).enumerate().all(|(depth, (of, key))| meets(of, key, depth))
                 && match &grant.subject {

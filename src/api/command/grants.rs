@@ -35,7 +35,7 @@ pub(in crate::api) async fn take(
 }
 
 /// Lets whoever holds one of these levels on the namespace hold it on the resource as well, and no other level by that
-/// way. Each level is a row of its own.
+/// way, also where what is above the resource is shared too. Each level is a row of its own. None at all is no share.
 pub(in crate::api) async fn share(
     api: &Api,
     permit: Permit,
@@ -46,13 +46,15 @@ pub(in crate::api) async fn share(
 ) -> Result<Revision, Refusal> {
     let (pattern, at) = (resource.pattern(), Timestamp::now());
     let subject = |level| Subject::Holders(level, with.id);
-    let taken =
-        role::single(Levels::ALL.without(levels)).map(|level| Mutation::RemoveGrant(subject(level), pattern.clone()));
-    let given = role::single(levels).map(|level| {
-        let grant = Grant { subject: subject(level), pattern: pattern.clone(), levels: level, expires: None };
+    let rows = role::single(Levels::ALL).map(|level| {
+        if levels.is_empty() {
+            return Mutation::RemoveGrant(subject(level), pattern.clone());
+        }
+        let levels = if levels.has_all(level) { level } else { Levels::BLANK };
+        let grant = Grant { subject: subject(level), pattern: pattern.clone(), levels, expires: None };
         Mutation::PutGrant { grant, by: permit.user(), at }
     });
-    api.commit(by, Mutation::Batch(taken.chain(given).collect())).await
+    api.commit(by, Mutation::Batch(rows.collect())).await
 }
 
 /// Makes somebody else the owner; the former owner keeps every level.
