@@ -83,7 +83,7 @@ pub fn start(config: Config) -> Result<Running, StartError> {
     let tls = config.listen.tls.as_ref().map(TlsReload::load).transpose().map_err(|error| refused(&error))?;
     let vault = Arc::new(Vault::new(&config.vault).map_err(|error| refused(&error))?);
     let built = control.block_on(async {
-        let store = open_store(&config)?;
+        let store = open_store(&config, &vault)?;
         vault::verify_key(&*store, &vault).await?;
         let bound = Bound::bind(&config)?;
         let built = build(&config, store, vault, &bound, (&tasks, &stop, &draining)).await?;
@@ -177,9 +177,9 @@ async fn build(
     Ok(Shared { config: config.clone(), gateway, api: Arc::new(api) })
 }
 
-fn open_store(config: &Config) -> Result<Arc<dyn Store>, StartError> {
+fn open_store(config: &Config, vault: &Arc<Vault>) -> Result<Arc<dyn Store>, StartError> {
     match &config.store.url {
-        StoreUrl::Sqlite(path) => Ok(Arc::new(SqliteStore::open(path)?)),
+        StoreUrl::Sqlite(path) => Ok(Arc::new(SqliteStore::open(path, vault.clone())?)),
     }
 }
 

@@ -5,11 +5,16 @@ use std::collections::HashSet;
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
+use carta_gateway::config::{VaultConfig, VaultKey};
 use carta_gateway::policy::{Levels, Pattern, Subject, UserId};
 use carta_gateway::store::sqlite::SqliteStore;
-use carta_gateway::store::{Actor, Feed, Item, Mutation, NewUser, Reader, Revision, User, Writer};
+use carta_gateway::store::{
+    Actor, Auditor, Feed, Followed, Item, Mutation, NewUser, Reader, Revision, Step, User, Writer,
+};
+use carta_gateway::vault::Vault;
 use jiff::Timestamp;
 use uuid::Uuid;
 
@@ -41,7 +46,7 @@ fn every_change_that_was_answered_survives_fifty_kills() {
 fn write_until_killed() {
     let Some(file) = std::env::var_os(FILE) else { return };
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    let store = SqliteStore::open(Path::new(&file)).unwrap();
+    let store = SqliteStore::open(Path::new(&file), keys()).unwrap();
     runtime.block_on(async {
         let writers = (0..4).map(|_| async {
             loop {
@@ -54,6 +59,11 @@ fn write_until_killed() {
         });
         futures_util::future::join_all(writers).await;
     });
+}
+
+/// The keys of the audit, the same in every process.
+fn keys() -> Arc<Vault> {
+    Arc::new(Vault::new(&VaultConfig { key: VaultKey([7; 32]), previous: vec![] }).unwrap())
 }
 
 /// Starts a process that writes, kills it in the midst of it, and returns what it said is done.
@@ -117,13 +127,15 @@ fn actor() -> Actor {
 /// Opens the file, checks that it is whole, and returns the users who have their grant.
 fn verify(file: &Path) -> HashSet<String> {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    let store = SqliteStore::open(file).unwrap();
+    let store = SqliteStore::open(file, keys()).unwrap();
     runtime.block_on(async {
         let contents = store.load().await.unwrap();
         let audit = store.audit(0, usize::MAX).await.unwrap();
         let revisions: Vec<_> = audit.iter().map(|record| record.revision).collect();
         let expected: Vec<_> = (1..=contents.revision.0).map(Revision).collect();
         assert_eq!(revisions, expected, "one audit record for each revision");
+        let followed = store.follow_audit(Followed::default(), usize::MAX).await.unwrap();
+        assert!(matches!(followed, Step::Whole(..)), "{followed:?}");
         assert_eq!(contents.items.len() as u64, contents.revision.0, "one record for each change");
         let granted = |item: Item| match item {
             Item::Grant(grant) => match grant.row.subject {

@@ -27,7 +27,8 @@ struct House {
 impl House {
     async fn new() -> Self {
         let dir = TempDir::new().unwrap();
-        let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&dir.path().join("carta.db")).unwrap());
+        let store: Arc<dyn Store> =
+            Arc::new(SqliteStore::open(&dir.path().join("carta.db"), Arc::new(vault())).unwrap());
         let directory = Arc::new(ArcSwap::from_pointee(Directory::empty()));
         let (show, shown) = watch::channel(Revision(0));
         let (following, fed) = (directory.clone(), store.clone());

@@ -69,11 +69,13 @@ impl Door {
         let text = format!("[vault]\nkey = \"${{KEY}}\"\n[auth.local]\nenabled = false\n{}", rules(case));
         let key = |_: &str| Some("AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=".to_owned());
         let config: Config = config::parse(&text, Path::new("gateway.toml"), &key).unwrap();
-        let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&folder.path().join("carta.db")).unwrap());
+        let vault = Arc::new(Vault::new(&config.vault).unwrap());
+        let file = folder.path().join("carta.db");
+        let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&file, vault.clone()).unwrap());
         populate(case, &*store).await;
         let parts = Parts {
             store: store.clone(),
-            vault: Arc::new(Vault::new(&config.vault).unwrap()),
+            vault,
             issuer: None,
             config: Arc::new(config.clone()),
             guard: Arc::new(TargetGuard::new(&config.register, &[])),

@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 use std::path::Path;
+use std::sync::Arc;
 
 use crate::config::{self, Config, Fault, Faults, StoreUrl};
 use crate::shell::word;
@@ -67,23 +68,20 @@ fn report(faults: &Faults, out: &mut dyn Write) -> io::Result<bool> {
 
 /// What is wrong with the configuration at `path`, judged by the store in `file`; and whether there is one.
 async fn against_file(config: &Config, path: &Path, file: &Path) -> Result<(bool, Faults), StoreError> {
-    let Some(store) = SqliteStore::look(file)? else {
+    let vault = Vault::new(&config.vault).map(Arc::new).map_err(|error| StoreError::Refused(error.to_string()))?;
+    let Some(store) = SqliteStore::look(file, vault.clone())? else {
         let owners =
             config.services.iter().enumerate().filter_map(|(index, service)| Some((index, service.owner.as_ref()?)));
         let faults = owners.map(|(index, owner)| no_user(path, index, owner)).collect();
         return Ok((false, Faults::new(faults)));
     };
-    let mut faults = key_faults(config, path, &store).await?;
+    let mut faults = key_faults(path, &store, &vault).await?;
     service_faults(config, path, &store, &mut faults).await?;
     Ok((true, Faults::new(faults)))
 }
 
-async fn key_faults(config: &Config, path: &Path, store: &dyn Reader) -> Result<Vec<Fault>, StoreError> {
-    let compared = match Vault::new(&config.vault) {
-        Ok(vault) => vault::compare_key(store, &vault).await,
-        Err(error) => Err(KeyError::Vault(error)),
-    };
-    match compared {
+async fn key_faults(path: &Path, store: &dyn Reader, vault: &Vault) -> Result<Vec<Fault>, StoreError> {
+    match vault::compare_key(store, vault).await {
         Ok(()) => Ok(Vec::new()),
         Err(KeyError::Store(error)) => Err(error),
         Err(error) => {
@@ -183,12 +181,18 @@ mod tests {
         );
     }
 
+    /// The keys of a store's audit.
+    fn keys() -> Arc<Vault> {
+        let config = config::VaultConfig { key: config::VaultKey([1; 32]), previous: Vec::new() };
+        Arc::new(Vault::new(&config).unwrap())
+    }
+
     #[tokio::test]
     async fn a_namespace_that_a_stranger_reserved_is_a_fault() {
         use crate::policy::UserId;
         use crate::store::{Actor, Mutation, NewUser, User, Writer};
         let directory = tempfile::tempdir().unwrap();
-        let store = SqliteStore::open(&directory.path().join("carta.db")).unwrap();
+        let store = SqliteStore::open(&directory.path().join("carta.db"), keys()).unwrap();
         let actor = || Actor { user: None, via: "cli", from: "test".into(), request_id: None };
         let mut ids = Vec::new();
         for name in ["alice", "mallory"] {
@@ -242,7 +246,7 @@ mod tests {
                        add alice`\n1 fault\n";
         assert_eq!(check(directory.path(), SERVICE).await, (false, missing.to_owned()));
         assert!(!store.exists(), "looked at, not made");
-        drop(SqliteStore::open(&store).unwrap());
+        drop(SqliteStore::open(&store, keys()).unwrap());
         assert_eq!(check(directory.path(), SERVICE).await, (false, missing.to_owned()));
     }
 
@@ -272,8 +276,8 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = write(directory.path(), "");
         let config = config::load(&path, &|_| None).unwrap();
-        let store = SqliteStore::open(&directory.path().join("carta.db")).unwrap();
-        let vault = crate::vault::Vault::new(&config.vault).unwrap();
+        let vault = Arc::new(Vault::new(&config.vault).unwrap());
+        let store = SqliteStore::open(&directory.path().join("carta.db"), vault.clone()).unwrap();
         crate::vault::verify_key(&store, &vault).await.unwrap();
         drop(store);
         assert!(check(directory.path(), "").await.0);

@@ -10,6 +10,7 @@ pub mod bench;
 pub mod check;
 pub mod policy;
 
+mod audit;
 mod explain;
 mod grant;
 mod group;
@@ -123,6 +124,9 @@ enum Command {
     /// Reports each row whose meaning changes and each that is left out, with the reason; `--dry-run` only reports.
     #[command(subcommand)]
     Import(import::ImportCommand),
+    /// What was changed, by whom, from where; and whether this record is whole
+    #[command(subcommand)]
+    Audit(audit::AuditCommand),
     /// The key under which secrets are sealed
     #[command(subcommand)]
     Vault(vault::VaultCommand),
@@ -200,6 +204,7 @@ pub fn run(
         Command::Explain(args) => explain::run(args, out),
         Command::Policy(command) => policy::run(command, input, out),
         Command::Import(command) => import::run(command, out),
+        Command::Audit(command) => audit::run(command, out),
         Command::Vault(command) => vault::run(command, out),
         Command::Health(args) => health::run(args, out),
         Command::Bench(args) => bench::run(args, out),

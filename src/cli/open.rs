@@ -13,7 +13,7 @@ use crate::vault::{KeyError, Vault};
 pub(crate) struct Opened {
     pub(crate) config: Config,
     pub(crate) store: Arc<dyn Store>,
-    pub(crate) vault: Vault,
+    pub(crate) vault: Arc<Vault>,
 }
 
 /// Reads the configuration file.
@@ -31,19 +31,27 @@ pub(crate) fn config(path: &Path) -> Result<Config, Failure> {
 /// used.
 pub(crate) async fn open(path: &Path) -> Result<Opened, Failure> {
     let config = config(path)?;
-    let vault = Vault::new(&config.vault).map_err(|error| Failure::Usage(error.to_string()))?;
-    let store = store(&config)?;
+    let vault = vault(&config)?;
+    let store = store(&config, &vault)?;
     crate::vault::verify_key(&*store, &vault).await?;
     Ok(Opened { config, store, vault })
 }
 
-/// Opens the store that the configuration names.
+/// The vault that the configuration has the key of.
+///
+/// # Errors
+/// [`Failure::Usage`] for a key that the cipher refuses.
+pub(crate) fn vault(config: &Config) -> Result<Arc<Vault>, Failure> {
+    Vault::new(&config.vault).map(Arc::new).map_err(|error| Failure::Usage(error.to_string()))
+}
+
+/// Opens the store that the configuration names; the vault has the keys of its audit.
 ///
 /// # Errors
 /// As [`From<StoreError>`] says.
-pub(crate) fn store(config: &Config) -> Result<Arc<dyn Store>, Failure> {
+pub(crate) fn store(config: &Config, vault: &Arc<Vault>) -> Result<Arc<dyn Store>, Failure> {
     match &config.store.url {
-        StoreUrl::Sqlite(path) => Ok(Arc::new(SqliteStore::open(path)?)),
+        StoreUrl::Sqlite(path) => Ok(Arc::new(SqliteStore::open(path, vault.clone())?)),
     }
 }
 

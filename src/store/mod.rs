@@ -3,6 +3,7 @@
 //! [`Store`] is the whole contract. SQLite is the embedded default; the same contract suite runs against every store.
 
 mod access;
+mod chain;
 mod mutation;
 mod quota;
 mod record;
@@ -16,6 +17,9 @@ use tokio::sync::watch;
 use crate::policy::{Subject, UserId};
 
 pub use access::{Batch, Count, DAYS_KEPT, MOST_COUNTS, MOST_REFUSALS, Refusal, day};
+pub use chain::{
+    AUDIT_KEYS, Break, CHAIN_BEGINS, CHAIN_BROKEN, ChainHash, ChainKeys, Followed, Head, Mac, NoHead, Noted, Step,
+};
 pub use mutation::{Committed, DeclaredService, Mutation, NewUser, Resealed, Sealed};
 pub use quota::{MOST_CONSENTS, MOST_GROUPS, MOST_IN_NAMESPACE, MOST_NAMESPACES, MOST_SECRETS, MOST_SERVICES};
 pub use record::{
@@ -128,7 +132,21 @@ pub trait Recorder: Send + Sync {
     async fn counts(&self, since: i32, limit: usize) -> Result<Vec<Count>, StoreError>;
 }
 
-/// The whole contract of a store.
-pub trait Store: Feed + Writer + Reader + Recorder {}
+/// The audit: its chain, and what is asked of it.
+#[async_trait]
+pub trait Auditor: Send + Sync {
+    /// Follows the chain over up to `limit` entries after `from`, and is told by what it finds. Its end is compared with
+    /// what the store says elsewhere of the last change.
+    async fn follow_audit(&self, from: Followed, limit: usize) -> Result<Step, StoreError>;
 
-impl<T: Feed + Writer + Reader + Recorder> Store for T {}
+    /// The newest entry that has a hash.
+    async fn audit_head(&self) -> Result<Option<Head>, StoreError>;
+
+    /// The hash that the entry of this number has.
+    async fn audit_mac(&self, seq: u64) -> Result<Option<Mac>, StoreError>;
+}
+
+/// The whole contract of a store.
+pub trait Store: Feed + Writer + Reader + Recorder + Auditor {}
+
+impl<T: Feed + Writer + Reader + Recorder + Auditor> Store for T {}

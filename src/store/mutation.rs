@@ -235,6 +235,8 @@ pub enum Sealed {
     Password(UserId),
     /// A signing key, by `kid`.
     SigningKey(String),
+    /// A value beside the data, by its name: as the text that it is kept as.
+    Setting(String),
 }
 
 /// What a change left behind.

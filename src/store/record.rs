@@ -6,6 +6,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::Mac;
 use crate::policy::{GroupId, Pattern, ResourceId, Subject, UserId};
 
 /// Counts committed changes: raised by one with each.
@@ -304,7 +305,7 @@ pub struct Actor {
 }
 
 /// One line of the audit: a change that was made. It never holds a secret, a verifier or an envelope.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Audit {
     /// Counts the records, without a gap.
     pub seq: u64,
@@ -328,4 +329,8 @@ pub struct Audit {
     pub before: Option<serde_json::Value>,
     /// What is there now.
     pub after: Option<serde_json::Value>,
+    /// The namespace or service that it was about: by its id, which no later one of the same name has.
+    pub resource: Option<ResourceId>,
+    /// Its keyed hash; none for an entry of a store from before the chain.
+    pub mac: Option<Mac>,
 }

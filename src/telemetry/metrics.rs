@@ -240,6 +240,17 @@ pub fn snapshot(revision: u64, age: Duration) {
     gauge!("carta_gateway_snapshot_age_seconds").set(age.as_secs_f64());
 }
 
+/// Shows the number of the newest entry of the audit.
+pub fn audit_head(seq: u64) {
+    #[expect(clippy::cast_precision_loss, reason = "a gauge is a float; 2^53 entries are out of reach")]
+    gauge!("carta_gateway_audit_entries").set(seq as f64);
+}
+
+/// Counts a time at which the audit was not what it had been.
+pub fn audit_broken() {
+    counter!("carta_gateway_audit_broken_total").increment(1);
+}
+
 /// Counts what the access record could not keep: `what` is `count` or `refusal`.
 pub fn unrecorded(what: &'static str, number: u64) {
     counter!("carta_gateway_unrecorded_total", "what" => what).increment(number);
@@ -260,6 +271,8 @@ fn describe() {
     describe_gauge!("carta_gateway_upstream_connections", "Upstream connections, open and idle.");
     describe_counter!("carta_gateway_upstream_connects_total", "Requests by how they came to a connection.");
     describe_counter!("carta_gateway_unrecorded_total", "What the access record could not keep.");
+    describe_gauge!("carta_gateway_audit_entries", "Number of the newest entry of the audit.");
+    describe_counter!("carta_gateway_audit_broken_total", "Times at which the audit was not what it had been.");
     describe_gauge!("carta_gateway_snapshot_revision", "Revision of the snapshot that requests read.");
     describe_gauge!("carta_gateway_snapshot_age_seconds", "Since the snapshot was last known to be the newest.");
     describe_gauge!("carta_gateway_build_info", "The running version.");

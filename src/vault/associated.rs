@@ -12,6 +12,7 @@ pub(super) fn associated<R>(domain: &[u8], context: Context<'_>, with: impl FnOn
         Context::Password(user) => joined([domain, b"password", user.0.as_bytes(), b""], with),
         Context::SigningKey(kid) => joined([domain, b"signing-key", kid.as_bytes(), b""], with),
         Context::Check => joined([domain, b"check", b"", b""], with),
+        Context::AuditKeys => joined([domain, b"audit-keys", b"", b""], with),
     }
 }
 
@@ -62,6 +63,7 @@ mod tests {
             bytes(b"a", Context::SigningKey("k")),
             bytes(b"a", Context::SigningKey("")),
             bytes(b"a", Context::Check),
+            bytes(b"a", Context::AuditKeys),
         ];
         let distinct: std::collections::HashSet<_> = all.iter().collect();
         assert_eq!(distinct.len(), all.len());

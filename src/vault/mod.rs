@@ -1,6 +1,7 @@
 //! Secrets at rest and in memory: envelopes under the vault key, and once more under a key of the process.
 
 mod associated;
+mod chain;
 mod cipher;
 mod envelope;
 mod memory;
@@ -27,6 +28,8 @@ pub enum Context<'a> {
     SigningKey(&'a str),
     /// The text that proves at start that this is the right vault key.
     Check,
+    /// The keys of the audit's chain.
+    AuditKeys,
 }
 
 /// Why a value could not be sealed or opened. Never holds any of it.

@@ -4,7 +4,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
 use super::{Context, Vault, VaultError};
-use crate::store::{Actor, Item, Mutation, Reader, Resealed, Sealed, Store, StoreError};
+use crate::store::{AUDIT_KEYS, Actor, Item, Mutation, Reader, Resealed, Sealed, Store, StoreError};
 
 /// The setting that keeps a known text sealed under the vault key.
 const CHECK: &str = "vault.check";
@@ -128,18 +128,32 @@ pub async fn rotate(
                 *match envelope.of {
                     Sealed::Secret(..) => &mut rotated.secrets,
                     Sealed::Password(_) => &mut rotated.passwords,
-                    Sealed::SigningKey(_) => &mut rotated.keys,
+                    Sealed::SigningKey(_) | Sealed::Setting(_) => &mut rotated.keys,
                 } += 1;
             }
             store.commit(actor.clone(), Mutation::Reseal(batch.to_vec())).await?;
             progress(rotated.done(), found);
         }
     }
+    further_audit_keys(store, vault, actor.clone()).await?;
     // Last, so that a run that was cut short still asks for the older key.
     if rotated.unreadable == 0 && !check_is_current(store, vault).await? {
         store.commit(actor, Mutation::PutSetting(CHECK.to_owned(), sealed_check(vault)?)).await?;
     }
     Ok(rotated)
+}
+
+/// Gives the audit's chain one more key, unless its keys are sealed under the vault's key already. Of two runs at once
+/// only one does: the other's is based on what is there no more.
+async fn further_audit_keys(store: &dyn Store, vault: &Vault, actor: Actor) -> Result<(), KeyError> {
+    let Some(kept) = store.setting(AUDIT_KEYS).await? else { return Ok(()) };
+    if STANDARD.decode(&kept).is_ok_and(|sealed| vault.is_current(&sealed)) {
+        return Ok(());
+    }
+    let to = vault.further_keys(&kept).map_err(KeyError::Vault)?.into_bytes();
+    let resealed = Resealed { of: Sealed::Setting(AUDIT_KEYS.to_owned()), from: kept.into_bytes(), to };
+    store.commit(actor, Mutation::Reseal(vec![resealed])).await?;
+    Ok(())
 }
 
 /// Every envelope that is not sealed under the vault's key.
@@ -159,6 +173,7 @@ fn resealed(vault: &Vault, of: Sealed, from: Vec<u8>) -> Result<Resealed, VaultE
         Sealed::Secret(user, name) => Context::Secret(*user, name),
         Sealed::Password(user) => Context::Password(*user),
         Sealed::SigningKey(kid) => Context::SigningKey(kid),
+        Sealed::Setting(_) => Context::AuditKeys,
     };
     let plain = vault.open(context, &from)?;
     let to = vault.seal(context, &plain)?;
@@ -198,7 +213,8 @@ mod tests {
 
     fn store() -> (tempfile::TempDir, SqliteStore) {
         let directory = tempfile::tempdir().unwrap();
-        let store = SqliteStore::open(&directory.path().join("carta.db")).unwrap();
+        let keys = std::sync::Arc::new(vault(1, &[2]));
+        let store = SqliteStore::open(&directory.path().join("carta.db"), keys).unwrap();
         (directory, store)
     }
 
@@ -271,6 +287,44 @@ mod tests {
         let password = store.password(ALICE).await.unwrap().unwrap();
         assert_eq!(new.open(Context::Password(ALICE), &password.sealed).unwrap().as_slice(), b"verifier");
         assert_eq!(rotate(&store, &vault(2, &[1]), actor(), |_, _| {}).await.unwrap(), Rotated::default());
+    }
+
+    #[tokio::test]
+    async fn a_rotation_hashes_new_entries_with_a_new_key_and_older_ones_stay_verifiable() {
+        use crate::store::{Auditor, Followed, Step};
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("carta.db");
+        let store = SqliteStore::open(&file, std::sync::Arc::new(vault(1, &[]))).unwrap();
+        filled(&store, &vault(1, &[])).await;
+        let old = store.setting(AUDIT_KEYS).await.unwrap().unwrap();
+        drop(store);
+        let both = std::sync::Arc::new(vault(2, &[1]));
+        let store = SqliteStore::open(&file, both.clone()).unwrap();
+        let end = async |store: &SqliteStore| match store.follow_audit(Followed::default(), 1000).await.unwrap() {
+            Step::Whole(end, _) => end,
+            other => panic!("{other:?}"),
+        };
+        let before = end(&store).await;
+        rotate(&store, &both, actor(), |_, _| {}).await.unwrap();
+        let after = end(&store).await;
+        assert_eq!((before.key, after.key), (1, 2));
+        rotate(&store, &both, actor(), |_, _| {}).await.unwrap();
+        assert_eq!(end(&store).await, after);
+        drop(store);
+        // The old vault key is thrown away.
+        let store = SqliteStore::open(&file, std::sync::Arc::new(vault(2, &[]))).unwrap();
+        store.commit(actor(), Mutation::PutSetting("x".to_owned(), "y".to_owned())).await.unwrap();
+        assert_eq!(end(&store).await.key, 2);
+        drop(store);
+        // Who puts the older keys back, knowing the older vault key, gets nowhere.
+        let connection = rusqlite::Connection::open(&file).unwrap();
+        connection.execute("UPDATE settings SET value = ?1 WHERE name = ?2", [&old, AUDIT_KEYS]).unwrap();
+        drop(connection);
+        let store = SqliteStore::open(&file, both).unwrap();
+        let refused = store.commit(actor(), Mutation::PutSetting("x".to_owned(), "z".to_owned())).await;
+        assert!(format!("{refused:?}").contains("key 2"), "{refused:?}");
+        let followed = store.follow_audit(Followed::default(), 1000).await.unwrap();
+        assert!(matches!(followed, Step::Broken(crate::store::Break::WrongKey { key: 2, .. })), "{followed:?}");
     }
 
     #[tokio::test]

@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
-use carta_gateway::config::{self, Config, TokenForwarding, parse_service};
+use carta_gateway::config::{self, Config, TokenForwarding, VaultConfig, VaultKey, parse_service};
 use carta_gateway::identity::{AuthError, Authenticator, Directory, Enrol, Issuer, Newcomer, Profile};
 use carta_gateway::policy::{Change, Grant, Levels, Member, Pattern, Resource, ResourceId, Snapshot, Subject, UserId};
 use carta_gateway::proxy::{self, Door, FirstConsent, FirstUse, Gateway, Peer, Route, Routes, Shared, State, Worker};
@@ -366,11 +366,16 @@ fn link(id: UserId, name: &str) -> Vec<Item> {
     vec![Item::Link(Link { issuer: HEADER_ISSUER.to_owned(), subject, user: id })]
 }
 
+/// The keys of a store's audit.
+fn audit_keys() -> Arc<Vault> {
+    Arc::new(Vault::new(&VaultConfig { key: VaultKey([7; 32]), previous: vec![] }).unwrap())
+}
+
 /// The built-in issuer, with a key.
 fn issuer(config: &Config, vault: &Vault) -> Arc<Issuer> {
     let issuer = Issuer::new(&config.auth.local, &config.listen.public_api);
     let folder = tempfile::tempdir().unwrap();
-    let store = SqliteStore::open(&folder.path().join("keys.db")).unwrap();
+    let store = SqliteStore::open(&folder.path().join("keys.db"), audit_keys()).unwrap();
     let actor = Actor { user: None, via: "test", from: "test".into(), request_id: None };
     let runtime = Runtime::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(issuer.ensure_key(&store, vault, actor, Timestamp::now())).unwrap();

@@ -1,13 +1,16 @@
 //! Records to begin with, and short ways to make changes.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
+use carta_gateway::config::{VaultConfig, VaultKey};
 use carta_gateway::policy::{GroupId, Levels, Pattern, ResourceId, Subject, UserId};
 use carta_gateway::store::sqlite::SqliteStore;
 use carta_gateway::store::{
     Actor, Changes, Committed, Consent, Contents, Group, Item, Link, Mutation, NewUser, Password, Revision, Secret,
     Store, StoreError, User,
 };
+use carta_gateway::vault::Vault;
 use jiff::Timestamp;
 use uuid::Uuid;
 
@@ -15,7 +18,12 @@ use uuid::Uuid;
 pub(crate) const CANARY: &str = "canary-4e21";
 
 pub(crate) fn sqlite(directory: &tempfile::TempDir) -> SqliteStore {
-    SqliteStore::open(&path(directory)).unwrap()
+    SqliteStore::open(&path(directory), keys()).unwrap()
+}
+
+/// The keys of the audit.
+pub(crate) fn keys() -> Arc<Vault> {
+    Arc::new(Vault::new(&VaultConfig { key: VaultKey([7; 32]), previous: vec![] }).unwrap())
 }
 
 pub(crate) fn path(directory: &tempfile::TempDir) -> PathBuf {

@@ -12,7 +12,7 @@ use crate::fixture::*;
 /// The reason for which the file is refused; it must be unchanged afterwards.
 fn refusal(path: &Path) -> String {
     let before = std::fs::read(path).unwrap();
-    let why = match SqliteStore::open(path) {
+    let why = match SqliteStore::open(path, keys()) {
         Err(StoreError::Damaged(why)) => why,
         other => panic!("not refused: {other:?}"),
     };
@@ -112,11 +112,14 @@ async fn a_value_that_does_not_read_is_damage_and_never_something_else() {
 fn a_place_where_no_file_can_be_made_is_named() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("missing").join("carta.db");
-    match SqliteStore::open(&path) {
+    match SqliteStore::open(&path, keys()) {
         Err(StoreError::Unavailable(why)) => assert!(why.contains(path.to_str().unwrap()), "{why}"),
         other => panic!("{other:?}"),
     }
-    assert!(matches!(SqliteStore::open(directory.path()), Err(StoreError::Unavailable(_) | StoreError::Damaged(_))));
+    assert!(matches!(
+        SqliteStore::open(directory.path(), keys()),
+        Err(StoreError::Unavailable(_) | StoreError::Damaged(_))
+    ));
 }
 
 #[cfg(unix)]

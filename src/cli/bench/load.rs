@@ -9,7 +9,7 @@ use rusqlite::{Connection, Transaction};
 use super::population::Population;
 use crate::cli::Failure;
 use crate::cli::progress::Progress;
-use crate::config;
+use crate::config::{self, Config};
 use crate::policy::{Member, Subject};
 use crate::proxy::State;
 use crate::refresh::{Parts, Refresher};
@@ -40,7 +40,7 @@ const CONFIG: &str =
 /// [`Failure::Usage`] where the file cannot be written.
 pub fn write(population: Population, folder: &Path) -> Result<(), Failure> {
     let path = folder.join("bench.db");
-    drop(SqliteStore::open(&path)?);
+    drop(SqliteStore::open(&path, Arc::new(vault(&config(folder)?)?))?);
     let mut connection = Connection::open(&path).map_err(|error| cannot(&error))?;
     let quick = "PRAGMA synchronous = OFF; PRAGMA cache_size = -65536; DROP INDEX grants_pattern;";
     connection.execute_batch(quick).map_err(|error| cannot(&error))?;
@@ -58,11 +58,11 @@ pub fn write(population: Population, folder: &Path) -> Result<(), Failure> {
 /// # Errors
 /// [`Failure`] where the file cannot be read.
 pub fn load(folder: &Path) -> Result<(Arc<State>, Cost), Failure> {
-    let config = config::parse(CONFIG, folder, &|_| None).map_err(|faults| Failure::Internal(faults.to_string()))?;
-    let vault = Arc::new(Vault::new(&config.vault).map_err(|error| Failure::Internal(error.to_string()))?);
+    let config = config(folder)?;
+    let vault = Arc::new(vault(&config)?);
     let guard = Arc::new(TargetGuard::new(&config.register, &[]));
     let (started, cpu, memory) = (Instant::now(), cpu(), resident());
-    let store = Arc::new(SqliteStore::open(&folder.join("bench.db"))?);
+    let store = Arc::new(SqliteStore::open(&folder.join("bench.db"), vault.clone())?);
     let parts =
         Parts { store, vault, issuer: None, config: Arc::new(config), guard, roots: Arc::new(Roots::default()) };
     let published = crate::cli::open::block_on(async {
@@ -75,6 +75,14 @@ pub fn load(folder: &Path) -> Result<(Arc<State>, Cost), Failure> {
         memory: memory.and_then(|before| resident()?.checked_sub(before)),
     };
     Ok((published.state.load_full(), cost))
+}
+
+fn config(folder: &Path) -> Result<Config, Failure> {
+    config::parse(CONFIG, folder, &|_| None).map_err(|faults| Failure::Internal(faults.to_string()))
+}
+
+fn vault(config: &Config) -> Result<Vault, Failure> {
+    Vault::new(&config.vault).map_err(|error| Failure::Internal(error.to_string()))
 }
 
 fn people(population: Population, transaction: &Transaction<'_>) -> rusqlite::Result<()> {

@@ -117,7 +117,7 @@ fn loaded(population: Population, out: &mut dyn Write) -> Result<Snapshot, Failu
 /// What the store of this configuration holds.
 fn of_store(path: &Path) -> Result<(Snapshot, Questions), Failure> {
     let config = open::config(path)?;
-    let contents = open::block_on(async { Ok(open::store(&config)?.load().await?) })?;
+    let contents = open::block_on(async { Ok(open::store(&config, &open::vault(&config)?)?.load().await?) })?;
     let mut questions = Questions::default();
     for item in &contents.items {
         match item {

@@ -1,12 +1,9 @@
 //! The audit record of each change, and records as it shows them: without any secret, verifier or envelope.
 
-use jiff::Timestamp;
-use rusqlite::Connection;
 use serde_json::{Value, json};
 
-use super::code::{count, micros};
-use super::failure::failure;
-use crate::store::{Actor, Consent, Grant, Namespace, Revision, Service, SigningKey, StoreError, User};
+use crate::policy::ResourceId;
+use crate::store::{Consent, Grant, Namespace, Service, SigningKey, User};
 
 /// What was done, for the audit.
 pub(super) struct Entry {
@@ -18,32 +15,8 @@ pub(super) struct Entry {
     pub(super) before: Option<Value>,
     /// What is there.
     pub(super) after: Option<Value>,
-}
-
-/// Appends the record of one change.
-pub(super) fn append(
-    connection: &Connection,
-    revision: Revision,
-    now: Timestamp,
-    actor: &Actor,
-    entry: &Entry,
-) -> Result<(), StoreError> {
-    let insert = "INSERT INTO audit (revision, at, user, via, came_from, request_id, what, target, before, after) \
-                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
-    let text = |value: &Option<Value>| value.as_ref().map(Value::to_string);
-    let row = (
-        count(revision.0),
-        micros(now),
-        actor.user.map(|user| *user.0.as_bytes()),
-        actor.via,
-        &*actor.from,
-        actor.request_id.as_deref(),
-        entry.what,
-        &entry.target,
-        text(&entry.before),
-        text(&entry.after),
-    );
-    connection.prepare_cached(insert).and_then(|mut insert| insert.execute(row)).map(|_| ()).map_err(failure)
+    /// The namespace or service that it is about.
+    pub(super) resource: Option<ResourceId>,
 }
 
 /// A user.
@@ -155,7 +128,6 @@ fn is_variable(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::ResourceId;
     use crate::store::Origin;
 
     #[test]

@@ -17,6 +17,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../../migrations/sqlite/0003_access.sql"),
     include_str!("../../../migrations/sqlite/0004_makers.sql"),
     include_str!("../../../migrations/sqlite/0005_blank.sql"),
+    include_str!("../../../migrations/sqlite/0006_audit.sql"),
 ];
 
 /// `cgtw`: tells our files from those of other programs.

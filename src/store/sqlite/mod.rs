@@ -6,6 +6,7 @@
 mod access;
 mod apply;
 mod audit;
+mod chain;
 mod changes;
 mod code;
 mod connection;
@@ -14,21 +15,25 @@ mod file;
 mod load;
 mod read;
 mod row;
+mod seen;
 mod writer;
 
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::mpsc::{self, SyncSender, TrySendError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use async_trait::async_trait;
 use rusqlite::Connection;
 use tokio::sync::{oneshot, watch};
 
+use self::chain::Chain;
 use self::file::OpenFile;
+use self::seen::Seen;
 use super::{
-    Actor, Audit, Batch, Changes, Committed, Contents, Count, Feed, Grant, Group, Item, Key, Mutation, Namespace,
-    Password, Reader, Recorder, Refusal, Revision, Service, StoreError, User, Writer,
+    Actor, Audit, Auditor, Batch, ChainKeys, Changes, Committed, Contents, Count, Feed, Followed, Grant, Group, Head,
+    Item, Key, Mac, Mutation, Namespace, Password, Reader, Recorder, Refusal, Revision, Service, Step, StoreError,
+    User, Writer,
 };
 use crate::policy::{Subject, UserId};
 
@@ -45,27 +50,33 @@ pub struct SqliteStore {
     reader: Lane<Question>,
     /// Loading everything, which must not hold up the short questions.
     loader: Lane<Question>,
+    /// The audit's chain, as it is followed by who asks; the writer has its own.
+    chain: Arc<Mutex<Chain>>,
     /// The last to be dropped: closing the last connection folds the log into the file, which readers may not.
     writer: Lane<writer::Command>,
 }
 
 impl SqliteStore {
-    /// Opens the file, makes it where there is none, and brings an older schema up to date.
+    /// Opens the file, makes it where there is none, and brings an older schema up to date. The keys are those of the
+    /// audit's chain: without them nothing is changed.
     ///
     /// # Errors
     /// [`StoreError::Damaged`] for a file that is no database, damaged, another program's or newer than this program;
     /// such a file is left byte for byte as it is. [`StoreError::Unavailable`] where it cannot be opened or made.
-    pub fn open(path: &Path) -> Result<Self, StoreError> {
+    pub fn open(path: &Path, keys: Arc<dyn ChainKeys>) -> Result<Self, StoreError> {
         let connection = connection::open_writer(path)?;
         let file = Arc::new(OpenFile::at(path));
         let (publish, revisions) = watch::channel(read::revision(&connection)?);
         let (sender, commands) = mpsc::sync_channel(WAITING);
-        let work = writer::Writer { connection, file: Arc::clone(&file), commands, revisions: publish };
+        let seen = Seen::begin(&connection)?;
+        let chain = Chain::new(Arc::clone(&keys));
+        let work = writer::Writer { connection, file: Arc::clone(&file), commands, revisions: publish, chain, seen };
         Ok(Self {
             file,
             revisions,
             reader: Lane::of_questions("store-read", path)?,
             loader: Lane::of_questions("store-load", path)?,
+            chain: Arc::new(Mutex::new(Chain::new(keys))),
             writer: Lane::start("store-write", sender, move || work.run())?,
         })
     }
@@ -76,7 +87,7 @@ impl SqliteStore {
     ///
     /// # Errors
     /// As [`SqliteStore::open`].
-    pub fn look(path: &Path) -> Result<Option<Self>, StoreError> {
+    pub fn look(path: &Path, keys: Arc<dyn ChainKeys>) -> Result<Option<Self>, StoreError> {
         let Some(connection) = connection::open_to_look(path)? else { return Ok(None) };
         let (_, revisions) = watch::channel(read::revision(&connection)?);
         Ok(Some(Self {
@@ -84,6 +95,7 @@ impl SqliteStore {
             revisions,
             reader: Lane::of_questions("store-read", path)?,
             loader: Lane::of_questions("store-load", path)?,
+            chain: Arc::new(Mutex::new(Chain::new(keys))),
             writer: Lane { sender: None, thread: None },
         }))
     }
@@ -217,6 +229,26 @@ impl Recorder for SqliteStore {
 
     async fn counts(&self, since: i32, limit: usize) -> Result<Vec<Count>, StoreError> {
         self.ask(&self.loader, move |connection| access::counts(connection, since, limit)).await
+    }
+}
+
+#[async_trait]
+impl Auditor for SqliteStore {
+    async fn follow_audit(&self, from: Followed, limit: usize) -> Result<Step, StoreError> {
+        let chain = Arc::clone(&self.chain);
+        let verify = move |connection: &Connection| {
+            let mut chain = chain.lock().unwrap_or_else(PoisonError::into_inner);
+            chain::verify(connection, &mut chain, from, limit)
+        };
+        self.ask(&self.loader, verify).await
+    }
+
+    async fn audit_head(&self) -> Result<Option<Head>, StoreError> {
+        self.ask(&self.reader, chain::head).await
+    }
+
+    async fn audit_mac(&self, seq: u64) -> Result<Option<Mac>, StoreError> {
+        self.ask(&self.reader, move |connection| chain::mac_at(connection, seq)).await
     }
 }
 

@@ -152,8 +152,8 @@ impl Record for (UserId, Password) {
 }
 
 impl Record for Audit {
-    const SELECT: &'static str =
-        "SELECT seq, revision, at, user, via, came_from, request_id, what, target, before, after FROM audit";
+    const SELECT: &'static str = "SELECT seq, revision, at, user, via, came_from, request_id, what, target, before, after, resource, \
+         chain FROM audit";
 
     fn read(row: &Row<'_>) -> Result<Self, StoreError> {
         Ok(Self {
@@ -168,6 +168,8 @@ impl Record for Audit {
             target: column(row, 8)?,
             before: column(row, 9)?,
             after: column(row, 10)?,
+            resource: column(row, 11)?,
+            mac: super::chain::mac(row, 12)?,
         })
     }
 }

@@ -8,9 +8,11 @@ use jiff::Timestamp;
 use rusqlite::{Connection, Savepoint, TransactionBehavior};
 use tokio::sync::{oneshot, watch};
 
+use super::chain::Chain;
 use super::failure::failure;
 use super::file::OpenFile;
-use super::{access, apply, audit, changes, read};
+use super::seen::Seen;
+use super::{access, apply, changes, read};
 use crate::store::{Actor, Batch, Committed, Mutation, Revision, StoreError};
 
 /// How often the file is asked whether another process wrote to it.
@@ -39,12 +41,14 @@ pub(super) struct Writer {
     pub(super) file: Arc<OpenFile>,
     pub(super) commands: Receiver<Command>,
     pub(super) revisions: watch::Sender<Revision>,
+    pub(super) chain: Chain,
+    pub(super) seen: Seen,
 }
 
 impl Writer {
     /// Works until every sender of commands is gone.
     pub(super) fn run(mut self) {
-        let mut seen = None;
+        let (mut version_seen, mut behind) = (None, false);
         loop {
             match self.commands.recv_timeout(POLL) {
                 Ok(first) => {
@@ -58,6 +62,7 @@ impl Writer {
                     }
                     if !changes.is_empty() {
                         self.work(changes);
+                        behind = true;
                     }
                     for (batch, answer) in records {
                         // Whoever asked may have gone.
@@ -65,12 +70,15 @@ impl Writer {
                     }
                 }
                 Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => return,
+                Err(RecvTimeoutError::Disconnected) => {
+                    self.look();
+                    return self.seen.tell(true);
+                }
             }
             // Differs once another connection has written; our own changes are published as they are made.
             let version = self.connection.query_row("PRAGMA data_version", [], |row| row.get::<_, i64>(0)).ok();
-            if version != seen {
-                seen = version;
+            if version != version_seen {
+                (version_seen, behind) = (version, true);
                 match read::revision(&self.connection) {
                     Ok(revision) => self.publish(revision),
                     Err(error) => {
@@ -78,14 +86,25 @@ impl Writer {
                     }
                 }
             }
+            if behind {
+                behind = self.look();
+            }
         }
+    }
+
+    /// Looks whether the audit is still what it was. True: there is more to look at.
+    fn look(&mut self) -> bool {
+        self.seen.look(&mut self.connection, &mut self.chain).unwrap_or_else(|error| {
+            tracing::error!(path = %self.file.path().display(), %error, "the audit cannot be followed");
+            false
+        })
     }
 
     /// Makes the changes and answers them, after they are on the disk and no sooner.
     fn work(&mut self, batch: Vec<Change>) {
         let (asked, answers): (Vec<_>, Vec<_>) =
             batch.into_iter().map(|command| ((command.actor, command.mutation), command.answer)).unzip();
-        match self.file.still_there().and_then(|()| commit_all(&mut self.connection, asked)) {
+        match self.file.still_there().and_then(|()| commit_all(&mut self.connection, &mut self.chain, asked)) {
             Ok((revision, results)) => {
                 self.publish(revision);
                 for (answer, result) in answers.into_iter().zip(results) {
@@ -118,12 +137,16 @@ type Results = Vec<Result<Committed, StoreError>>;
 ///
 /// # Errors
 /// Where the transaction as a whole fails: none of the changes is made.
-fn commit_all(connection: &mut Connection, asked: Vec<(Actor, Mutation)>) -> Result<(Revision, Results), StoreError> {
+fn commit_all(
+    connection: &mut Connection,
+    chain: &mut Chain,
+    asked: Vec<(Actor, Mutation)>,
+) -> Result<(Revision, Results), StoreError> {
     let mut transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failure)?;
     let mut results = Vec::with_capacity(asked.len());
     for (actor, mutation) in asked {
         let savepoint = transaction.savepoint().map_err(failure)?;
-        results.push(commit_one(savepoint, &actor, mutation));
+        results.push(commit_one(savepoint, chain, &actor, mutation));
         // A full disk makes SQLite roll everything back: then nothing of what was answered so far is true.
         if transaction.is_autocommit() {
             return Err(StoreError::Unavailable("the transaction was rolled back".to_owned()));
@@ -136,7 +159,12 @@ fn commit_all(connection: &mut Connection, asked: Vec<(Actor, Mutation)>) -> Res
 }
 
 /// Makes one change, with its revision, its audit records and its place in the feed.
-fn commit_one(savepoint: Savepoint<'_>, actor: &Actor, mutation: Mutation) -> Result<Committed, StoreError> {
+fn commit_one(
+    savepoint: Savepoint<'_>,
+    chain: &mut Chain,
+    actor: &Actor,
+    mutation: Mutation,
+) -> Result<Committed, StoreError> {
     let mut outcome = apply::apply(&savepoint, mutation)?;
     if !outcome.entries.is_empty() {
         savepoint.execute("UPDATE meta SET revision = revision + 1", []).map_err(failure)?;
@@ -144,10 +172,7 @@ fn commit_one(savepoint: Savepoint<'_>, actor: &Actor, mutation: Mutation) -> Re
         outcome.touched.sort();
         outcome.touched.dedup();
         changes::record(&savepoint, revision, &outcome.touched)?;
-        let now = Timestamp::now();
-        for entry in &outcome.entries {
-            audit::append(&savepoint, revision, now, actor, entry)?;
-        }
+        chain.append(&savepoint, revision, Timestamp::now(), actor, &outcome.entries)?;
     }
     let committed = Committed { revision: read::revision(&savepoint)?, id: outcome.id };
     savepoint.commit().map_err(failure)?;

@@ -32,6 +32,7 @@ pub(super) fn put(
     }
     write_grant(connection, &grant)?;
     Ok(Outcome::changed("grant.put", grant.row.pattern.to_string())
+        .about(resource(connection, &grant.row.pattern)?)
         .before(before.as_ref().map(audit::grant))
         .after(audit::grant(&grant))
         .touching([key(&grant)]))
@@ -55,6 +56,7 @@ pub(super) fn take(
     let after = Grant { row: crate::policy::Grant { levels: left, ..before.row.clone() }, ..before.clone() };
     write_grant(connection, &after)?;
     Ok(Outcome::changed("grant.take", pattern.to_string())
+        .about(resource(connection, &pattern)?)
         .before(audit::grant(&before))
         .after(audit::grant(&after))
         .touching([key(&after)]))
@@ -63,7 +65,10 @@ pub(super) fn take(
 pub(super) fn remove(connection: &Connection, subject: Subject, pattern: Pattern) -> Result<Outcome, StoreError> {
     let Some(before) = of(connection, &subject, &pattern)? else { return Ok(Outcome::unchanged()) };
     delete(connection, &before)?;
-    Ok(Outcome::changed("grant.remove", pattern.to_string()).before(audit::grant(&before)).touching([key(&before)]))
+    Ok(Outcome::changed("grant.remove", pattern.to_string())
+        .about(resource(connection, &pattern)?)
+        .before(audit::grant(&before))
+        .touching([key(&before)]))
 }
 
 /// Gives the grant, or replaces what the subject has on the pattern.
@@ -114,6 +119,20 @@ pub(super) fn take_whole(
     let taken = of(connection, subject, name)?;
     taken.iter().try_for_each(|grant| delete(connection, grant))?;
     Ok(taken)
+}
+
+/// What the name is about: the service, or else the namespace.
+fn resource(connection: &Connection, name: &Pattern) -> Result<Option<ResourceId>, StoreError> {
+    let mut keys = name.literal_prefix();
+    let Some(namespace) = keys.next() else { return Ok(None) };
+    let service = match keys.next() {
+        Some(service) => services::service_named(connection, namespace, service)?,
+        None => None,
+    };
+    match service {
+        Some(service) => Ok(Some(service.id)),
+        None => Ok(services::namespace_named(connection, namespace)?.map(|namespace| namespace.id)),
+    }
 }
 
 /// The owner of what the name is about: of the service, or else of the namespace.

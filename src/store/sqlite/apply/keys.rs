@@ -6,6 +6,7 @@ use serde_json::json;
 
 use super::{Outcome, exists, missing, write};
 use crate::store::sqlite::code::micros;
+use crate::store::sqlite::failure::damaged;
 use crate::store::sqlite::{audit, read};
 use crate::store::{Key, Resealed, Sealed, SigningKey, StoreError};
 
@@ -49,6 +50,12 @@ pub(super) fn reseal(connection: &Connection, envelopes: Vec<Resealed>) -> Resul
                 let statement = "UPDATE signing_keys SET sealed = ?2 WHERE sealed = ?1 AND kid = ?3";
                 write(connection, statement, (from, to, kid))?
             }
+            Sealed::Setting(name) => {
+                let text =
+                    |bytes: Vec<u8>| String::from_utf8(bytes).map_err(|_| damaged(format!("`{name}` is no text")));
+                let statement = "UPDATE settings SET value = ?2 WHERE value = ?1 AND name = ?3";
+                write(connection, statement, (text(from)?, text(to)?, name))?
+            }
         };
         if replaced == 0 {
             continue;
@@ -57,8 +64,8 @@ pub(super) fn reseal(connection: &Connection, envelopes: Vec<Resealed>) -> Resul
         touched.extend(match of {
             Sealed::Secret(user, name) => Some(Key::Secret(user, name)),
             Sealed::SigningKey(kid) => Some(Key::SigningKey(kid)),
-            // The snapshot holds no password.
-            Sealed::Password(_) => None,
+            // The snapshot holds neither.
+            Sealed::Password(_) | Sealed::Setting(_) => None,
         });
     }
     if count == 0 {

@@ -37,12 +37,20 @@ impl Outcome {
 
     /// Something is different now.
     fn changed(what: &'static str, target: impl Into<String>) -> Self {
-        let entry = Entry { what, target: target.into(), before: None, after: None };
+        let entry = Entry { what, target: target.into(), before: None, after: None, resource: None };
         Self { entries: vec![entry], ..Self::default() }
     }
 
     fn touching(mut self, keys: impl IntoIterator<Item = Key>) -> Self {
         self.touched.extend(keys);
+        self
+    }
+
+    /// The namespace or service that the change is about, where there is one.
+    fn about(mut self, resource: impl Into<Option<ResourceId>>) -> Self {
+        if let Some(entry) = self.entries.last_mut() {
+            entry.resource = resource.into();
+        }
         self
     }
 

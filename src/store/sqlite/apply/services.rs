@@ -18,6 +18,7 @@ pub(super) fn reserve(connection: &Connection, name: String, owner: UserId) -> R
     quota::namespaces(connection, owner)?;
     let namespace = insert_namespace(connection, name, owner, Some(owner))?;
     Ok(Outcome::changed("namespace.reserve", &namespace.name)
+        .about(namespace.id)
         .touching([Key::Namespace(namespace.id)])
         .after(audit::namespace(&namespace))
         .with_id(namespace.id))
@@ -42,6 +43,7 @@ pub(super) fn put(
             let row = (after.id.0.as_bytes(), after.table.to_string());
             write(connection, "UPDATE services SET config = ?2 WHERE id = ?1", row)?;
             Ok(Outcome::changed("service.put", title(&after))
+                .about(after.id)
                 .touching([Key::Service(after.id)])
                 .before(audit::service(&before))
                 .after(audit::service(&after))
@@ -61,6 +63,7 @@ pub(super) fn put(
             };
             insert_service(connection, place.id, &service, Some(owner))?;
             Ok(Outcome::changed("service.put", title(&service))
+                .about(service.id)
                 .touching([Key::Service(service.id)])
                 .after(audit::service(&service))
                 .with_id(service.id))
@@ -87,6 +90,7 @@ pub(super) fn rename(connection: &Connection, id: ResourceId, to: String) -> Res
     let moved = left.iter().map(|grant| moved(grant, &after.name)).collect::<Result<Vec<_>, _>>()?;
     moved.iter().try_for_each(|grant| grants::write_grant(connection, grant))?;
     Ok(Outcome::changed("service.rename", title(&before))
+        .about(id)
         .touching([Key::Service(id)])
         .touching(displaced.iter().chain(&left).chain(&moved).map(grants::key))
         .before(json!({ "name": before.name, "displaced_grants": audit::grants(&displaced) }))
@@ -112,6 +116,7 @@ pub(super) fn remove(connection: &Connection, id: ResourceId) -> Result<Outcome,
         "consents": consents.len(),
     });
     Ok(Outcome::changed("service.remove", title(&service))
+        .about(id)
         .touching([Key::Service(id)])
         .touching(taken.iter().map(grants::key))
         .touching(consents.into_iter().map(secrets::key))
@@ -130,6 +135,7 @@ pub(super) fn remove_namespace(connection: &Connection, id: ResourceId) -> Resul
     write(connection, "DELETE FROM namespaces WHERE id = ?1", [id.0.as_bytes()])?;
     let before = json!({ "namespace": audit::namespace(&namespace), "grants": audit::grants(&taken) });
     Ok(Outcome::changed("namespace.remove", namespace.name)
+        .about(id)
         .touching([Key::Namespace(id)])
         .touching(taken.iter().map(grants::key))
         .before(before))
@@ -178,6 +184,7 @@ pub(super) fn transfer(
         grants::write_grant(connection, kept)?;
     }
     Ok(Outcome::changed("owner.transfer", title)
+        .about(resource)
         .touching([key])
         .touching(kept.iter().chain(&given).map(grants::key))
         .before(json!({ "owner": before, "had": given.as_ref().map(audit::grant) }))

@@ -1,0 +1,411 @@
+//! The audit's chain in the file: entries are appended with their hash, and followed from the first to the last.
+//!
+//! What is hashed are the columns as they are kept, not what they mean: a space more in a JSON text is a change.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use rusqlite::types::{Value, ValueRef};
+use rusqlite::{Connection, Row};
+
+use super::audit::Entry;
+use super::code::{column, count, micros};
+use super::failure::{damaged, failure};
+use super::read;
+use crate::store::{
+    AUDIT_KEYS, Actor, Break, CHAIN_BEGINS, CHAIN_BROKEN, ChainHash, ChainKeys, Followed, Head, Mac, Noted, Revision,
+    Step, StoreError,
+};
+
+/// Tells these hashes from every other use of a key.
+const DOMAIN: &[u8] = b"carta-gateway audit 1";
+
+/// What is hashed, in this order, then the hash itself.
+const SELECT: &str = "SELECT seq, revision, at, user, via, came_from, request_id, what, target, before, after, resource, \
+                      chain_key, chain FROM audit";
+
+/// How many columns are hashed.
+const HASHED: usize = 13;
+const WHAT: usize = 7;
+const AFTER: usize = 10;
+const KEY: usize = 12;
+const CHAIN: usize = 13;
+
+/// How far around an entry it is looked where else it may have been written.
+const AROUND: i64 = 10_000;
+
+/// The chain as this process appends to it.
+pub(super) struct Chain {
+    keys: Arc<dyn ChainKeys>,
+    /// The keys that were opened last, with the text that they were sealed in.
+    opened: Option<(String, Box<dyn ChainHash>)>,
+    /// The bytes of the entry in hand.
+    bytes: Vec<u8>,
+}
+
+impl Chain {
+    pub(super) fn new(keys: Arc<dyn ChainKeys>) -> Self {
+        Self { keys, opened: None, bytes: Vec::new() }
+    }
+
+    /// Appends the entries, in the transaction that the connection is in.
+    pub(super) fn append(
+        &mut self,
+        connection: &Connection,
+        revision: Revision,
+        now: Timestamp,
+        actor: &Actor,
+        entries: &[Entry],
+    ) -> Result<(), StoreError> {
+        let mut last = self.end(connection, revision, now)?;
+        for entry in entries {
+            last = self.add(connection, last, revision, now, actor, entry)?;
+        }
+        Ok(())
+    }
+
+    /// The last entry; where the chain has not begun, it begins here, over what is there.
+    fn end(&mut self, connection: &Connection, revision: Revision, now: Timestamp) -> Result<Last, StoreError> {
+        let sealed = read::setting(connection, AUDIT_KEYS)?;
+        let last = Last::of(connection)?;
+        match (sealed, &last) {
+            (Some(sealed), Some(last)) if last.mac.is_some() => {
+                let newest = self.hash(sealed)?.newest();
+                if last.key > newest {
+                    return Err(damaged(format!(
+                        "the audit was written with key {}, and {newest} are there",
+                        last.key
+                    )));
+                }
+            }
+            (Some(sealed), None) => self.hash(sealed).map(|_| ())?,
+            (None, last) if !read::any(connection, "SELECT 1 FROM audit WHERE chain IS NOT NULL", [])? => {
+                let sealed = self.keys.make()?;
+                connection
+                    .execute("INSERT INTO settings (name, value) VALUES (?1, ?2)", (AUDIT_KEYS, &sealed))
+                    .map_err(failure)?;
+                self.hash(sealed)?;
+                if last.is_some() {
+                    return self.begin_after(connection, revision, now);
+                }
+            }
+            (None, _) => return Err(keys_are_gone()),
+            (Some(_), Some(_)) => return Err(damaged("the last entry of the audit has no hash")),
+        }
+        // A number that was used is not used again, so that the removal of the last entries leaves a gap.
+        let used = "SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'audit'";
+        let used = read::number(connection, used)?;
+        let last = last.unwrap_or_default();
+        Ok(Last { seq: last.seq.max(used), ..last })
+    }
+
+    /// Begins the chain after entries of an older schema: its first entry is hashed over all of them.
+    fn begin_after(&mut self, connection: &Connection, revision: Revision, now: Timestamp) -> Result<Last, StoreError> {
+        let mut last = Last::default();
+        let mut statement = connection.prepare(&format!("{SELECT} ORDER BY seq")).map_err(failure)?;
+        let mut rows = statement.query([]).map_err(failure)?;
+        while let Some(row) = rows.next().map_err(failure)? {
+            let Some((_, hash)) = &self.opened else { return Err(no_key()) };
+            let mac = hash_row(&**hash, &mut self.bytes, row, last.mac.unwrap_or_default(), None)?;
+            last = Last { seq: column(row, 0)?, mac, key: 1 };
+        }
+        let actor = Actor { user: None, via: "store", from: "start".into(), request_id: None };
+        let after = Some(serde_json::json!({ "before": last.seq }));
+        let entry = Entry { what: CHAIN_BEGINS, target: "audit".to_owned(), before: None, after, resource: None };
+        self.add(connection, last, revision, now, &actor, &entry)
+    }
+
+    fn add(
+        &mut self,
+        connection: &Connection,
+        last: Last,
+        revision: Revision,
+        now: Timestamp,
+        actor: &Actor,
+        entry: &Entry,
+    ) -> Result<Last, StoreError> {
+        let insert = "INSERT INTO audit (seq, revision, at, user, via, came_from, request_id, what, target, before, after, \
+                      resource, chain_key, chain) \
+                      VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)";
+        let key = self.opened()?.newest();
+        let seq = last.seq + 1;
+        let text = |value: &Option<serde_json::Value>| value.as_ref().map(serde_json::Value::to_string).into();
+        let row: [Value; HASHED] = [
+            count(seq).into(),
+            count(revision.0).into(),
+            micros(now).into(),
+            actor.user.map(|user| user.0.as_bytes().to_vec()).into(),
+            actor.via.to_owned().into(),
+            actor.from.to_string().into(),
+            actor.request_id.as_deref().map(str::to_owned).into(),
+            entry.what.to_owned().into(),
+            entry.target.clone().into(),
+            text(&entry.before),
+            text(&entry.after),
+            entry.resource.map(|resource| resource.0.as_bytes().to_vec()).into(),
+            i64::from(key).into(),
+        ];
+        begin(&mut self.bytes, last.mac.unwrap_or_default());
+        row.iter().for_each(|value| put(&mut self.bytes, value.into()));
+        let mac = self.opened()?.hash(key, &self.bytes).ok_or_else(no_key)?;
+        let chain = Value::from(mac.0.to_vec());
+        connection
+            .prepare_cached(insert)
+            .and_then(|mut insert| insert.execute(rusqlite::params_from_iter(row.iter().chain([&chain]))))
+            .map_err(failure)?;
+        Ok(Last { seq, mac: Some(mac), key })
+    }
+
+    /// The keys that are sealed in the text.
+    pub(super) fn hash(&mut self, sealed: String) -> Result<&dyn ChainHash, StoreError> {
+        if self.opened.as_ref().is_none_or(|(known, _)| *known != sealed) {
+            let opened = self.keys.open(&sealed)?;
+            self.opened = Some((sealed, opened));
+        }
+        self.opened()
+    }
+
+    fn opened(&self) -> Result<&dyn ChainHash, StoreError> {
+        self.opened.as_ref().map(|(_, opened)| &**opened).ok_or_else(no_key)
+    }
+}
+
+/// The last entry.
+#[derive(Clone, Copy, Default)]
+struct Last {
+    seq: u64,
+    mac: Option<Mac>,
+    key: u32,
+}
+
+impl Last {
+    fn of(connection: &Connection) -> Result<Option<Self>, StoreError> {
+        let statement = "SELECT seq, chain, chain_key FROM audit ORDER BY seq DESC LIMIT 1";
+        let mut statement = connection.prepare_cached(statement).map_err(failure)?;
+        let mut rows = statement.query([]).map_err(failure)?;
+        let Some(row) = rows.next().map_err(failure)? else { return Ok(None) };
+        Ok(Some(Self { seq: column(row, 0)?, mac: mac(row, 1)?, key: key(row, 2)?.unwrap_or(0) }))
+    }
+}
+
+/// The newest entry, where it has a hash.
+pub(super) fn head(connection: &Connection) -> Result<Option<Head>, StoreError> {
+    Ok(end(connection)?.map(|end| Head { seq: end.seq, mac: end.mac }))
+}
+
+/// The chain followed to its end, without a look at it.
+pub(super) fn end(connection: &Connection) -> Result<Option<Followed>, StoreError> {
+    let followed = |last: Last| Some(Followed { seq: last.seq, mac: last.mac?, key: last.key, before: 0 });
+    Ok(Last::of(connection)?.and_then(followed))
+}
+
+/// The hash that the entry has.
+pub(super) fn mac_at(connection: &Connection, seq: u64) -> Result<Option<Mac>, StoreError> {
+    let mut statement = connection.prepare_cached("SELECT chain FROM audit WHERE seq = ?1").map_err(failure)?;
+    let mut rows = statement.query([count(seq)]).map_err(failure)?;
+    rows.next().map_err(failure)?.map_or(Ok(None), |row| mac(row, 0))
+}
+
+/// Follows the chain over up to `limit` entries after `from`, and compares its end with what is told elsewhere.
+pub(super) fn verify(
+    connection: &Connection,
+    chain: &mut Chain,
+    from: Followed,
+    limit: usize,
+) -> Result<Step, StoreError> {
+    let transaction = connection.unchecked_transaction().map_err(failure)?;
+    match follow(&transaction, chain, from, limit)? {
+        Step::Whole(at, noted) => Ok(outside(&transaction, at.seq)?.map_or(Step::Whole(at, noted), Step::Broken)),
+        other => Ok(other),
+    }
+}
+
+/// Follows the chain over up to `limit` entries after `from`.
+pub(super) fn follow(
+    connection: &Connection,
+    chain: &mut Chain,
+    from: Followed,
+    limit: usize,
+) -> Result<Step, StoreError> {
+    let Some(sealed) = read::setting(connection, AUDIT_KEYS)? else {
+        if read::any(connection, "SELECT 1 FROM audit WHERE chain IS NOT NULL", [])? {
+            return Err(keys_are_gone());
+        }
+        // Nothing was written since the schema knows the chain.
+        let before = read::number(connection, "SELECT coalesce(max(seq), 0) FROM audit")?;
+        return Ok(Step::Whole(Followed { seq: before, before, ..Followed::default() }, Vec::new()));
+    };
+    let mut look = Look { connection, hash: chain.hash(sealed)?, bytes: Vec::new() };
+    let (mut at, mut noted, mut seen) = (from, Vec::new(), 0);
+    let after = format!("{SELECT} WHERE seq > ?1 ORDER BY seq LIMIT ?2");
+    let mut statement = connection.prepare_cached(&after).map_err(failure)?;
+    let mut rows = statement.query((count(at.seq), i64::try_from(limit).unwrap_or(i64::MAX))).map_err(failure)?;
+    while let Some(row) = rows.next().map_err(failure)? {
+        seen += 1;
+        at = match look.at(at, row)? {
+            Ok(next) => next,
+            Err(fault) => return Ok(Step::Broken(fault)),
+        };
+        if what(row)? == CHAIN_BROKEN {
+            noted.push(Noted { seq: at.seq, said: column::<Option<String>>(row, AFTER)?.unwrap_or_default() });
+        }
+    }
+    Ok(if seen == limit { Step::More(at, noted) } else { Step::Whole(at, noted) })
+}
+
+/// What is wrong beside the entries that were followed up to `last`.
+fn outside(connection: &Connection, last: u64) -> Result<Option<Break>, StoreError> {
+    // Numbers begin with 1: what stands before is no entry of ours.
+    if read::any(connection, "SELECT 1 FROM audit WHERE seq < 1", [])? {
+        return Ok(Some(Break::Foreign { seq: 0 }));
+    }
+    let used = "SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'audit'";
+    let told = "SELECT revision FROM audit ORDER BY seq DESC LIMIT 1";
+    let revision = if last == 0 { 0 } else { read::number(connection, told)? };
+    let cut = read::number(connection, used)? > last || read::revision(connection)?.0 > revision;
+    Ok(cut.then_some(Break::Cut { seq: last }))
+}
+
+/// One entry after another, compared with what the chain makes of it.
+struct Look<'a> {
+    connection: &'a Connection,
+    hash: &'a dyn ChainHash,
+    bytes: Vec<u8>,
+}
+
+impl Look<'_> {
+    /// How far the chain holds with this entry, the next after `at`.
+    fn at(&mut self, at: Followed, row: &Row<'_>) -> Result<Result<Followed, Break>, StoreError> {
+        let seq: u64 = column(row, 0)?;
+        if seq != at.seq + 1 {
+            return Ok(Err(Break::Missing { from: at.seq + 1, to: seq - 1 }));
+        }
+        let none_yet = at.before == at.seq;
+        let Some(stored) = mac(row, CHAIN)? else {
+            let hashed = hash_row(self.hash, &mut self.bytes, row, at.mac, None)?;
+            let next = hashed.filter(|_| none_yet).map(|mac| Followed { seq, mac, key: 1, before: seq });
+            return Ok(next.ok_or(Break::Unchained { seq }));
+        };
+        let key = key(row, KEY)?.unwrap_or(0);
+        let hashed = hash_row(self.hash, &mut self.bytes, row, at.mac, None)?.filter(|_| key >= at.key);
+        let Some(hashed) = hashed else { return Ok(Err(Break::WrongKey { seq, key })) };
+        let first_after_others = none_yet && at.before > 0;
+        if hashed == stored {
+            if first_after_others && what(row)? != CHAIN_BEGINS {
+                return Ok(Err(Break::Unchained { seq: at.seq }));
+            }
+            return Ok(Ok(Followed { seq, mac: stored, key, before: at.before }));
+        }
+        if first_after_others {
+            return Ok(Err(Break::BeforeChain { upto: seq }));
+        }
+        self.why(seq, row, stored, hashed).map(Err)
+    }
+
+    /// What has become of an entry whose hash does not hold.
+    fn why(&mut self, seq: u64, row: &Row<'_>, stored: Mac, hashed: Mac) -> Result<Break, StoreError> {
+        if let Some(was) = self.written_at(seq, row, stored)? {
+            return Ok(Break::Moved { seq, was });
+        }
+        let next = format!("{SELECT} WHERE seq = ?1");
+        let mut statement = self.connection.prepare_cached(&next).map_err(failure)?;
+        let mut rows = statement.query([count(seq + 1)]).map_err(failure)?;
+        let Some(next) = rows.next().map_err(failure)? else { return Ok(Break::Foreign { seq }) };
+        let of_next = mac(next, CHAIN)?;
+        for before in [stored, hashed] {
+            if hash_row(self.hash, &mut self.bytes, next, before, None)? == of_next {
+                return Ok(Break::Altered { seq });
+            }
+        }
+        Ok(Break::Foreign { seq })
+    }
+
+    /// At which other place near by the entry has the hash that it has.
+    fn written_at(&mut self, seq: u64, row: &Row<'_>, stored: Mac) -> Result<Option<u64>, StoreError> {
+        let around = "SELECT seq, chain FROM audit WHERE seq BETWEEN ?1 - ?2 AND ?1 + ?2 ORDER BY seq";
+        let mut statement = self.connection.prepare_cached(around).map_err(failure)?;
+        let mut rows = statement.query((count(seq), AROUND)).map_err(failure)?;
+        let mut before = (seq <= AROUND.unsigned_abs()).then_some((0, Mac::default()));
+        loop {
+            let known = rows.next().map_err(failure)?;
+            let here =
+                known.map(|known| Ok((column::<u64>(known, 0)?, mac(known, 1)?.unwrap_or_default()))).transpose()?;
+            // After the entry before, and in the place of one that took the place of this one.
+            let places = [before.map(|(at, mac)| (at + 1, mac)), here];
+            for (place, mac) in places.into_iter().flatten() {
+                if hash_row(self.hash, &mut self.bytes, row, mac, Some(place))? == Some(stored) {
+                    return Ok(Some(place));
+                }
+            }
+            before = here;
+            if here.is_none() {
+                return Ok(None);
+            }
+        }
+    }
+}
+
+/// The hash of the entry after the one with the hash `before`, as if it stood at `place`; none where its key is unknown.
+fn hash_row(
+    hash: &dyn ChainHash,
+    bytes: &mut Vec<u8>,
+    row: &Row<'_>,
+    before: Mac,
+    place: Option<u64>,
+) -> Result<Option<Mac>, StoreError> {
+    begin(bytes, before);
+    for index in 0..HASHED {
+        match place {
+            Some(place) if index == 0 => put(bytes, ValueRef::Integer(count(place))),
+            _ => put(bytes, row.get_ref(index).map_err(failure)?),
+        }
+    }
+    // What the chain took over names no key.
+    Ok(hash.hash(key(row, KEY)?.unwrap_or(1), bytes))
+}
+
+/// Every value with its kind, and its length where it has one: no two entries have the same bytes.
+fn put(bytes: &mut Vec<u8>, value: ValueRef<'_>) {
+    let mut sized = |kind: u8, value: &[u8]| {
+        bytes.push(kind);
+        bytes.extend_from_slice(&(value.len() as u64).to_be_bytes());
+        bytes.extend_from_slice(value);
+    };
+    match value {
+        ValueRef::Null => sized(0, &[]),
+        ValueRef::Integer(number) => sized(1, &number.to_be_bytes()),
+        ValueRef::Real(number) => sized(2, &number.to_be_bytes()),
+        ValueRef::Text(text) => sized(3, text),
+        ValueRef::Blob(blob) => sized(4, blob),
+    }
+}
+
+fn begin(bytes: &mut Vec<u8>, before: Mac) {
+    bytes.clear();
+    bytes.extend_from_slice(DOMAIN);
+    bytes.extend_from_slice(&before.0);
+}
+
+fn what<'a>(row: &'a Row<'_>) -> Result<&'a str, StoreError> {
+    row.get_ref(WHAT).map_err(failure).map(|what| what.as_str().unwrap_or_default())
+}
+
+/// The hash in the column; one of another length is none that holds.
+pub(super) fn mac(row: &Row<'_>, index: usize) -> Result<Option<Mac>, StoreError> {
+    let stored: Option<Vec<u8>> = column(row, index)?;
+    Ok(stored.map(|bytes| bytes.try_into().map(Mac).unwrap_or_default()))
+}
+
+/// The number of the key in the column; 0, which no key has, for one that is none.
+fn key(row: &Row<'_>, index: usize) -> Result<Option<u32>, StoreError> {
+    let stored: Option<i64> = column(row, index)?;
+    Ok(stored.map(|number| u32::try_from(number).unwrap_or(0)))
+}
+
+fn keys_are_gone() -> StoreError {
+    damaged(format!("the audit's keys, the setting `{AUDIT_KEYS}`, are gone"))
+}
+
+fn no_key() -> StoreError {
+    damaged("the audit's keys are not there")
+}
