@@ -8,7 +8,9 @@ use std::borrow::Cow;
 use bytes::Bytes;
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderName, HeaderValue, Response, StatusCode};
+use serde::Serialize;
 use serde_json::{Map, Value};
+use utoipa::ToSchema;
 
 /// Marks an answer as the gateway's own; its value is the problem's slug.
 pub const CARTA_GATEWAY: HeaderName = HeaderName::from_static("carta-gateway");
@@ -175,9 +177,12 @@ impl Problem {
         self
     }
 
-    /// Adds a member beside those of RFC 9457.
+    /// Adds a member beside those that every problem has, none of which it replaces.
     #[must_use]
     pub fn with(mut self, member: &str, value: impl Into<Value>) -> Self {
+        if STANDARD.contains(&member) {
+            return self;
+        }
         self.more.get_or_insert_default().insert(member.to_owned(), value.into());
         self
     }
@@ -253,19 +258,46 @@ impl Problem {
 
     fn body(&self, request_id: &str) -> Bytes {
         let error = self.error.as_deref().or_else(|| self.detail.lines().next()).unwrap_or(self.kind.title);
-        let mut body = Map::new();
-        body.insert("type".to_owned(), format!("urn:carta-gateway:problem:{}", self.kind.slug).into());
-        body.insert("title".to_owned(), self.kind.title.into());
-        body.insert("status".to_owned(), self.kind.status.as_u16().into());
-        body.insert("detail".to_owned(), self.detail.as_ref().into());
-        body.insert("request_id".to_owned(), request_id.into());
-        body.insert("error".to_owned(), error.into());
-        for (member, value) in self.more.iter().flat_map(|more| more.iter()) {
-            body.entry(member.clone()).or_insert_with(|| value.clone());
-        }
-        Value::Object(body).to_string().into()
+        let body = ProblemBody {
+            kind: format!("urn:carta-gateway:problem:{}", self.kind.slug),
+            title: self.kind.title,
+            status: self.kind.status.as_u16(),
+            detail: &self.detail,
+            request_id,
+            error,
+            more: self.more.as_deref(),
+        };
+        serde_json::to_vec(&body).unwrap_or_default().into()
     }
 }
+
+/// The gateway's own answer to what it refuses, or cannot do (RFC 9457). A type may have members of its own beside
+/// these, as a refusal has `level`, `resource`, `owner` and `why`.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Problem)]
+pub struct ProblemBody<'a> {
+    /// The type of problem, as `docs/PROBLEMS.md` lists them.
+    #[serde(rename = "type")]
+    #[schema(pattern = "^urn:carta-gateway:problem:[a-z-]+$")]
+    kind: String,
+    /// What it is, in a few words that never change.
+    title: &'static str,
+    /// The status of the answer.
+    #[schema(minimum = 400, maximum = 599)]
+    status: u16,
+    /// What is wrong, and on a line of its own what to do.
+    detail: &'a str,
+    /// The request's id, as in `X-Request-Id`.
+    request_id: &'a str,
+    /// The phrase that clients look for.
+    error: &'a str,
+    #[serde(flatten)]
+    #[schema(ignore)]
+    more: Option<&'a Map<String, Value>>,
+}
+
+/// The members that every problem has.
+const STANDARD: [&str; 6] = ["type", "title", "status", "detail", "request_id", "error"];
 
 /// RFC 6750 §3: no error code where no credential was sent.
 fn challenge(kind: &Kind) -> &'static str {

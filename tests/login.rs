@@ -164,10 +164,10 @@ fn the_exchange_is_at_each_of_its_paths_and_nothing_else_is_at_the_root() {
         assert_eq!(response.status(), 200, "{path}");
     }
     gateway.rest("POST", "/").body("{}").expect(401);
-    gateway.rest("GET", "/").expect(401);
+    gateway.rest("GET", "/").expect(405);
     let token = gateway.token("alice");
     gateway.rest("POST", "/").token(&token).body("{}").expect(404);
-    gateway.rest("GET", "/").token(&token).expect(404);
+    gateway.rest("GET", "/").token(&token).expect(405);
     assert_eq!(code(&gateway.rest("POST", "/cognito").body("{}").send()), "AccessDeniedException");
 }
 

@@ -3,6 +3,8 @@
 use axum::response::{IntoResponse, Response};
 use http::header::CONTENT_TYPE;
 use http::{HeaderName, HeaderValue};
+use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::store::Revision;
 
@@ -22,7 +24,11 @@ pub(super) fn written(revision: Revision, body: impl IntoResponse) -> Response {
     ([(CARTA_REVISION, HeaderValue::from(revision.0))], body).into_response()
 }
 
-/// The answer of a write that has nothing to say; a JSON body, because clients may parse it.
+/// The body of a write that has nothing to say; JSON, because clients may parse it.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Done {}
+
+/// The answer of a write that has nothing to say.
 pub(super) fn done(revision: Revision) -> Response {
-    written(revision, axum::Json(serde_json::json!({})))
+    written(revision, axum::Json(Done {}))
 }

@@ -7,7 +7,8 @@ use axum::extract::State;
 use jiff::Timestamp;
 use percent_encoding::percent_decode_str;
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
+use utoipa::ToSchema;
 
 use super::Api;
 use super::error::Refusal;
@@ -19,15 +20,19 @@ use crate::proxy::why::{self, Names, Why};
 /// The most questions of one request: each is a walk or two.
 const MOST_QUESTIONS: usize = 1000;
 
-#[derive(Deserialize)]
+/// Questions, at most 1000.
+#[derive(Deserialize, ToSchema)]
+#[schema(as = Questions)]
 struct Batch {
+    #[schema(max_items = 1000)]
     checks: Vec<Question>,
     /// Whether each answer says why.
     #[serde(default)]
     reasons: bool,
 }
 
-#[derive(Deserialize)]
+/// Whether a user holds levels on a resource.
+#[derive(Deserialize, ToSchema)]
 struct Question {
     /// Name or id; the caller where it is not said.
     user: Option<String>,
@@ -39,23 +44,30 @@ struct Question {
 }
 
 /// A dotted name for people, or opaque keys.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
+#[schema(as = ResourceName)]
 #[serde(untagged, expecting = "a resource is a dotted text or a list of keys")]
 enum Name {
     Text(String),
     Keys(Vec<String>),
 }
 
-#[derive(Deserialize)]
+/// Levels: words, letters or presets in a text, or a list of such texts.
+#[derive(Deserialize, ToSchema)]
+#[schema(as = LevelWords)]
 #[serde(untagged, expecting = "a level is a text or a list of texts")]
 enum Words {
     Text(String),
     List(Vec<String>),
 }
 
+/// Ask about levels
+///
 /// Answers each question by the grants as they are now. Oneself one may always ask about; about others, platform
 /// administrators may, and the owner and the administrators of the resource in question. A user who is not there, or is
 /// disabled, may do nothing.
+#[utoipa::path(post, path = "/permissions/check", tag = "permissions", request_body = Batch,
+    responses((status = 200, description = "the answers, in the order of the questions", body = Answers)))]
 pub(super) async fn check(State(api): State<Arc<Api>>, caller: Caller, sent: Sent) -> Result<Json<Value>, Refusal> {
     let batch: Batch = serde_json::from_value(sent.object(&api.config.limits).await?).map_err(|error| {
         Refusal::input(format!("{error}\nsend {{\"checks\": [{{\"resource\": …, \"level\": …}}]}}"))
@@ -91,6 +103,28 @@ pub(super) async fn check(State(api): State<Arc<Api>>, caller: Caller, sent: Sen
         });
     }
     Ok(Json(json!({ "revision": view.state.revision, "answers": answers })))
+}
+
+/// The answers to all questions, by the state of one revision.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "it describes what `check` makes")]
+struct Answers {
+    revision: u64,
+    answers: Vec<Answer>,
+}
+
+/// The answer to one question.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "it describes what `answer` makes")]
+struct Answer {
+    allowed: bool,
+    /// All that the user holds on the resource.
+    levels: Vec<String>,
+    /// Whether a menu should lead there: something is held on it or below it. Never let in by it.
+    navigable: bool,
+    /// With `reasons`: the walk that decided, as far as the caller may see it.
+    #[schema(nullable = false)]
+    why: Option<Map<String, Value>>,
 }
 
 /// How many questions are answered before others of this thread have their turn.

@@ -1,6 +1,7 @@
 //! Cognito's calls, as boto3 sends them (AWS JSON 1.1): login by SRP, and a refusal for everything else
 //! (`docs/API.md` §3).
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
@@ -13,6 +14,7 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use jiff::Timestamp;
 use serde_json::{Value, json};
+use utoipa::{IntoParams, ToSchema};
 
 use super::Api;
 use super::error::Refusal;
@@ -39,8 +41,18 @@ struct Fault {
 
 type Outcome = Result<Value, Fault>;
 
-/// `POST /` with `X-Amz-Target`: clients keep to the path of the address that they were given. Without it, nothing is
-/// there.
+/// One of Cognito's operations
+///
+/// With `X-Amz-Target`: clients keep to the path of the address that they were given. Without it, nothing is there.
+#[utoipa::path(post, path = "/", tag = "login", security(()), params(Target), request_body(content = Operation, content_type = "application/x-amz-json-1.1"),
+    responses(
+        (status = 200, description = "a challenge, or the tokens", body = Outcomes, content_type = "application/x-amz-json-1.1"),
+        (status = 400, description = "the refusal", body = Refused, content_type = "application/x-amz-json-1.1"),
+        (status = 401, description = "nobody is identified, and no operation is named"),
+        (status = 404, description = "no operation is named"),
+        (status = 500, description = "the gateway failed", body = Refused, content_type = "application/x-amz-json-1.1"),
+        (status = 503, description = "the store cannot be reached", body = Refused, content_type = "application/x-amz-json-1.1"),
+    ))]
 pub(super) async fn operate_at_root(
     state: State<Arc<Api>>,
     visitor: Visitor,
@@ -54,7 +66,16 @@ pub(super) async fn operate_at_root(
     Ok(operate(state, visitor, headers, sent).await)
 }
 
-/// `POST /cognito`: one operation.
+/// One of Cognito's operations
+///
+/// `InitiateAuth` and `RespondToAuthChallenge`; every other is refused with `AccessDeniedException`.
+#[utoipa::path(post, path = "/cognito", tag = "login", security(()), params(Target), request_body(content = Operation, content_type = "application/x-amz-json-1.1"),
+    responses(
+        (status = 200, description = "a challenge, or the tokens", body = Outcomes, content_type = "application/x-amz-json-1.1"),
+        (status = 400, description = "the refusal", body = Refused, content_type = "application/x-amz-json-1.1"),
+        (status = 500, description = "the gateway failed", body = Refused, content_type = "application/x-amz-json-1.1"),
+        (status = 503, description = "the store cannot be reached", body = Refused, content_type = "application/x-amz-json-1.1"),
+    ))]
 pub(super) async fn operate(State(api): State<Arc<Api>>, visitor: Visitor, headers: HeaderMap, sent: Sent) -> Response {
     let target = headers.get(&X_AMZ_TARGET).and_then(|target| target.to_str().ok());
     let from = client(&api, visitor.peer, &headers);
@@ -64,6 +85,78 @@ pub(super) async fn operate(State(api): State<Arc<Api>>, visitor: Visitor, heade
         // No keys are configured for any other, so none is allowed, whatever signature it carries.
         _ => Err(Fault::new("AccessDeniedException", "this operation is not available here")),
     })
+}
+
+/// Which operation.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Header)]
+#[expect(dead_code, reason = "it describes what `operate` reads")]
+struct Target {
+    /// `AWSCognitoIdentityProviderService.` and the operation.
+    #[param(rename = "X-Amz-Target")]
+    target: String,
+}
+
+/// `InitiateAuth` with `USER_SRP_AUTH`, or the answer to a challenge (§3).
+#[derive(ToSchema)]
+#[schema(as = CognitoRequest, rename_all = "PascalCase")]
+#[expect(dead_code, reason = "it describes what `initiate` and `respond` read")]
+struct Operation {
+    client_id: String,
+    /// `USER_SRP_AUTH`.
+    #[schema(nullable = false)]
+    auth_flow: Option<String>,
+    /// `USERNAME` and `SRP_A`.
+    #[schema(nullable = false)]
+    auth_parameters: Option<BTreeMap<String, String>>,
+    /// `PASSWORD_VERIFIER` or `NEW_PASSWORD_REQUIRED`.
+    #[schema(nullable = false)]
+    challenge_name: Option<String>,
+    /// `USERNAME`, `PASSWORD_CLAIM_SECRET_BLOCK`, `PASSWORD_CLAIM_SIGNATURE`, `TIMESTAMP`; `NEW_PASSWORD`.
+    #[schema(nullable = false)]
+    challenge_responses: Option<BTreeMap<String, String>>,
+    /// What the challenge `NEW_PASSWORD_REQUIRED` came with.
+    #[schema(nullable = false)]
+    session: Option<String>,
+}
+
+/// A challenge, or the tokens of who met it.
+#[derive(ToSchema)]
+#[schema(as = CognitoAnswer, rename_all = "PascalCase")]
+#[expect(dead_code, reason = "it describes what `initiate` and `respond` answer")]
+struct Outcomes {
+    #[schema(nullable = false)]
+    challenge_name: Option<String>,
+    challenge_parameters: BTreeMap<String, String>,
+    #[schema(nullable = false)]
+    session: Option<String>,
+    #[schema(nullable = false)]
+    authentication_result: Option<Tokens>,
+}
+
+/// What a login gives. `AccessToken` and `RefreshToken` are accepted nowhere.
+#[derive(ToSchema)]
+#[schema(as = CognitoTokens, rename_all = "PascalCase")]
+#[expect(dead_code, reason = "it describes what `tokens` makes")]
+struct Tokens {
+    id_token: String,
+    access_token: String,
+    refresh_token: String,
+    /// In seconds.
+    expires_in: u64,
+    /// `Bearer`.
+    token_type: String,
+}
+
+/// A refusal in AWS JSON 1.1.
+#[derive(ToSchema)]
+#[schema(as = CognitoRefusal)]
+#[expect(dead_code, reason = "it describes what `answer` makes of a fault")]
+struct Refused {
+    /// What it is, such as `NotAuthorizedException`.
+    #[schema(rename = "__type")]
+    code: String,
+    message: String,
 }
 
 async fn initiate(api: &Api, from: IpAddr, sent: Sent) -> Outcome {

@@ -23,7 +23,19 @@ use crate::proxy::{Door, Target};
 use crate::store;
 use crate::telemetry::RequestId;
 
-/// `GET /explain?user=&method=&path=`: the decision as it would be now, by the functions that the gateway decides with.
+/// What would be decided now
+///
+/// By the functions that the gateway decides with. Anybody asks about themselves, who administers the service about
+/// others.
+#[utoipa::path(get, path = "/explain", tag = "why", params(
+        ("path" = String, Query, description = "the call's path, `/<namespace>/<service>/…`"),
+        ("method" = Option<String>, Query, nullable = false, description = "`GET` where it is left out"),
+        ("user" = Option<String>, Query, nullable = false, description = "a login name or an id; the caller where it is left out"),
+    ),
+    responses(
+        (status = 200, description = "the decision", body = Map<String, Value>),
+        (status = 404, description = "there is no such service, or no such user"),
+    ))]
 pub(super) async fn explain_call(
     State(api): State<Arc<Api>>,
     caller: Caller,
@@ -134,8 +146,14 @@ fn refuse(told: &mut Map<String, Value>, problem: &Problem) {
     tell(told, "detail", problem.detail());
 }
 
-/// `GET /explain/{request id}`: what became of a call, and why. Told to its caller and to who administers the service;
-/// to everybody else it is as if it had never been.
+/// What became of a call, and why
+///
+/// Told to its caller and to who administers the service; to everybody else it is as if it had never been.
+#[utoipa::path(get, path = "/explain/{request_id}", tag = "why",
+    responses(
+        (status = 200, description = "what is remembered of it", body = Map<String, Value>),
+        (status = 404, description = "there is no such request that the caller may ask about, or no record of it any more"),
+    ))]
 pub(super) async fn explain_request(
     State(api): State<Arc<Api>>,
     caller: Caller,

@@ -5,9 +5,12 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::response::Response;
 
+use super::answer::Done;
 use super::command::people;
 use super::error::Refusal;
 use super::extract::{Asked, Caller, Named};
+use super::openapi::Barrier;
+use super::users::Person;
 use super::view::View;
 use super::{Api, answer, search};
 use crate::identity::{Account, is_everybodys_group, is_group_name};
@@ -15,7 +18,12 @@ use crate::policy::{Permit, Snapshot};
 use crate::proxy::error::{Kind, Problem};
 use crate::store::Group;
 
-/// `POST /user/group/{group}`: any user may, and then runs it.
+/// Make a group
+///
+/// Any user may, and then runs it; administrators alone make `AllUsers`, `All` and `…:All`. A name that is taken is
+/// refused with 400 `duplicate record`.
+#[utoipa::path(post, path = "/user/group/{group}", tag = "groups", params(Barrier),
+    responses((status = 200, description = "it is there", body = Done)))]
 pub(super) async fn create_group(
     State(api): State<Arc<Api>>,
     caller: Caller,
@@ -36,7 +44,12 @@ pub(super) async fn create_group(
     Ok(answer::done(people::create_group(&api, permit, caller.actor()?, name).await?))
 }
 
-/// `GET /user/group/{group}`: its members, to any user.
+/// The members of a group
+#[utoipa::path(get, path = "/user/group/{group}", tag = "groups", params(search::Page),
+    responses(
+        (status = 200, description = "its members, by name", body = [Person]),
+        (status = 404, description = "there is no such group"),
+    ))]
 pub(super) async fn list_members(
     State(api): State<Arc<Api>>,
     _: Caller,
@@ -51,7 +64,15 @@ pub(super) async fn list_members(
     search::listed(&members, &format!("/user/group/{name}"), &asked)
 }
 
-/// `POST /user/group/{group}/{user}`: by who runs the group. Adding again succeeds.
+/// Add a member
+///
+/// By who runs the group, or an administrator. Adding again succeeds; a group that is not there is refused with 400
+/// `group not found`.
+#[utoipa::path(post, path = "/user/group/{group}/{user}", tag = "groups", params(Barrier),
+    responses(
+        (status = 200, description = "the user is in it", body = Done),
+        (status = 404, description = "there is no such user"),
+    ))]
 pub(super) async fn add_member(
     State(api): State<Arc<Api>>,
     caller: Caller,
@@ -68,7 +89,14 @@ pub(super) async fn add_member(
     Ok(answer::done(people::add_member(&api, permit, caller.actor()?, found.id, user.id).await?))
 }
 
-/// `DELETE /user/group/{group}/{user}`: by who runs the group. Taking out again succeeds.
+/// Take a member out
+///
+/// By who runs the group, or an administrator. Taking out again succeeds.
+#[utoipa::path(delete, path = "/user/group/{group}/{user}", tag = "groups", params(Barrier),
+    responses(
+        (status = 200, description = "the user is not in it", body = Done),
+        (status = 404, description = "there is no such group, or no such user"),
+    ))]
 pub(super) async fn remove_member(
     State(api): State<Arc<Api>>,
     caller: Caller,

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use serde_json::{Value, json};
+use serde::Serialize;
 use url::Url;
+use utoipa::ToSchema;
 
 use super::Api;
 use super::error::Refusal;
@@ -13,38 +14,73 @@ use crate::config::{Auth, JwtIssuer};
 use crate::identity::srp::PASSWORD_MIN;
 use crate::proxy::error::{Kind, Problem};
 
-/// `GET /auth`, `GET /v2/auth/cognito/user-pool`: where a client logs in with name and password.
-pub(super) async fn login_parameters(State(api): State<Arc<Api>>) -> Result<Json<Value>, Refusal> {
+/// Where a client logs in with name and password
+///
+/// The built-in pool, or the external Cognito user pool whose tokens are accepted.
+#[utoipa::path(get, path = "/auth", tag = "login", security(()),
+    responses(
+        (status = 200, description = "the user pool", body = Pool),
+        (status = 404, description = "this gateway has none"),
+    ))]
+pub(super) async fn login_parameters(State(api): State<Arc<Api>>) -> Result<Json<Pool>, Refusal> {
     parameters(&api.config.auth).map(Json).ok_or_else(|| {
         let detail = "this gateway has no user pool\nuse a token of the issuer that it trusts";
         Problem::new(&Kind::NOT_FOUND, detail).into()
     })
 }
 
-/// `GET /v2/auth/cognito/password-policy`: what a new password must be.
-pub(super) async fn password_policy(State(api): State<Arc<Api>>) -> Result<Json<Value>, Refusal> {
+/// What a new password must be
+#[utoipa::path(get, path = "/v2/auth/cognito/password-policy", tag = "login", security(()),
+    responses(
+        (status = 200, description = "the policy of the built-in pool", body = PasswordPolicy),
+        (status = 404, description = "passwords are not kept here"),
+    ))]
+pub(super) async fn password_policy(State(api): State<Arc<Api>>) -> Result<Json<PasswordPolicy>, Refusal> {
     if !api.config.auth.local.enabled {
         let detail = "passwords are not kept here\nask the user pool for its policy";
         return Err(Problem::new(&Kind::NOT_FOUND, detail).into());
     }
-    Ok(Json(json!({
-        "minimumLength": PASSWORD_MIN,
-        "requireLowercase": true,
-        "requireUppercase": true,
-        "requireNumbers": true,
-        "requireSymbols": false,
-    })))
+    Ok(Json(PasswordPolicy {
+        minimum_length: PASSWORD_MIN,
+        require_lowercase: true,
+        require_uppercase: true,
+        require_numbers: true,
+        require_symbols: false,
+    }))
+}
+
+/// What a new password must be.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct PasswordPolicy {
+    /// In characters.
+    minimum_length: usize,
+    require_lowercase: bool,
+    require_uppercase: bool,
+    require_numbers: bool,
+    require_symbols: bool,
+}
+
+/// Where a client logs in.
+#[derive(Serialize, ToSchema)]
+#[schema(as = UserPool)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Pool {
+    region: String,
+    /// `<region>_<pool name>`.
+    user_pool_id: String,
+    user_pool_web_client_id: String,
 }
 
 /// The built-in pool; without it, the first Cognito pool whose tokens are accepted.
-fn parameters(auth: &Auth) -> Option<Value> {
+fn parameters(auth: &Auth) -> Option<Pool> {
     let local = &auth.local;
-    let (region, pool, client) = if local.enabled {
+    let (region, user_pool_id, user_pool_web_client_id) = if local.enabled {
         (local.pool_id.split('_').next()?.to_owned(), local.pool_id.clone(), local.client_id.clone())
     } else {
         auth.jwt.iter().find_map(pool)?
     };
-    Some(json!({"region": region, "userPoolId": pool, "userPoolWebClientId": client}))
+    Some(Pool { region, user_pool_id, user_pool_web_client_id })
 }
 
 /// Region, pool and client id of an issuer that is a Cognito user pool:
@@ -61,12 +97,14 @@ fn pool(issuer: &JwtIssuer) -> Option<(String, String, String)> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::{Value, json};
+
     use super::*;
 
     fn read(tables: &str) -> Option<Value> {
         let text = format!("{tables}\n[vault]\nkey = \"AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=\"\n");
         let config = crate::config::parse(&text, std::path::Path::new("."), &|_| None).expect("it is whole");
-        parameters(&config.auth)
+        parameters(&config.auth).map(|pool| json!(pool))
     }
 
     #[test]

@@ -13,6 +13,7 @@ mod extract;
 mod front;
 mod groups;
 mod login;
+mod openapi;
 mod permissions;
 mod preview;
 mod role;
@@ -33,7 +34,8 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use http::Response;
+use http::header::CONTENT_TYPE;
+use http::{HeaderValue, Response};
 use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -149,6 +151,7 @@ impl Readiness {
             Some(problem) => problem.into_response(id.as_str()),
             None => Response::new(Bytes::from_static(b"ok\n")),
         };
+        answer.headers_mut().entry(CONTENT_TYPE).or_insert(HeaderValue::from_static("text/plain; charset=utf-8"));
         answer.headers_mut().insert(X_REQUEST_ID, id.header());
         Some(answer)
     }

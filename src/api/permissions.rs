@@ -4,13 +4,15 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
-use serde_json::{Value, json};
+use serde::Serialize;
+use utoipa::{IntoParams, ToSchema};
 
 use super::command::grants;
 use super::error::Refusal;
 use super::extract::{Asked, Caller, Named};
+use super::openapi::Barrier;
 use super::role::{self, Role, SubjectKind};
 use super::view::{Holder, Node, View, pattern};
 use super::{Api, answer, warn};
@@ -18,7 +20,15 @@ use crate::policy::{Change, Grant, Levels, Permit, Snapshot, Subject, UserId};
 use crate::proxy::why::Names;
 use crate::store::Revision;
 
-/// `GET /permissions/{id}/{subject}?userType=`: the resolved permission, as text.
+/// What a subject may do
+///
+/// As text, from all its grants, such as `Read, Execute`, or `None`. Everybody sees their own; the owner and the
+/// administrators of the resource see others'.
+#[utoipa::path(get, path = "/permissions/{id}/{subject}", tag = "permissions", params(Kind),
+    responses(
+        (status = 200, description = "the levels", body = String, content_type = "text/plain"),
+        (status = 404, description = "there is no such resource, or no such subject"),
+    ))]
 pub(super) async fn get_permission(
     State(api): State<Arc<Api>>,
     caller: Caller,
@@ -38,7 +48,14 @@ pub(super) async fn get_permission(
     Ok(answer::text(role::text(levels)))
 }
 
-/// `PUT /permissions/{id}/{subject}?userType=&role=`: replaces the direct permission of the subject.
+/// Give a role
+///
+/// Replaces the direct permission of the subject. `Owner` moves the ownership, which only the owner can do.
+#[utoipa::path(put, path = "/permissions/{id}/{subject}", tag = "permissions", params(Kind, Given, Barrier),
+    responses(
+        (status = 200, description = "what the subject has now, directly", body = Entity),
+        (status = 404, description = "there is no such resource, or no such subject"),
+    ))]
 pub(super) async fn set_permission(
     State(api): State<Arc<Api>>,
     caller: Caller,
@@ -66,12 +83,8 @@ pub(super) async fn set_permission(
         }
         (Holder::Namespace(with), role) => grants::share(&api, permit, by, &resource, with, role.levels()).await?,
     };
-    let mut entity = entity(&holder, role.levels());
     let warnings = warnings(&view, &api.view(), &holder, &resource, role.levels());
-    if let Some(members) = entity.as_object_mut().filter(|_| !warnings.is_empty()) {
-        members.insert("warnings".to_owned(), warnings.into());
-    }
-    Ok(answer::written(revision, Json(entity)))
+    Ok(answer::written(revision, Json(Entity { warnings, ..entity(&holder, role.levels()) })))
 }
 
 /// What the new row does to names for which other rows of the subject answer.
@@ -87,7 +100,14 @@ fn warnings(before: &View, after: &View, holder: &Holder, resource: &Node, level
     subjects.into_iter().flat_map(|subject| warn::of(names, &after.state.policy, &change(subject), now)).collect()
 }
 
-/// `DELETE /permissions/{id}/{subject}?userType=`: takes the direct permission away; what was inherited is back.
+/// Take a direct permission away
+///
+/// What was inherited is back.
+#[utoipa::path(delete, path = "/permissions/{id}/{subject}", tag = "permissions", params(Kind, Barrier),
+    responses(
+        (status = 200, description = "the subject has none, directly", body = Entity),
+        (status = 404, description = "there is no such resource, or no such subject"),
+    ))]
 pub(super) async fn delete_permission(
     State(api): State<Arc<Api>>,
     caller: Caller,
@@ -108,19 +128,27 @@ pub(super) async fn delete_permission(
     Ok(answer::written(revision, Json(entity(&holder, Levels::NONE))))
 }
 
-/// `GET /permissions/{id}/users?userType=`: the direct permissions of that kind, the owner's among those of users.
+/// Direct permissions
+///
+/// Those of one kind of subject, the owner's among those of users; for who may administer the resource.
+#[utoipa::path(get, path = "/permissions/{id}/users", tag = "permissions", params(Kind),
+    responses(
+        (status = 200, description = "the permissions", body = [Entity]),
+        (status = 404, description = "there is no such resource"),
+    ))]
 pub(super) async fn list_permissions(
     State(api): State<Arc<Api>>,
     caller: Caller,
     Named(id): Named<String>,
     asked: Asked,
-) -> Result<Json<Value>, Refusal> {
+) -> Result<Response, Refusal> {
     let view = api.view();
     let now = Timestamp::now();
     let resource = find_resource(&view, &id)?;
     let permit = may_administer(&view, caller.id(), &resource, now)?;
     let held = direct(&permit, &view, &resource, kind(&asked)?, now);
-    Ok(Json(held.iter().map(|(holder, levels)| entity(holder, *levels)).collect()))
+    let listed: Vec<Entity<'_>> = held.iter().map(|(holder, levels)| entity(holder, *levels)).collect();
+    Ok(Json(listed).into_response())
 }
 
 /// What every change asks first, in the order of the contract: 404 for resource and subject, 403, then 400.
@@ -261,12 +289,56 @@ fn id_of(holder: &Holder) -> uuid::Uuid {
     }
 }
 
-/// Carta's PermissionEntity. `userId` is the name, so that it can be passed back.
-fn entity(holder: &Holder, levels: Levels) -> Value {
+/// Carta's PermissionEntity: what a subject has directly.
+#[derive(Serialize, ToSchema)]
+#[schema(as = PermissionEntity)]
+#[serde(rename_all = "camelCase")]
+struct Entity<'a> {
+    /// The subject's id.
+    id: uuid::Uuid,
+    /// The subject's name, so that it can be passed back.
+    user_id: &'a str,
+    /// The subject's kind.
+    user_type: &'static str,
+    /// `None`, or levels joined by comma and blank: `Read, Write, Execute, Clone, Admin`.
+    permission: String,
+    /// Names for which the change makes another grant answer than before.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false)]
+    warnings: Vec<String>,
+}
+
+/// What kind of thing the subject is.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query, rename_all = "camelCase")]
+#[expect(dead_code, reason = "it describes what `kind` reads")]
+struct Kind {
+    /// `User` where it is left out.
+    #[param(nullable = false, pattern = "^(User|UserGroup|NamespaceItem|ProjectItem|WorkflowItem|WorkspaceItem)?$")]
+    user_type: Option<String>,
+}
+
+/// What to give.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "it describes what `set_permission` reads")]
+struct Given {
+    /// A name for a set of levels; `None` is a refusal.
+    #[param(pattern = "^(None|Guest|User|Editor|Owner)$")]
+    role: String,
+}
+
+fn entity(holder: &Holder, levels: Levels) -> Entity<'_> {
     let (name, kind) = match holder {
         Holder::User(account) => (&*account.name, SubjectKind::User),
         Holder::Group(group) => (group.name.as_str(), SubjectKind::UserGroup),
         Holder::Namespace(namespace) => (namespace.name.as_str(), SubjectKind::Namespace),
     };
-    json!({"id": id_of(holder), "userId": name, "userType": kind.word(), "permission": role::text(levels)})
+    Entity {
+        id: id_of(holder),
+        user_id: name,
+        user_type: kind.word(),
+        permission: role::text(levels),
+        warnings: Vec::new(),
+    }
 }

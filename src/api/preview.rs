@@ -9,6 +9,7 @@ use axum::extract::State;
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use utoipa::ToSchema;
 
 use super::Api;
 use super::error::Refusal;
@@ -41,20 +42,42 @@ const LISTED: usize = 1000;
 /// Previews take a processor each, so that one is made at a time.
 static TURNS: Turns = Turns::new();
 
+/// The changes to look at.
+#[derive(ToSchema)]
+#[schema(as = Changes)]
+#[expect(dead_code, reason = "it describes what `read` reads")]
+struct Lines {
+    #[schema(min_items = 1, max_items = 1000)]
+    changes: Vec<Line>,
+}
+
 /// A change, as sent.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = ChangeLine)]
 #[serde(deny_unknown_fields)]
 struct Line {
+    /// `user:bob` or `bob`, `group:Org:Name`, `role:Analyst`, `everyone`, `holders:read:materials`.
     subject: String,
+    /// `materials.mp`, `materials.*.tag`.
     resource: String,
     /// `null` takes the grant away; absent is refused by [`read`], because it is more likely to be forgotten.
     #[serde(default)]
+    #[schema(required = true)]
     levels: Value,
+    /// A moment, or a duration from now.
     #[serde(default)]
     expires: Option<String>,
 }
 
-/// Answers who would gain and lose what, and which calls of the last days would have gone the other way.
+/// What changes of permissions would do
+///
+/// Tells who would gain and lose what, and which calls of the last days would have gone the other way, and makes no
+/// change; for who may administer every resource named.
+#[utoipa::path(post, path = "/permissions/preview", tag = "permissions", request_body = Lines,
+    responses(
+        (status = 200, description = "what they would do", body = Map<String, Value>),
+        (status = 404, description = "there is no such user, group or resource"),
+    ))]
 pub(super) async fn preview(State(api): State<Arc<Api>>, caller: Caller, sent: Sent) -> Result<Json<Value>, Refusal> {
     let body = sent.object(&api.config.limits).await?;
     // What takes memory is read when it is this one's turn, and so is what the caller may do.

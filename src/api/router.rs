@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use axum::Router;
-use axum::routing::{delete, get, patch, post, put};
 use http::{Method, Request};
+use utoipa_axum::routes;
 
 use super::error::Refusal;
 use super::extract::Caller;
+use super::openapi::{self, Routes, page};
 use super::{
     Api, check, cognito, explain, groups, login, permissions, preview, secrets, services, signs, users, well_known,
 };
@@ -15,56 +16,55 @@ use crate::proxy::error::{Kind, Problem};
 
 /// The whole API.
 pub(super) fn router(api: Arc<Api>) -> Router {
-    Router::new()
-        // Signs of life.
-        .route("/-/live", get(signs::probe))
-        .route("/-/ready", get(signs::probe))
-        .route("/-/metrics", get(signs::metrics))
+    let (router, _) = routes().split();
+    router.fallback(nothing).method_not_allowed_fallback(no_such_method).with_state(api)
+}
+
+/// Every route. Each handler describes itself, path and method included, by `#[utoipa::path]`.
+pub(super) fn routes() -> Routes {
+    Routes::new()
+        // The gateway itself.
+        .at(routes!(signs::live))
+        .at(routes!(signs::ready))
+        .at(routes!(signs::metrics))
+        .at(routes!(openapi::describe))
+        .at(routes!(page::page))
+        .at(routes!(page::file))
         // The built-in issuer.
-        .route("/auth", get(login::login_parameters))
-        .route("/v2/auth/cognito/user-pool", get(login::login_parameters))
-        .route("/v2/auth/cognito/password-policy", get(login::password_policy))
-        .route("/", get(nothing).post(cognito::operate_at_root))
-        .route("/cognito", post(cognito::operate))
-        .route("/cognito/", post(cognito::operate))
-        .route("/.well-known/openid-configuration", get(well_known::discovery))
-        .route("/.well-known/jwks.json", get(well_known::jwks))
+        .at_both("/v2/auth/cognito/user-pool", routes!(login::login_parameters))
+        .at(routes!(login::password_policy))
+        .at(routes!(cognito::operate_at_root))
+        .at_both("/cognito/", routes!(cognito::operate))
+        .at(routes!(well_known::discovery))
+        .at(routes!(well_known::jwks))
         // Users.
-        .route("/user", get(users::current_user).post(users::create_user))
-        .route("/user/authenticated", get(users::is_authenticated))
-        .route("/user/users", get(users::find_users))
+        .at(routes!(users::current_user, users::create_user))
+        .at(routes!(users::is_authenticated))
+        .at(routes!(users::find_users))
         // Groups.
-        .route("/user/group/{group}", get(groups::list_members).post(groups::create_group))
-        .route("/user/group/{group}/{user}", post(groups::add_member).delete(groups::remove_member))
+        .at(routes!(groups::list_members, groups::create_group))
+        .at(routes!(groups::add_member, groups::remove_member))
         // Why.
-        .route("/explain", get(explain::explain_call))
-        .route("/explain/{id}", get(explain::explain_request))
+        .at(routes!(explain::explain_call))
+        .at(routes!(explain::explain_request))
         // For applications that ask for themselves.
-        .route("/permissions/check", post(check::check))
-        .route("/permissions/preview", post(preview::preview))
+        .at(routes!(check::check))
+        .at(routes!(preview::preview))
         // Permissions of version 1; `users` is no subject.
-        .route("/permissions/{id}/users", get(permissions::list_permissions))
-        .route(
-            "/permissions/{id}/{subject}",
-            get(permissions::get_permission).put(permissions::set_permission).delete(permissions::delete_permission),
-        )
+        .at(routes!(permissions::list_permissions))
+        .at(routes!(permissions::get_permission, permissions::set_permission, permissions::delete_permission))
         // Secrets: both spellings are the same store.
-        .route("/secret", put(secrets::put_secrets).get(secrets::show_secrets).delete(secrets::delete_secret))
-        .route("/secrets", put(secrets::put_secrets).get(secrets::show_secrets).delete(secrets::delete_secret))
-        .route("/secret/{name}/consent", post(secrets::give_consent).delete(secrets::withdraw_consent))
-        .route("/secrets/{name}/consent", post(secrets::give_consent).delete(secrets::withdraw_consent))
+        .at_both("/secrets", routes!(secrets::put_secrets, secrets::show_secrets, secrets::delete_secret))
+        .at_both("/secrets/{name}/consent", routes!(secrets::give_consent, secrets::withdraw_consent))
         // Namespaces and services.
-        .route("/service/reserve/{ns}", post(services::reserve_namespace))
-        .route("/service/register/{ns}/{svc}", post(services::register_service))
-        .route("/service/details/{ns}", get(services::namespace_details))
-        .route("/service/details/{ns}/{svc}", get(services::service_details))
-        .route("/service/rename/{ns}/{svc}/{new}", patch(services::rename_service))
-        .route("/service/remove/{ns}", delete(services::remove_namespace))
-        .route("/service/remove/{ns}/{svc}", delete(services::remove_service))
-        .route("/service/config/{ns}/{svc}", get(services::service_config).put(services::set_service_config))
-        .fallback(nothing)
-        .method_not_allowed_fallback(no_such_method)
-        .with_state(api)
+        .at(routes!(services::reserve_namespace))
+        .at(routes!(services::register_service))
+        .at(routes!(services::namespace_details))
+        .at(routes!(services::service_details))
+        .at(routes!(services::rename_service))
+        .at(routes!(services::remove_namespace))
+        .at(routes!(services::remove_service))
+        .at(routes!(services::service_config, services::set_service_config))
 }
 
 /// The words that follow `/service/` and are no namespace.
@@ -82,9 +82,9 @@ pub(super) fn is_call(path: &str) -> bool {
 /// Whether the answer depends on nobody's identity, so that none is looked for.
 pub(super) fn is_public<B>(request: &Request<B>) -> bool {
     match request.uri().path() {
-        "/-/live" | "/-/ready" | "/auth" | "/cognito" | "/cognito/" => true,
+        "/-/live" | "/-/ready" | "/auth" | "/cognito" | "/cognito/" | "/docs" | "/openapi.json" => true,
         "/" => request.headers().contains_key(cognito::X_AMZ_TARGET),
-        path => path.starts_with("/.well-known/") || path.starts_with("/v2/auth/cognito/"),
+        path => ["/.well-known/", "/v2/auth/cognito/", "/docs/"].iter().any(|public| path.starts_with(public)),
     }
 }
 

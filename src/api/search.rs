@@ -6,11 +6,11 @@ use axum::Json;
 use axum::response::{IntoResponse, Response};
 use http::HeaderValue;
 use http::header::LINK;
-use serde_json::Value;
+use utoipa::IntoParams;
 
 use super::error::Refusal;
 use super::extract::Asked;
-use super::users::user_json;
+use super::users::Person;
 use crate::identity::{Account, Directory};
 
 /// What the three parameters ask for. Values are plain text, never patterns.
@@ -30,6 +30,35 @@ enum Attribute {
     Email,
     FirstName,
     LastName,
+}
+
+/// What the query of a search says.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query, rename_all = "camelCase")]
+#[expect(dead_code, reason = "it describes what `Filter::read` reads")]
+pub(super) struct Parameters {
+    /// `UserId`, `UserName`, `Email`, `FirstName`, `LastName`, or its number from 0 on.
+    #[param(nullable = false, pattern = "^(UserId|UserName|Email|FirstName|LastName|[0-4])?$")]
+    attribute_name: Option<String>,
+    /// What it is compared with.
+    #[param(nullable = false)]
+    attribute_value: Option<String>,
+    /// `=` equal, `^=` begins with.
+    #[param(nullable = false, pattern = "^( *\\^?= *)?$")]
+    attribute_filter: Option<String>,
+}
+
+/// A page of a list. Without `limit` lists are whole.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "it describes what `listed` reads")]
+pub(super) struct Page {
+    /// The most entries of the answer; where there are more, `Link` has the next page.
+    #[param(nullable = false, minimum = 1)]
+    limit: Option<u32>,
+    /// How many entries to leave out.
+    #[param(nullable = false, minimum = 0)]
+    offset: Option<u32>,
 }
 
 /// The users that are asked for, by name.
@@ -55,7 +84,7 @@ pub(super) fn listed(users: &[Arc<Account>], path: &str, asked: &Asked) -> Resul
     }
     let rest = users.get(offset..).unwrap_or_default();
     let page = rest.get(..limit.unwrap_or(rest.len())).unwrap_or(rest);
-    let list: Vec<Value> = page.iter().map(|account| user_json(account)).collect();
+    let list: Vec<Person<'_>> = page.iter().map(|account| Person::of(account)).collect();
     let mut response = Json(list).into_response();
     if page.len() < rest.len() {
         let mut query = url::form_urlencoded::Serializer::new(String::new());

@@ -8,12 +8,15 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::HeaderMap;
 use jiff::Timestamp;
-use serde_json::{Value, json};
+use serde::Serialize;
+use utoipa::ToSchema;
 use zeroize::Zeroizing;
 
+use super::answer::Done;
 use super::command::secrets::{self, Plain};
 use super::error::Refusal;
 use super::extract::{Asked, Caller, Named};
+use super::openapi::Barrier;
 use super::view::View;
 use super::{Api, answer};
 use crate::policy::{ResourceId, Snapshot};
@@ -28,7 +31,17 @@ const MAX_CHARACTERS: usize = 1024;
 /// The most characters of a name.
 const MAX_NAME: usize = crate::config::SECRET_NAME_BYTES;
 
-/// `PUT /secret` with headers `secret-{Name}: {value}`, and `?ttl=8h`: stores all, or none.
+/// Store secrets
+///
+/// Each is a header `secret-{Name}: {value}`: all are stored, or none. At most 1024 characters a value, 128 a name;
+/// names are compared without case.
+#[utoipa::path(put, path = "/secret", tag = "secrets",
+    params(
+        ("secret-{name}" = Option<String>, Header, nullable = false, description = "a secret's value; `{name}` stands for its name"),
+        ("ttl" = Option<String>, Query, nullable = false, description = "how long they live, such as `90s`, `8h` or `30d`"),
+        Barrier,
+    ),
+    responses((status = 200, description = "they are stored", body = Done)))]
 pub(super) async fn put_secrets(
     State(api): State<Arc<Api>>,
     caller: Caller,
@@ -42,7 +55,15 @@ pub(super) async fn put_secrets(
     Ok(answer::done(revision))
 }
 
-/// `GET /secret?name=`: the value, as text. Without a name: what is there, without any value.
+/// A secret's value, or which there are
+///
+/// With `name` the value, as text. Without: the caller's own secrets, without any value.
+#[utoipa::path(get, path = "/secret", tag = "secrets",
+    params(("name" = Option<String>, Query, nullable = false, description = "the secret whose value to show")),
+    responses(
+        (status = 200, description = "the value, or the list", content((String = "text/plain"), (Vec<Listed> = "application/json"))),
+        (status = 404, description = "the caller has no such secret"),
+    ))]
 pub(super) async fn show_secrets(
     State(api): State<Arc<Api>>,
     caller: Caller,
@@ -62,7 +83,15 @@ pub(super) async fn show_secrets(
     }
 }
 
-/// `DELETE /secret?name=`: deletes it with its consents.
+/// Delete a secret
+///
+/// With its consents; a withdrawal stays.
+#[utoipa::path(delete, path = "/secret", tag = "secrets",
+    params(("name" = String, Query, description = "which"), Barrier),
+    responses(
+        (status = 200, description = "it is gone", body = Done),
+        (status = 404, description = "the caller has no such secret"),
+    ))]
 pub(super) async fn delete_secret(
     State(api): State<Arc<Api>>,
     caller: Caller,
@@ -74,8 +103,19 @@ pub(super) async fn delete_secret(
     Ok(answer::done(revision))
 }
 
-/// `POST /secret/{name}/consent?service=ns/svc`: lets the secret go to the service as the service is now; with
-/// `&shown=`, as the line to paste has it, only if that is what the user was shown.
+/// Let a secret go to a service
+///
+/// To the service as it is now; with `shown`, as the line to paste has it, only if that is what the user was shown.
+#[utoipa::path(post, path = "/secret/{name}/consent", tag = "secrets",
+    params(
+        ("service" = String, Query, description = "`namespace/service`"),
+        ("shown" = Option<String>, Query, nullable = false, description = "the digest in the refusal's line to paste"),
+        Barrier,
+    ),
+    responses(
+        (status = 200, description = "where it may go", body = Consented),
+        (status = 404, description = "there is no such secret, or no such service"),
+    ))]
 pub(super) async fn give_consent(
     State(api): State<Arc<Api>>,
     caller: Caller,
@@ -100,14 +140,21 @@ pub(super) async fn give_consent(
     }
     let (fingerprint, origins) = (of.fingerprint.to_string(), of.origins.to_string());
     let consent = Consent { user: caller.id(), secret, service: service.id, fingerprint, origins, at };
-    let said = json!({"secret": consent.secret, "service": label, "origins": consent::listed(&consent.origins)});
+    let said = Consented { secret: consent.secret.clone(), service: label, origins: origins_of(&consent.origins) };
     let permit = Snapshot::permit_self(caller.id());
     let revision = secrets::consent(&api, permit, caller.actor()?, consent).await?;
     Ok(answer::written(revision, Json(said)))
 }
 
-/// `DELETE /secret/{name}/consent?service=ns/svc`: withdraws every consent for the two; no use gives it again.
-/// Also for a service that the file no longer declares: it may come back.
+/// Withdraw consent
+///
+/// Every consent for the two; no use gives it again. Also for a service that the file no longer declares: it may come back.
+#[utoipa::path(delete, path = "/secret/{name}/consent", tag = "secrets",
+    params(("service" = String, Query, description = "`namespace/service`"), Barrier),
+    responses(
+        (status = 200, description = "it is withdrawn", body = Done),
+        (status = 404, description = "there is no such service"),
+    ))]
 pub(super) async fn withdraw_consent(
     State(api): State<Arc<Api>>,
     caller: Caller,
@@ -122,32 +169,71 @@ pub(super) async fn withdraw_consent(
     Ok(answer::done(revision))
 }
 
-fn list(view: &View, caller: &Caller) -> Json<Value> {
+/// Where a secret may go.
+#[derive(Serialize, ToSchema)]
+struct Consented {
+    secret: String,
+    /// `namespace/service`.
+    service: String,
+    origins: Vec<String>,
+}
+
+/// A secret of the caller's, without its value.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Secret)]
+struct Listed {
+    name: String,
+    created: Timestamp,
+    /// In seconds.
+    age: i64,
+    /// Where it may go.
+    consents: Vec<Given>,
+    /// The services, `namespace/service`, for which consent was withdrawn; null for one that is gone.
+    withdrawn: Vec<Option<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    expires: Option<Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    expired: Option<bool>,
+}
+
+/// A consent.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Consent)]
+struct Given {
+    /// `namespace/service`; null for one that is gone.
+    service: Option<String>,
+    origins: Vec<String>,
+    at: Timestamp,
+}
+
+fn list(view: &View, caller: &Caller) -> Json<Vec<Listed>> {
     let now = Timestamp::now();
     let consents: Vec<_> = view.state.secrets.consents_of(caller.id()).collect();
+    let withdrawn: Vec<_> = view.state.secrets.withdrawn_of(caller.id()).collect();
     let listed = view.state.secrets.of(caller.id()).map(|secret| {
-        let to: Vec<Value> = consents
-            .iter()
-            .filter(|consent| consent.secret == *secret.name)
-            .map(|consent| {
-                json!({"service": name_of(view, consent.service), "origins": consent::listed(&consent.origins), "at": consent.at})
-            })
-            .collect();
-        let withdrawn: Vec<_> = view.state.secrets.withdrawn_of(caller.id()).collect();
-        let withdrawn: Vec<Option<String>> = withdrawn
-            .iter()
-            .filter(|(of, _)| *of == &*secret.name)
-            .map(|(_, service)| name_of(view, *service))
-            .collect();
-        let age = now.duration_since(secret.created).as_secs().max(0);
-        let mut object = json!({"name": &*secret.name, "created": secret.created, "age": age, "consents": to, "withdrawn": withdrawn});
-        if let (Some(expires), Some(object)) = (secret.expires, object.as_object_mut()) {
-            object.insert("expires".to_owned(), json!(expires));
-            object.insert("expired".to_owned(), json!(expires <= now));
+        let given = consents.iter().filter(|consent| consent.secret == *secret.name).map(|consent| Given {
+            service: name_of(view, consent.service),
+            origins: origins_of(&consent.origins),
+            at: consent.at,
+        });
+        let taken = withdrawn.iter().filter(|(of, _)| *of == &*secret.name);
+        Listed {
+            name: secret.name.to_string(),
+            created: secret.created,
+            age: now.duration_since(secret.created).as_secs().max(0),
+            consents: given.collect(),
+            withdrawn: taken.map(|(_, service)| name_of(view, *service)).collect(),
+            expires: secret.expires,
+            expired: secret.expires.map(|expires| expires <= now),
         }
-        object
     });
     Json(listed.collect())
+}
+
+fn origins_of(origins: &str) -> Vec<String> {
+    consent::listed(origins).into_iter().map(str::to_owned).collect()
 }
 
 fn name_of(view: &View, service: ResourceId) -> Option<String> {

@@ -4,24 +4,32 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
-use serde_json::{Map, Value, json};
+use serde::Serialize;
+use serde_json::{Value, json};
+use utoipa::ToSchema;
 
+use super::answer::Done;
 use super::command::services;
 use super::error::Refusal;
 use super::extract::{Asked, Caller, Named, Sent};
+use super::openapi::Barrier;
 use super::view::View;
 use super::{Api, answer, role, table};
 use crate::config;
-use crate::policy::{Denied, Levels, Permit, Snapshot, UserId};
+use crate::policy::{Denied, Levels, Permit, ResourceId, Snapshot, UserId};
 use crate::proxy::error::{Kind, Problem};
 use crate::store::{Namespace, Origin, Service};
 
 /// The namespace that is there from the start.
 const PLATFORM: &str = "carta";
 
-/// `POST /service/reserve/{ns}`: any user may; the caller becomes the owner.
+/// Reserve a namespace
+///
+/// Any user may, and becomes the owner. A name that is taken is refused with 400 `duplicate record`.
+#[utoipa::path(post, path = "/service/reserve/{ns}", tag = "services", params(Barrier),
+    responses((status = 200, description = "it is the caller's", body = Done)))]
 pub(super) async fn reserve_namespace(
     State(api): State<Arc<Api>>,
     caller: Caller,
@@ -40,7 +48,14 @@ pub(super) async fn reserve_namespace(
     Ok(answer::done(revision))
 }
 
-/// `POST /service/register/{ns}/{svc}?baseUrl=`: makes a service, or gives one another address.
+/// Register a service
+///
+/// Makes one, for who may write on the namespace; or gives it another address, for who may write on the service.
+#[utoipa::path(post, path = "/service/register/{ns}/{svc}", tag = "services", params(("baseUrl" = String, Query, description = "its address, `http` or `https`"), Barrier),
+    responses(
+        (status = 200, description = "the service", body = Shown),
+        (status = 404, description = "there is no such namespace"),
+    ))]
 pub(super) async fn register_service(
     State(api): State<Arc<Api>>,
     caller: Caller,
@@ -68,34 +83,57 @@ pub(super) async fn register_service(
     let revision = services::put(&api, permit, by, place, replaces, caller.id(), table::without_name(table)).await?;
     let view = api.view();
     let service = find_service(&view, &namespace, &name)?;
-    Ok(answer::written(revision, Json(service_json(&api, &view, service, caller.id()))))
+    Ok(answer::written(revision, Json(Shown::of(&api, &view, service, caller.id()))))
 }
 
-/// `GET /service/details/{ns}`: for who has any level on it.
+/// A namespace
+///
+/// For who has any level on it.
+#[utoipa::path(get, path = "/service/details/{ns}", tag = "services",
+    responses(
+        (status = 200, description = "the namespace", body = Reserved),
+        (status = 404, description = "there is no such namespace"),
+    ))]
 pub(super) async fn namespace_details(
     State(api): State<Arc<Api>>,
     caller: Caller,
     Named(name): Named<String>,
-) -> Result<Json<Value>, Refusal> {
+) -> Result<Response, Refusal> {
     let view = api.view();
     let namespace = find_namespace(&view, &name)?;
     let levels = any_level(&view, caller.id(), &[&name])?;
-    Ok(Json(json!({"id": namespace.id, "name": namespace.name, "permission": role::text(levels)})))
+    let shown = Reserved { id: namespace.id, name: &namespace.name, permission: role::text(levels) };
+    Ok(Json(shown).into_response())
 }
 
-/// `GET /service/details/{ns}/{svc}`: for who has any level on it.
+/// A service
+///
+/// For who has any level on it.
+#[utoipa::path(get, path = "/service/details/{ns}/{svc}", tag = "services",
+    responses(
+        (status = 200, description = "the service", body = Shown),
+        (status = 404, description = "there is no such service"),
+    ))]
 pub(super) async fn service_details(
     State(api): State<Arc<Api>>,
     caller: Caller,
     Named((namespace, name)): Named<(String, String)>,
-) -> Result<Json<Value>, Refusal> {
+) -> Result<Response, Refusal> {
     let view = api.view();
     let service = find_service(&view, &namespace, &name)?;
     any_level(&view, caller.id(), &[&namespace, &name])?;
-    Ok(Json(service_json(&api, &view, service, caller.id())))
+    Ok(Json(Shown::of(&api, &view, service, caller.id())).into_response())
 }
 
-/// `PATCH /service/rename/{ns}/{svc}/{new}`: by who may administer the service or its namespace.
+/// Rename a service
+///
+/// By who may administer the service or its namespace. Permissions stay. A name that is taken is refused with 400
+/// `duplicate record`.
+#[utoipa::path(patch, path = "/service/rename/{ns}/{svc}/{new}", tag = "services", params(Barrier),
+    responses(
+        (status = 200, description = "it has the new name", body = Done),
+        (status = 404, description = "there is no such service"),
+    ))]
 pub(super) async fn rename_service(
     State(api): State<Arc<Api>>,
     caller: Caller,
@@ -118,7 +156,14 @@ pub(super) async fn rename_service(
     Ok(answer::done(revision))
 }
 
-/// `DELETE /service/remove/{ns}/{svc}`: by who may administer the service or its namespace.
+/// Remove a service
+///
+/// By who may administer the service or its namespace. Permissions go with it.
+#[utoipa::path(delete, path = "/service/remove/{ns}/{svc}", tag = "services", params(Barrier),
+    responses(
+        (status = 200, description = "it is gone", body = Done),
+        (status = 404, description = "there is no such service"),
+    ))]
 pub(super) async fn remove_service(
     State(api): State<Arc<Api>>,
     caller: Caller,
@@ -132,7 +177,14 @@ pub(super) async fn remove_service(
     Ok(answer::done(revision))
 }
 
-/// `DELETE /service/remove/{ns}`: by who may administer it; never with services in it.
+/// Remove a namespace
+///
+/// By who may administer it; never with services in it.
+#[utoipa::path(delete, path = "/service/remove/{ns}", tag = "services", params(Barrier),
+    responses(
+        (status = 200, description = "it is gone", body = Done),
+        (status = 404, description = "there is no such namespace"),
+    ))]
 pub(super) async fn remove_namespace(
     State(api): State<Arc<Api>>,
     caller: Caller,
@@ -158,7 +210,15 @@ pub(super) async fn remove_namespace(
     Ok(answer::done(revision))
 }
 
-/// `GET /service/config/{ns}/{svc}`: the whole table, for who may administer the service.
+/// A service's table
+///
+/// As in `gateway.toml`, for who may administer the service. Of one that the file declares, no text that may be secret is
+/// shown.
+#[utoipa::path(get, path = "/service/config/{ns}/{svc}", tag = "services",
+    responses(
+        (status = 200, description = "the table", body = Map<String, Value>),
+        (status = 404, description = "there is no such service"),
+    ))]
 pub(super) async fn service_config(
     State(api): State<Arc<Api>>,
     caller: Caller,
@@ -170,7 +230,14 @@ pub(super) async fn service_config(
     Ok(Json(whole_table(&permit, &api, service)))
 }
 
-/// `PUT /service/config/{ns}/{svc}`: replaces the whole table.
+/// Replace a service's table
+///
+/// By who may administer the service; at most 65536 bytes.
+#[utoipa::path(put, path = "/service/config/{ns}/{svc}", tag = "services", params(Barrier), request_body = Map<String, Value>,
+    responses(
+        (status = 200, description = "the table as it is kept", body = Map<String, Value>),
+        (status = 404, description = "there is no such service"),
+    ))]
 pub(super) async fn set_service_config(
     State(api): State<Arc<Api>>,
     caller: Caller,
@@ -262,21 +329,42 @@ fn declared<'a>(api: &'a Api, service: &Service) -> Option<&'a config::Service> 
     api.config.services.iter().find(|known| known.namespace == service.namespace && known.name == service.name)
 }
 
-/// Carta's Service object; `baseUrl` is left out where there is none.
-fn service_json(api: &Api, view: &View, service: &Service, user: UserId) -> Value {
-    let levels = view.state.policy.levels(user, &[&service.namespace, &service.name], Timestamp::now());
-    let url = match service.origin {
-        Origin::Api => table::address(&service.table),
-        Origin::File => declared(api, service)
-            .and_then(|known| known.endpoints.first())
-            .map(|endpoint| endpoint.url.as_str().trim_end_matches('/').to_owned()),
-    };
-    let mut object = Map::new();
-    object.insert("id".to_owned(), json!(service.id));
-    object.insert("name".to_owned(), json!(service.name));
-    if let Some(url) = url {
-        object.insert("baseUrl".to_owned(), json!(url));
+/// Carta's Namespace object.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Namespace)]
+struct Reserved<'a> {
+    #[schema(value_type = uuid::Uuid)]
+    id: ResourceId,
+    name: &'a str,
+    /// What the caller may do with it: `None`, or `Read, Write, Execute, Clone, Admin`.
+    permission: String,
+}
+
+/// Carta's Service object.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Service)]
+#[serde(rename_all = "camelCase")]
+struct Shown<'a> {
+    #[schema(value_type = uuid::Uuid)]
+    id: ResourceId,
+    name: &'a str,
+    /// Its first address; left out where it has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    base_url: Option<String>,
+    /// What the caller may do with it: `None`, or `Read, Write, Execute, Clone, Admin`.
+    permission: String,
+}
+
+impl<'a> Shown<'a> {
+    fn of(api: &Api, view: &View, service: &'a Service, user: UserId) -> Self {
+        let levels = view.state.policy.levels(user, &[&service.namespace, &service.name], Timestamp::now());
+        let base_url = match service.origin {
+            Origin::Api => table::address(&service.table),
+            Origin::File => declared(api, service)
+                .and_then(|known| known.endpoints.first())
+                .map(|endpoint| endpoint.url.as_str().trim_end_matches('/').to_owned()),
+        };
+        Self { id: service.id, name: &service.name, base_url, permission: role::text(levels) }
     }
-    object.insert("permission".to_owned(), json!(role::text(levels)));
-    Value::Object(object)
 }

@@ -16,15 +16,35 @@ use crate::identity::AuthError;
 use crate::proxy::error::{Kind, Problem};
 use crate::telemetry::metrics as measured;
 
-/// `GET /-/live`: the process answers. `GET /-/ready`: calls are decided here, on state that is fresh enough.
-pub(super) async fn probe(State(api): State<Arc<Api>>, uri: Uri) -> Result<Response, Refusal> {
+/// Whether the process answers
+#[utoipa::path(get, path = "/-/live", tag = "gateway", security(()),
+    responses((status = 200, description = "it does", body = String, content_type = "text/plain")))]
+pub(super) async fn live(state: State<Arc<Api>>, uri: Uri) -> Result<Response, Refusal> {
+    probe(state, uri)
+}
+
+/// Whether calls are decided here, on state that is fresh enough
+#[utoipa::path(get, path = "/-/ready", tag = "gateway", security(()),
+    responses(
+        (status = 200, description = "they are", body = String, content_type = "text/plain"),
+        (status = 503, description = "the gateway is about to end, or its state is too old"),
+    ))]
+pub(super) async fn ready(state: State<Arc<Api>>, uri: Uri) -> Result<Response, Refusal> {
+    probe(state, uri)
+}
+
+fn probe(State(api): State<Arc<Api>>, uri: Uri) -> Result<Response, Refusal> {
     let answer = api.readiness.probe(uri.path()).map(|answer| answer.map(Body::from));
     answer.ok_or_else(|| Problem::new(&Kind::NOT_FOUND, "there is nothing at this path").into())
 }
 
-/// `GET /-/metrics`: to loopback and administrators. A credential that is there decides, and a bad one is refused.
+/// Metrics, in Prometheus' text format
+///
+/// To loopback and administrators. A credential that is there decides, and a bad one is refused.
 /// Behind a proxy on this machine everybody comes from loopback, so whoever was forwarded counts as coming from
 /// elsewhere; so does who asks for a name that is not ours, as a page whose name was rebound to loopback does.
+#[utoipa::path(get, path = "/-/metrics", tag = "gateway",
+    responses((status = 200, description = "every series", body = String, content_type = "text/plain")))]
 pub(super) async fn metrics(
     State(api): State<Arc<Api>>,
     Visitor { identity, peer, .. }: Visitor,

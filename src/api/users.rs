@@ -4,15 +4,18 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
-use serde_json::{Map, Value, json};
+use serde::Serialize;
+use serde_json::Value;
+use utoipa::ToSchema;
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use super::command::people;
 use super::error::Refusal;
 use super::extract::{Asked, Caller, Sent};
+use super::openapi::Barrier;
 use super::{Api, answer, search};
 use crate::identity::{Account, LoginError, email, is_login_name};
 use crate::policy::{Snapshot, UserId};
@@ -25,23 +28,35 @@ const ROLE: &str = "Guest";
 /// The longest text of a profile, in characters.
 const LONGEST: usize = 256;
 
-/// `GET /user`: the caller.
-pub(super) async fn current_user(caller: Caller) -> Json<Value> {
-    Json(user_json(&caller.identity.account))
+/// Who the caller is
+#[utoipa::path(get, path = "/user", tag = "users", responses((status = 200, description = "the caller", body = Person)))]
+pub(super) async fn current_user(caller: Caller) -> Response {
+    Json(Person::of(&caller.identity.account)).into_response()
 }
 
-/// `GET /user/authenticated`: `true`, or 401.
+/// Whether the credential is good
+#[utoipa::path(get, path = "/user/authenticated", tag = "users",
+    responses((status = 200, description = "it is", body = bool)))]
 pub(super) async fn is_authenticated(_: Caller) -> Json<bool> {
     Json(true)
 }
 
-/// `GET /user/users?attributeName=&attributeValue=&attributeFilter=`: for any user.
+/// Users, all or by one attribute
+///
+/// The three `attribute…` parameters stand together, or not at all. Values are plain text, compared with case except for
+/// `Email`; `^=` with `*` alone is everybody.
+#[utoipa::path(get, path = "/user/users", tag = "users", params(search::Parameters, search::Page),
+    responses((status = 200, description = "the users, by name", body = [Person])))]
 pub(super) async fn find_users(State(api): State<Arc<Api>>, _: Caller, asked: Asked) -> Result<Response, Refusal> {
     let found = search::find(&api.view().state.directory, &asked)?;
     search::listed(&found, "/user/users", &asked)
 }
 
-/// `POST /user`: a new account, by an administrator.
+/// Make an account
+///
+/// By an administrator. Without `password` the account has none until an administrator sets one.
+#[utoipa::path(post, path = "/user", tag = "users", params(Barrier), request_body = NewPerson,
+    responses((status = 200, description = "the account that was made", body = Person)))]
 pub(super) async fn create_user(State(api): State<Arc<Api>>, caller: Caller, sent: Sent) -> Result<Response, Refusal> {
     let may_make = || {
         let view = api.view();
@@ -67,26 +82,69 @@ pub(super) async fn create_user(State(api): State<Arc<Api>>, caller: Caller, sen
     let view = api.view();
     let account = view.state.directory.by_id(id);
     let account = account.ok_or_else(|| Problem::new(&Kind::INTERNAL, "the account is not shown"))?;
-    Ok(answer::written(revision, Json(user_json(account))))
+    Ok(answer::written(revision, Json(Person::of(account))))
 }
 
 /// Carta's User object: what is not known is left out, because the clients refuse `null`.
-pub(super) fn user_json(account: &Account) -> Value {
-    let mut user = Map::new();
-    user.insert("id".to_owned(), json!(account.id));
-    user.insert("name".to_owned(), json!(&*account.name));
-    for (field, value) in [
-        ("email", &account.email),
-        ("firstName", &account.first_name),
-        ("lastName", &account.last_name),
-        ("organization", &account.organization),
-    ] {
-        if let Some(value) = value {
-            user.insert(field.to_owned(), json!(&**value));
+#[derive(Serialize, ToSchema)]
+#[schema(as = User)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Person<'a> {
+    #[schema(value_type = Uuid)]
+    id: UserId,
+    /// The login name.
+    name: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    email: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    first_name: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    last_name: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    organization: Option<&'a str>,
+    /// The full names of the groups that the user is in.
+    groups: Vec<&'a str>,
+}
+
+impl<'a> Person<'a> {
+    pub(super) fn of(account: &'a Account) -> Self {
+        Self {
+            id: account.id,
+            name: &account.name,
+            email: account.email.as_deref(),
+            first_name: account.first_name.as_deref(),
+            last_name: account.last_name.as_deref(),
+            organization: account.organization.as_deref(),
+            groups: account.groups.iter().map(|group| &**group).collect(),
         }
     }
-    user.insert("groups".to_owned(), account.groups.iter().map(|group| json!(&**group)).collect());
-    Value::Object(user)
+}
+
+/// The account to make. An empty text is as good as none.
+#[derive(ToSchema)]
+#[schema(as = NewUser, rename_all = "camelCase")]
+#[expect(dead_code, reason = "it describes what `read_user` and `read_password` read")]
+pub(super) struct NewPerson {
+    /// The login name: up to 128 characters without blanks, `/` and `:`, and not `everyone`.
+    #[schema(min_length = 1, max_length = 128)]
+    name: String,
+    #[schema(max_length = 256)]
+    email: Option<String>,
+    #[schema(max_length = 256)]
+    first_name: Option<String>,
+    #[schema(max_length = 256)]
+    last_name: Option<String>,
+    #[schema(max_length = 256)]
+    organization: Option<String>,
+    /// Set at once; the password policy (§2) holds.
+    #[schema(format = Password)]
+    password: Option<String>,
+    /// Whether the password must be changed at the first login.
+    temporary: Option<bool>,
 }
 
 fn read_user(body: &Value) -> Result<User, Refusal> {

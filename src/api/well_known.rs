@@ -11,12 +11,22 @@ use super::Api;
 use super::error::Refusal;
 use crate::proxy::error::{Kind, Problem};
 
-/// `GET /.well-known/jwks.json`.
+/// The public keys of the built-in issuer
+#[utoipa::path(get, path = "/.well-known/jwks.json", tag = "login", security(()),
+    responses(
+        (status = 200, description = "a JWK set (RFC 7517)", body = Map<String, Value>),
+        (status = 404, description = "this gateway issues no tokens"),
+    ))]
 pub(super) async fn jwks(State(api): State<Arc<Api>>) -> Result<Json<Value>, Refusal> {
     api.issuer.as_ref().map(|issuer| Json(issuer.jwks(Timestamp::now()))).ok_or_else(off)
 }
 
-/// `GET /.well-known/openid-configuration`.
+/// What the built-in issuer is
+#[utoipa::path(get, path = "/.well-known/openid-configuration", tag = "login", security(()),
+    responses(
+        (status = 200, description = "OpenID Connect discovery", body = Map<String, Value>),
+        (status = 404, description = "this gateway issues no tokens"),
+    ))]
 pub(super) async fn discovery(State(api): State<Arc<Api>>) -> Result<Json<Value>, Refusal> {
     api.issuer.as_ref().map(|issuer| Json(issuer.discovery())).ok_or_else(off)
 }

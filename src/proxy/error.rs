@@ -2,7 +2,7 @@
 //! means there.
 
 use crate::identity::AuthError;
-pub use crate::problem::{CARTA_GATEWAY, Kind, Problem, X_REQUEST_ID};
+pub use crate::problem::{CARTA_GATEWAY, Kind, Problem, ProblemBody, X_REQUEST_ID};
 
 impl From<AuthError> for Problem {
     fn from(error: AuthError) -> Self {

@@ -1,0 +1,113 @@
+use std::collections::BTreeSet;
+
+use super::*;
+
+const METHODS: [&str; 8] = ["get", "put", "post", "delete", "options", "head", "patch", "trace"];
+
+fn document() -> Value {
+    router::routes().split().1.document()
+}
+
+/// Every operation with what it is called in a failure.
+fn operations(document: &Value) -> Vec<(String, String, &Value)> {
+    let paths = document["paths"].as_object().unwrap();
+    let operations: Vec<_> = paths
+        .iter()
+        .flat_map(|(path, item)| {
+            let methods = item.as_object().unwrap().iter();
+            methods.map(move |(method, operation)| (format!("{method} {path}"), path.clone(), operation))
+        })
+        .collect();
+    assert!(operations.len() > 40, "{} operations", operations.len());
+    operations
+}
+
+#[test]
+fn every_operation_says_what_it_is_and_what_it_answers() {
+    let document = document();
+    let tags: Vec<_> = TAGS.iter().map(|(name, _)| *name).collect();
+    let mut ids = BTreeSet::new();
+    for (name, _, operation) in operations(&document) {
+        assert!(METHODS.contains(&name.split(' ').next().unwrap()), "{name}");
+        let summary = operation["summary"].as_str().unwrap_or_default();
+        assert!(
+            (8..80).contains(&summary.len()) && !summary.contains('`'),
+            "{name}: one line says what it is: {summary:?}"
+        );
+        assert!(tags.contains(&operation["tags"][0].as_str().unwrap_or_default()), "{name}: a chapter of `TAGS`");
+        let id = operation["operationId"].as_str().unwrap().to_owned();
+        assert!(ids.insert(id.clone()), "{name}: `{id}` is another operation's");
+        let answers = operation["responses"].as_object().unwrap();
+        assert!(answers.keys().any(|status| status.starts_with('2') || status == "default"), "{name}: the good answer");
+        for (status, answer) in answers {
+            let said =
+                answer.get("$ref").is_some() || answer["content"].as_object().is_some_and(|body| !body.is_empty());
+            assert!(said, "{name}: what the body of {status} is");
+        }
+    }
+}
+
+#[test]
+fn every_part_of_a_path_is_a_parameter_with_a_description() {
+    let document = document();
+    for (name, path, operation) in operations(&document) {
+        let said: BTreeSet<_> = operation["parameters"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|parameter| match parameter.get("$ref").and_then(Value::as_str) {
+                Some(reference) => document.pointer(&reference[1..]).unwrap_or(&Value::Null),
+                None => parameter,
+            })
+            .filter(|parameter| parameter["in"] == "path")
+            .inspect(|parameter| assert!(parameter["description"].is_string(), "{name}: {parameter}"))
+            .map(|parameter| parameter["name"].as_str().unwrap().to_owned())
+            .collect();
+        let parts: BTreeSet<_> = path.split(['{', '}']).skip(1).step_by(2).map(str::to_owned).collect();
+        assert_eq!(said, parts, "{name}: describe it in `PARTS` or by `params`");
+    }
+}
+
+#[test]
+fn public_operations_are_those_for_which_nobody_is_identified() {
+    let document = document();
+    for (name, path, operation) in operations(&document) {
+        let public = operation.get("security").is_some();
+        let request = http::Request::builder().uri(path.replace(['{', '}'], ""));
+        let request = request.header(crate::api::cognito::X_AMZ_TARGET, "x").body(()).unwrap();
+        assert_eq!(public, router::is_public(&request), "{name}: `security(())` here and `is_public` in the router");
+    }
+}
+
+#[test]
+fn nothing_is_referred_to_that_is_not_there() {
+    fn walk<'a>(value: &'a Value, found: &mut Vec<&'a str>) {
+        match value {
+            Value::Object(members) => {
+                found.extend(members.get("$ref").and_then(Value::as_str));
+                members.values().for_each(|value| walk(value, found));
+            }
+            Value::Array(values) => values.iter().for_each(|value| walk(value, found)),
+            _ => {}
+        }
+    }
+    let document = document();
+    let mut found = Vec::new();
+    walk(&document, &mut found);
+    assert!(found.len() > 50);
+    for reference in found {
+        let pointer = reference.strip_prefix('#').unwrap();
+        assert!(document.pointer(pointer).is_some(), "{reference}");
+    }
+}
+
+/// The type of the routes takes no other; what the router adds to them later would pass by it.
+#[test]
+fn no_route_is_added_beside_those_that_are_described() {
+    let source = include_str!("../router.rs");
+    let code: String = source.lines().filter(|line| !line.trim_start().starts_with("//")).collect();
+    for way in [".route(", ".route_service(", ".nest(", ".nest_service(", ".merge(", ".map("] {
+        let tests = code.find("#[cfg(test)]").unwrap();
+        assert!(!code[..tests].contains(way), "`{way}…)` in router.rs");
+    }
+}
