@@ -325,6 +325,47 @@ fn an_account_is_taken_up_by_an_address_only_where_that_was_checked() {
 }
 
 #[test]
+fn users_who_would_become_one_account_are_refused_with_what_is_theirs_and_none_replaces_another() {
+    let gateway = Gateway::builder()
+        .user("ann", &["--email", "ann@example.com"])
+        .user("bob", &["--email", "bob@example.com"])
+        .prepare();
+    let proved = "UPDATE users SET email_verified = 1;";
+    Connection::open(gateway.path("carta.db")).unwrap().execute_batch(proved).unwrap();
+    // Two for ann by her address alone; for bob one by name as well; two groups of one name.
+    let users = [("ann1", "ann"), ("ann2", "ann"), ("bob", "bob"), ("bob2", "bob"), ("cy", "cy"), ("cy2", "cy")];
+    let mut dump = vec![];
+    for (at, (name, email)) in users.iter().enumerate() {
+        let fields = json!({"username": name, "email": format!("{email}@example.com"), "groups": [1 + at % 2]});
+        dump.push(json!({"model": "auth.user", "pk": at, "fields": fields}));
+        let fields = json!({"namespace": "a", "permission": 1 << (at % 2), "user": at});
+        dump.push(json!({"model": "django_grainy.userpermission", "pk": at, "fields": fields}));
+    }
+    for id in [1, 2] {
+        dump.push(json!({"model": "auth.group", "pk": id, "fields": {"name": "Chiefs"}}));
+        let fields = json!({"namespace": "b.*", "permission": id, "group": id});
+        dump.push(json!({"model": "django_grainy.grouppermission", "pk": id, "fields": fields}));
+    }
+    std::fs::write(gateway.path("dump.json"), json!(dump).to_string()).unwrap();
+    let ran = gateway.run(&["import", "grainy", "dump.json"]).done();
+    assert_eq!(grants(&gateway), ["group:Chiefs b. 1", "user:bob a. 1", "user:cy a. 1", "user:cy2 a. 2"], "{ran}");
+    assert_eq!(members(&gateway, "Chiefs"), ["bob", "cy", "cy2"], "{ran}");
+    for line in [
+        "  [name] user ann1: it would become ann by its address, and so would ann2: what one has would replace what the \
+         other has",
+        "  [name] user ann2: it would become ann by its address, and so would ann1:",
+        "  [name] user bob2: it would become bob by its address, and so would bob:",
+        "  [orphan] user ann1: a = 1: its user is not imported",
+        "  [orphan] user bob2: a = 2: its user is not imported",
+        "  [name] group Chiefs: there are several of this name: one group here, of all members",
+        "  [1.3] group Chiefs: b.* = 2: group Chiefs: b.* = 1 gives read to the same subject on the same name here, and \
+         counts",
+    ] {
+        assert!(ran.lines().any(|said| said.starts_with(line)), "{line}\n---\n{ran}");
+    }
+}
+
+#[test]
 fn a_group_that_a_user_runs_gets_neither_members_nor_grants() {
     let gateway = Gateway::builder().user("eve", &[]).user("ann", &[]).prepare();
     for name in ["Staff", "AllUsers", "Lab:All", "Board"] {

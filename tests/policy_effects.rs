@@ -34,7 +34,7 @@ proptest! {
         };
         let before = Snapshot::empty().patched(changes);
         let after = before.patched([change]);
-        let reached = before.reached(&after, [pattern]);
+        let reached = before.reached(&after, [pattern], &|| true);
         for Question { user, keys, now, .. } in &questions {
             let name: Vec<PatternKey> = keys.iter().map(|key| PatternKey::Key(key.as_str().into())).collect();
             if reached.iter().any(|pattern| covers(pattern, &name)) {

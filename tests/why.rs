@@ -76,6 +76,8 @@ fn who_administers_the_resource_sees_which_grants_decided_and_which_were_beaten(
     assert_eq!(told["who_can_give"], json!([format!("user:{OWNER}"), "user:bob"]));
     // The command tells it from the same source.
     let said = gateway.run(&["explain", "--user", "bob", "GET", "/materials/mp/x"]).code(1).out;
+    let by_the_api = gateway.run(&["explain", "--user", "bob", "GET", "/service/materials/mp/x"]).code(1).out;
+    assert_eq!(by_the_api, said.replacen("GET /", "GET /service/", 1), "the same call by the other listener");
     assert!(said.contains(told["reason"].as_str().unwrap()), "{said}");
     assert!(said.contains(told["smallest_change"]["command"].as_str().unwrap()), "{said}");
     assert!(said.contains(told["beaten"][0]["why"].as_str().unwrap()), "{said}");

@@ -51,8 +51,7 @@ pub(super) async fn explain_call(
         .ok()
         .filter(|uri: &Uri| uri.path().starts_with('/') && uri.authority().is_none())
         .ok_or_else(|| Refusal::input(format!("`{path}` is no path\nwrite it as /<namespace>/<service>/…")))?;
-    let door = if uri.path().starts_with("/service/") { Door::Api } else { Door::Proxy };
-    let target = Target::parse(&uri, door)?;
+    let target = Target::parse(&uri, Door::of(uri.path()))?;
     let route = view.state.route(&target).ok_or_else(|| unknown_service(&target))?;
     let account = whom(&view, &caller, &asked, &[route.namespace(), route.name()], now)?;
     let method = asked.value("method")?.unwrap_or("GET");

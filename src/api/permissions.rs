@@ -97,7 +97,8 @@ fn warnings(before: &View, after: &View, holder: &Holder, resource: &Node, level
     };
     let change = |subject| Change::Grant(Grant { subject, pattern: resource.pattern(), levels, expires: None });
     let now = Timestamp::now();
-    subjects.into_iter().flat_map(|subject| warn::of(names, &after.state.policy, &change(subject), now)).collect()
+    let of = |subject| warn::of(names, &after.state.policy, &change(subject), now, &|| true);
+    subjects.into_iter().flat_map(of).collect()
 }
 
 /// Take a direct permission away

@@ -1,5 +1,6 @@
 //! `POST /permissions/preview`: what changes of permissions would do, before anybody makes them (`docs/API.md` §15).
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -27,7 +28,7 @@ use crate::store::{Count, DAYS_KEPT, day};
 /// The most changes of one preview.
 const MOST_CHANGES: usize = 1000;
 
-/// How long one preview may work; what is not compared by then makes it incomplete.
+/// How long one preview may work, whatever part of it takes that long; what is not looked at by then makes it incomplete.
 const LONGEST: Duration = Duration::from_secs(5);
 
 /// The most answers that are computed for one preview: a second or two of one processor.
@@ -89,7 +90,9 @@ pub(super) async fn preview(State(api): State<Arc<Api>>, caller: Caller, sent: S
     let asker = caller.id();
     let told = tokio::task::spawn_blocking(move || {
         let _turn = turn;
-        Preview::of(&view, &changes, now).told(&view, &changes, counts, asker, now)
+        let end = Instant::now() + LONGEST;
+        let bound = Bound::new(move || Instant::now() < end);
+        Preview::of(&view, &changes, now, &bound).told(&view, &changes, counts, asker, now, &bound)
     });
     let told = told.await.map_err(|error| {
         tracing::error!(%error, "a preview failed");
@@ -189,42 +192,78 @@ struct Preview {
     names: Vec<Pattern>,
 }
 
+/// Whether a preview goes on: it stops once it is told so, and then knows that it is not whole.
+struct Bound<F> {
+    goes_on: F,
+    reached: Cell<bool>,
+}
+
+impl<F: Fn() -> bool> Bound<F> {
+    const fn new(goes_on: F) -> Self {
+        Self { goes_on, reached: Cell::new(false) }
+    }
+
+    fn goes_on(&self) -> bool {
+        if !self.reached.get() && !(self.goes_on)() {
+            self.reached.set(true);
+        }
+        !self.reached.get()
+    }
+}
+
 impl Preview {
-    fn of(view: &View, changes: &[Change], now: Timestamp) -> Self {
+    fn of<F: Fn() -> bool>(view: &View, changes: &[Change], now: Timestamp, bound: &Bound<F>) -> Self {
+        let goes_on = || bound.goes_on();
         let policy = &view.state.policy;
         let after = policy.patched(changes.iter().cloned());
         let changed = || changes.iter().filter_map(row);
-        let reached = policy.reached(&after, changed().map(|(_, pattern)| pattern.clone()));
-        let users = users(view, changed().map(|(subject, _)| subject));
-        let mut names = known(view);
-        for (subject, pattern) in changed() {
+        let reached = policy.reached(&after, changed().map(|(_, pattern)| pattern.clone()), &goes_on);
+        let users = users(view, changed().map(|(subject, _)| subject), &goes_on);
+        let mut names = known(view, &goes_on);
+        for (subject, pattern) in changed().take_while(|_| goes_on()) {
             names.insert(pattern.clone());
-            names.extend(policy.grants_of(subject).take(LISTED).map(|grant| grant.pattern));
-            names.extend(policy.distant(&after, subject, pattern, now, LISTED).into_iter().map(|one| one.name));
+            names.extend(policy.grants_of(subject).take(LISTED).take_while(|_| goes_on()).map(|grant| grant.pattern));
+            let distant = policy.distant(&after, subject, pattern, now, LISTED, &goes_on);
+            names.extend(distant.into_iter().map(|one| one.name));
         }
-        names.retain(|name| reached.iter().any(|pattern| covers(pattern, name.keys())));
+        names.retain(|name| goes_on() && reached.iter().any(|pattern| covers(pattern, name.keys())));
         Self { after, reached, users, names: names.into_iter().collect() }
     }
 
-    fn told(&self, view: &View, changes: &[Change], counts: Vec<Count>, asker: UserId, now: Timestamp) -> Value {
+    fn told<F: Fn() -> bool>(
+        &self,
+        view: &View,
+        changes: &[Change],
+        counts: Vec<Count>,
+        asker: UserId,
+        now: Timestamp,
+        bound: &Bound<F>,
+    ) -> Value {
         let policy = &view.state.policy;
         let names = Names { policy, directory: &view.state.directory };
         let administers = |name: &Pattern| {
             let prefix: Vec<&str> = name.literal_prefix().collect();
             policy.may_administer(asker, &prefix, now).is_ok()
         };
-        let shown: Vec<bool> = self.names.iter().map(administers).collect();
         // An evaluation may follow many shares, so that their number alone bounds no time.
-        let end = Instant::now() + LONGEST;
-        let goes_on = |count: usize| count <= MOST_EVALUATIONS && Instant::now() < end;
+        let goes_on = |count: usize| count <= MOST_EVALUATIONS && bound.goes_on();
         let compared = policy.compared(&self.after, &self.users, &self.names, now, goes_on);
         let (mut gains, mut losses) = (List::default(), List::default());
         let mut elsewhere = 0;
+        // Differences come in the order of their names.
+        let mut shown = None;
         for one in &compared.differences {
-            let Some(name) = self.names.get(one.name).filter(|_| shown.get(one.name) == Some(&true)) else {
+            if !bound.goes_on() {
+                break;
+            }
+            let Some(name) = self.names.get(one.name) else { continue };
+            let known = shown.filter(|(known, _)| *known == one.name).map(|(_, administers)| administers);
+            let administers = known.unwrap_or_else(|| administers(name));
+            shown = Some((one.name, administers));
+            if !administers {
                 elsewhere += 1;
                 continue;
-            };
+            }
             for (list, more) in
                 [(&mut gains, one.after.without(one.before)), (&mut losses, one.before.without(one.after))]
             {
@@ -241,11 +280,12 @@ impl Preview {
                 }
             }
         }
-        let calls = self.calls(view, &compared, counts, &administers, (now, end));
-        let warnings = changes.iter().flat_map(|change| warn::of(names, &self.after, change, now)).take(LISTED);
+        let calls = self.calls(view, &compared, counts, &administers, now, &|| bound.goes_on());
+        let warned = |change| warn::of(names, &self.after, change, now, &|| bound.goes_on());
+        let warnings: Vec<String> = changes.iter().flat_map(warned).take(LISTED).collect();
         json!({
             "revision": view.state.revision,
-            "complete": compared.complete,
+            "complete": compared.complete && !bound.reached.get(),
             "users": self.users.len(),
             "resources": self.names.len(),
             "evaluations": compared.evaluations,
@@ -253,7 +293,7 @@ impl Preview {
             "losses": losses.rows,
             "counts": {"gains": gains.count, "losses": losses.count, "elsewhere": elsewhere},
             "calls": calls,
-            "warnings": warnings.collect::<Vec<_>>(),
+            "warnings": warnings,
         })
     }
 
@@ -264,7 +304,8 @@ impl Preview {
         compared: &Compared,
         counts: Vec<Count>,
         administers: &dyn Fn(&Pattern) -> bool,
-        (now, end): (Timestamp, Instant),
+        now: Timestamp,
+        goes_on: &dyn Fn() -> bool,
     ) -> Value {
         let names = Names { policy: &view.state.policy, directory: &view.state.directory };
         let users: BTreeSet<UserId> = self.users.iter().copied().collect();
@@ -274,6 +315,10 @@ impl Preview {
         let mut other: [Calls; 2] = Default::default();
         let mut services = BTreeMap::new();
         for count in counts.into_iter().filter(|count| users.contains(&count.user)) {
+            if left < 2 || !goes_on() {
+                complete = false;
+                break;
+            }
             let Some(route) = view.state.routes.by_id(count.service) else { continue };
             let service = super::view::pattern(&[route.namespace(), route.name()]);
             if !*services.entry(count.service).or_insert_with(|| administers(&service)) {
@@ -288,10 +333,6 @@ impl Preview {
             };
             if !self.reached.iter().any(|pattern| covers(pattern, name.keys())) {
                 continue;
-            }
-            if left < 2 || Instant::now() >= end {
-                complete = false;
-                break;
             }
             left -= 2;
             let keys: Vec<&str> = name.keys().iter().filter_map(PatternKey::literal).collect();
@@ -351,27 +392,34 @@ fn row(change: &Change) -> Option<(&Subject, &Pattern)> {
 }
 
 /// Everybody to whom one of the subjects may apply.
-fn users<'a>(view: &View, subjects: impl Iterator<Item = &'a Subject>) -> Vec<UserId> {
+fn users<'a>(view: &View, subjects: impl Iterator<Item = &'a Subject>, goes_on: &dyn Fn() -> bool) -> Vec<UserId> {
     let directory = &view.state.directory;
     let mut found = BTreeSet::new();
+    let (mut roles, mut everyone) = (BTreeSet::new(), false);
     for subject in subjects.collect::<BTreeSet<_>>() {
         match subject {
             Subject::User(user) => found.extend([*user]),
-            Subject::Group(group) => found.extend(directory.members(*group).map(|account| account.id)),
-            Subject::Role(role) => {
-                found.extend(directory.users().filter(|account| account.role == *role).map(|account| account.id));
+            Subject::Group(group) => {
+                found.extend(directory.members(*group).take_while(|_| goes_on()).map(|account| account.id));
             }
-            Subject::Everyone | Subject::Holders(..) => found.extend(directory.users().map(|account| account.id)),
+            Subject::Role(role) => {
+                roles.insert(role.clone());
+            }
+            Subject::Everyone | Subject::Holders(..) => everyone = true,
         }
+    }
+    if everyone || !roles.is_empty() {
+        let all = directory.users().take_while(|_| goes_on());
+        found.extend(all.filter(|account| everyone || roles.contains(&account.role)).map(|account| account.id));
     }
     found.into_iter().collect()
 }
 
 /// The names of everything that is there: namespaces, services, and operations, in whose names a part that the caller
 /// chooses is written as `*` and asked about as one that no grant names.
-fn known(view: &View) -> BTreeSet<Pattern> {
+fn known(view: &View, goes_on: &dyn Fn() -> bool) -> BTreeSet<Pattern> {
     let mut names = BTreeSet::new();
-    for route in view.state.routes.iter() {
+    for route in view.state.routes.iter().take_while(|_| goes_on()) {
         names.insert(super::view::pattern(&[route.namespace()]));
         names.insert(super::view::pattern(&[route.namespace(), route.name()]));
         names.extend(route.operations().iter().map(|judged| judged.operation().resource_pattern()));

@@ -10,15 +10,22 @@ use crate::proxy::why::{Names, levels};
 /// The most warnings about one change.
 const MOST: usize = 10;
 
-/// What the change does to names for which its row does not answer, one line each; `names` knows the policy before it.
+/// What the change does to names for which its row does not answer, one line each, until `goes_on` says no; `names` knows
+/// the policy before it.
 #[must_use]
-pub(crate) fn of(names: Names<'_>, after: &Snapshot, change: &Change, now: Timestamp) -> Vec<String> {
+pub(crate) fn of(
+    names: Names<'_>,
+    after: &Snapshot,
+    change: &Change,
+    now: Timestamp,
+    goes_on: &dyn Fn() -> bool,
+) -> Vec<String> {
     let (subject, pattern) = match change {
         Change::Grant(grant) => (&grant.subject, &grant.pattern),
         Change::Ungrant(subject, pattern) => (subject, pattern),
         _ => return Vec::new(),
     };
-    let found = names.policy.distant(after, subject, pattern, now, MOST);
+    let found = names.policy.distant(after, subject, pattern, now, MOST, goes_on);
     found.iter().map(|one| line(names, pattern.to_string().as_str(), one)).collect()
 }
 

@@ -27,7 +27,8 @@ pub(super) struct Args {
     user: String,
     /// The method of the call
     method: Method,
-    /// The path of the call at the proxy's address: /NAMESPACE/SERVICE/…
+    /// The path of the call: /NAMESPACE/SERVICE/… as at the proxy's address, or /service/NAMESPACE/SERVICE/… as at the
+    /// API's
     path: Uri,
     #[command(flatten)]
     config: ConfigArg,
@@ -41,7 +42,8 @@ pub(super) fn run(args: &Args, out: &mut dyn Write) -> Result<(), Failure> {
         let opened = open(&args.config.config).await?;
         let user = opened.user(&args.user).await?;
         let contents = opened.store.load().await?;
-        let target = Target::parse(&args.path, Door::Proxy).map_err(|problem| refused(problem.detail()))?;
+        let target =
+            Target::parse(&args.path, Door::of(args.path.path())).map_err(|problem| refused(problem.detail()))?;
         let route = route(&opened, &contents, &target);
         let call = route.as_ref().map(|route| Call { route, target: &target, method: &args.method });
         if call.as_ref().is_some_and(|call| authorize::public(call).is_some()) {

@@ -77,7 +77,7 @@ pub(super) fn grant(args: &GrantArgs, out: &mut dyn Write) -> Result<(), Failure
             writeln!(out, "{who} has {} on {}{until} (revision {})", args.levels, args.resource, done.revision.0)?;
         }
         let directory = Directory::empty();
-        for warning in warn::of(Names { policy: &before, directory: &directory }, &after, &change, now) {
+        for warning in warn::of(Names { policy: &before, directory: &directory }, &after, &change, now, &|| true) {
             // The grant is made: a terminal that is gone changes nothing.
             let _ = writeln!(std::io::stderr(), "warning: {}", warning.replace(&subject_text, &who));
         }

@@ -81,9 +81,15 @@ impl Snapshot {
     }
 
     /// The patterns below which an answer may be another one here or in `after`, where they differ by grants on these:
-    /// the patterns themselves, and all that is shared, on whatever ways, with who holds levels below them.
+    /// the patterns themselves, and all that is shared, on whatever ways, with who holds levels below them. Only the
+    /// beginning of them where `goes_on`, which is asked again and again, says no.
     #[must_use]
-    pub fn reached(&self, after: &Self, changed: impl IntoIterator<Item = Pattern>) -> Vec<Pattern> {
+    pub fn reached(
+        &self,
+        after: &Self,
+        changed: impl IntoIterator<Item = Pattern>,
+        goes_on: &dyn Fn() -> bool,
+    ) -> Vec<Pattern> {
         let mut reached: BTreeSet<Pattern> = changed.into_iter().collect();
         let mut shares: BTreeSet<(ResourceId, Levels)> = self.subjects.holders.keys().copied().collect();
         shares.extend(after.subjects.holders.keys().copied());
@@ -92,21 +98,24 @@ impl Snapshot {
                 let named = [self, after].into_iter().filter_map(|snapshot| snapshot.resource(*resource));
                 named.into_iter().any(|known| reached.iter().any(|pattern| covers(pattern, known.name.keys())))
             };
-            let now: Vec<_> = shares.iter().filter(|share| is_reached(share)).copied().collect();
+            let now: Vec<_> =
+                shares.iter().take_while(|_| goes_on()).filter(|share| is_reached(share)).copied().collect();
             if now.is_empty() {
                 return reached.into_iter().collect();
             }
             for share in now {
                 shares.remove(&share);
                 let subject = Subject::Holders(share.1, share.0);
-                reached.extend(self.grants_of(&subject).chain(after.grants_of(&subject)).map(|grant| grant.pattern));
+                let shared = self.grants_of(&subject).chain(after.grants_of(&subject));
+                reached.extend(shared.take_while(|_| goes_on()).map(|grant| grant.pattern));
             }
         }
     }
 
     /// Names for which the subject's own answer is another one in `after`, which differs from this by what the subject
     /// has on `pattern`, though neither before nor after that row is what answers: how grants combine on the way to a
-    /// name is seldom what people expect of a row on another one. At most `most`; looked for where two rows meet.
+    /// name is seldom what people expect of a row on another one. At most `most`, and no more once `goes_on` says no;
+    /// looked for where two rows meet.
     #[must_use]
     pub fn distant(
         &self,
@@ -115,6 +124,7 @@ impl Snapshot {
         pattern: &Pattern,
         now: Timestamp,
         most: usize,
+        goes_on: &dyn Fn() -> bool,
     ) -> Vec<Distant> {
         let (rows, pairs) = LOOKED_AT;
         let below = |grant: &Grant| meet(&grant.pattern, pattern).is_some();
@@ -130,11 +140,12 @@ impl Snapshot {
         let names: BTreeSet<Pattern> = wild
             .flat_map(|one| all.iter().map(move |other| (one, other)))
             .take(pairs)
+            .take_while(|_| goes_on())
             .filter_map(|(one, other)| meet(one, other))
             .filter_map(|name| meet(&name, pattern).filter(|met| *met == name))
             .collect();
         let mut found = Vec::new();
-        for name in names {
+        for name in names.into_iter().take_while(|_| goes_on()) {
             let keys = asked(&name);
             let (before, then) = (self.answering(subject, &keys, now), after.answering(subject, &keys, now));
             let levels = |grant: &Option<Grant>| {
@@ -208,7 +219,7 @@ mod tests {
         let new = grant(new.0, new.1);
         let after = before.patched([Change::Grant(new.clone())]);
         let told = |from: &Snapshot, to: &Snapshot| -> Vec<[String; 3]> {
-            let found = from.distant(to, &new.subject, &new.pattern, Timestamp::UNIX_EPOCH, 10);
+            let found = from.distant(to, &new.subject, &new.pattern, Timestamp::UNIX_EPOCH, 10, &|| true);
             let shown = |grant: Option<Grant>| grant.map_or("nothing".to_owned(), |grant| grant.pattern.to_string());
             found.into_iter().map(|one| [one.name.to_string(), shown(one.before), shown(one.after)]).collect()
         };
@@ -254,13 +265,54 @@ mod tests {
         };
         let before = Snapshot::empty().patched([resource(1, "a.b"), resource(2, "c"), share(1, "c"), share(2, "d")]);
         let names = ["a.b", "c", "d", "e"].map(|name| Pattern::parse(name).unwrap());
-        assert_eq!(before.reached(&before, [Pattern::parse("a").unwrap()]).len(), 3);
-        assert_eq!(before.reached(&before, [Pattern::parse("e").unwrap()]), [names[3].clone()]);
+        assert_eq!(before.reached(&before, [Pattern::parse("a").unwrap()], &|| true).len(), 3);
+        assert_eq!(before.reached(&before, [Pattern::parse("e").unwrap()], &|| true), [names[3].clone()]);
         let after = before.patched([Change::Grant(grant("a", "r"))]);
         let compared = before.compared(&after, &[ME], &names, Timestamp::UNIX_EPOCH, |_| true);
         assert_eq!(compared.differences.iter().map(|one| one.name).collect::<Vec<_>>(), [0, 1, 2]);
         assert!(compared.complete && compared.evaluations == 8);
         let cut = before.compared(&after, &[ME], &names, Timestamp::UNIX_EPOCH, |count| count <= 5);
         assert!(!cut.complete && cut.differences.len() == 2);
+    }
+
+    #[test]
+    fn what_is_told_to_stop_has_a_beginning_of_the_answer() {
+        let asked = std::cell::Cell::new(0);
+        let cut = |most: usize| {
+            asked.set(0);
+            let asked = &asked;
+            move || {
+                asked.set(asked.get() + 1);
+                asked.get() <= most
+            }
+        };
+        let rows: Vec<(String, &str)> =
+            (0..5).flat_map(|number| [(format!("a.b{number}"), "u"), (format!("a.*.c{number}"), "d")]).collect();
+        let rows: Vec<(&str, &str)> = rows.iter().map(|(name, levels)| (name.as_str(), *levels)).collect();
+        let before = policy(&rows);
+        let new = grant("a", "r");
+        let after = before.patched([Change::Grant(new.clone())]);
+        let told = |goes_on: &dyn Fn() -> bool| {
+            before.distant(&after, &new.subject, &new.pattern, Timestamp::UNIX_EPOCH, 100, goes_on)
+        };
+        let whole = told(&|| true);
+        assert_eq!(whole.len(), 25);
+        assert!(told(&|| false).is_empty());
+        for most in [10, 40, 60, 70, 80] {
+            let part = told(&cut(most));
+            assert!(asked.get() <= most + 2 && whole.starts_with(&part) && part.len() < 25, "{most}");
+        }
+        let shares = (1..5_u128).flat_map(|id| {
+            let of = ResourceId(Uuid::from_u128(id));
+            let name = |id: u128| Pattern::literal([format!("r{id}")]).unwrap();
+            let give = Grant { subject: Subject::Holders(Levels::READ, of), pattern: name(id + 1), ..grant("x", "r") };
+            [Change::Resource(Resource { id: of, name: name(id), owner: None }), Change::Grant(give)]
+        });
+        let web = Snapshot::empty().patched(shares);
+        let reached = |goes_on: &dyn Fn() -> bool| web.reached(&web, [Pattern::parse("r1").unwrap()], goes_on).len();
+        assert_eq!(reached(&|| true), 5);
+        assert_eq!(reached(&|| false), 1);
+        let part = reached(&cut(6));
+        assert!((2..5).contains(&part) && asked.get() <= 9, "{part} {}", asked.get());
     }
 }

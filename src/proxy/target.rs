@@ -23,6 +23,14 @@ pub enum Door {
     Api,
 }
 
+impl Door {
+    /// The door that serves such a path. No namespace is called `service`.
+    #[must_use]
+    pub fn of(path: &str) -> Self {
+        if path.starts_with("/service/") { Self::Api } else { Self::Proxy }
+    }
+}
+
 /// A call's path, split.
 #[derive(Debug)]
 pub struct Target {

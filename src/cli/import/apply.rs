@@ -7,13 +7,13 @@ use std::path::Path;
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::plan::{Fate, NewGrant, Plan, Remark, shown};
+use super::plan::{Fate, NewGrant, NewUser, Plan, Remark, shown};
 use crate::cli::Failure;
 use crate::cli::open::{Opened, block_on, open};
 use crate::cli::user::new_user;
 use crate::identity::{is_everybodys_group, is_group_name, is_login_name};
 use crate::policy::written::Written;
-use crate::policy::{Grant, GroupId, Pattern, PatternKey, Snapshot, Subject, UserId};
+use crate::policy::{Grant, GroupId, Levels, Pattern, PatternKey, Snapshot, Subject, UserId};
 use crate::refresh;
 use crate::store::{self, Group, HEADER_ISSUER, Item, Mutation, User};
 
@@ -35,6 +35,8 @@ struct Present {
 struct Tally {
     made: usize,
     there: usize,
+    /// By which row each grant comes, and with which levels: a later one must not replace it unseen.
+    rows: BTreeMap<(Subject, Pattern), (String, Levels)>,
 }
 
 /// Makes the change, unless it is only to be shown, and reports.
@@ -152,10 +154,35 @@ fn users(
     now: Timestamp,
 ) -> (BTreeMap<String, Option<UserId>>, Tally) {
     let (mut ids, mut tally) = (BTreeMap::new(), Tally::default());
-    for new in std::mem::take(&mut plan.users) {
+    let all = std::mem::take(&mut plan.users);
+    let mut taken: BTreeMap<UserId, BTreeSet<String>> = BTreeMap::new();
+    for new in &all {
+        if let Some(account) = meant(new, present) {
+            taken.entry(account.id).or_default().insert(new.name.clone());
+        }
+    }
+    for new in all {
         let (row, email) = (format!("user {}", new.name), new.email.as_deref());
+        if ids.contains_key(&new.name) {
+            plan.drop("name", row, "listed already: only the first row of a name counts");
+            continue;
+        }
+        let others = meant(&new, present).and_then(|account| Some((account, taken.get(&account.id)?)));
+        if let Some((account, names)) = others.filter(|(account, names)| names.len() > 1 && account.name != new.name) {
+            let names: Vec<&str> = names.iter().map(String::as_str).filter(|name| *name != new.name).collect();
+            let what = format!(
+                "it would become {} by its address, and so would {}: what one has would replace what the other has\ngive \
+                 them addresses of their own there, or grant by hand what {} is to have",
+                account.name,
+                names.join(" and "),
+                account.name
+            );
+            plan.drop("name", row, what);
+            ids.insert(new.name, None);
+            continue;
+        }
         let namesake = present.users.get(&new.name);
-        let other = namesake.zip(email).and_then(|(user, email)| present.checked(email).find(|one| one.id != user.id));
+        let other = taken_by_another(&new, present);
         if let (Some(other), Some(email)) = (other, email) {
             let what = format!(
                 "the name is an account's here, and the address {email} was checked for another: {}\nrename the user \
@@ -216,6 +243,21 @@ fn users(
     (ids, tally)
 }
 
+/// The account here that the user there is, if there is one.
+fn meant<'p>(new: &NewUser, present: &'p Present) -> Option<&'p User> {
+    if taken_by_another(new, present).is_some() {
+        return None;
+    }
+    let proved = || new.email.as_deref().and_then(|email| present.proved(email)).map(|(user, _)| user);
+    present.users.get(&new.name).or_else(proved)
+}
+
+/// The account for which the user's address was checked, where another one has the user's name.
+fn taken_by_another<'p>(new: &NewUser, present: &'p Present) -> Option<&'p User> {
+    let namesake = present.users.get(&new.name)?;
+    present.checked(new.email.as_deref()?).find(|one| one.id != namesake.id)
+}
+
 /// The groups by their names in the plan; none for what is not imported.
 fn groups(
     plan: &mut Plan,
@@ -224,7 +266,20 @@ fn groups(
     changes: &mut Vec<Mutation>,
 ) -> (BTreeMap<String, Option<GroupId>>, Tally) {
     let (mut ids, mut tally) = (BTreeMap::new(), Tally::default());
+    let mut all: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for (name, members) in std::mem::take(&mut plan.groups) {
+        if let Some(known) = all.get_mut(&name) {
+            plan.change(
+                "name",
+                format!("group {name}"),
+                "there are several of this name: one group here, of all members",
+            );
+            known.extend(members);
+        } else {
+            all.insert(name, members.into_iter().collect());
+        }
+    }
+    for (name, members) in all {
         let there = present.groups.get(&name);
         if let Some(runs) = there.and_then(|group| present.runs(group)) {
             // Who runs the group would decide who gets what is imported.
@@ -305,6 +360,11 @@ fn give(
         return plan.drop("owner", grant.row, "the user owns it here, and holds everything without a grant");
     }
     let new = Grant { subject, pattern, levels: grant.levels, expires: None };
+    if let Some((row, levels)) = tally.rows.get(&(new.subject.clone(), new.pattern.clone())) {
+        let what = format!("{row} gives {levels} to the same subject on the same name here, and counts");
+        return plan.drop("1.3", grant.row, what);
+    }
+    tally.rows.insert((new.subject.clone(), new.pattern.clone()), (grant.row.clone(), new.levels));
     match present.policy.grant_of(&new.subject, &new.pattern) {
         Some(there) if there == new => {
             tally.there += 1;
