@@ -13,6 +13,7 @@ pub mod effects;
 mod evaluate;
 mod explain;
 mod givers;
+mod index;
 mod level;
 mod name;
 mod names;
@@ -35,3 +36,6 @@ pub use permit::{Denied, Permit};
 pub use recent::Recent;
 pub use snapshot::{Change, Grant, Member, Resource, Size, Snapshot};
 pub use subject::{GroupId, ResourceId, Subject, UnknownSubject, UserId};
+
+pub(crate) use index::Index;
+pub(crate) use sorted::Sorted;

@@ -6,8 +6,14 @@
 use std::sync::Arc;
 
 /// What a list is sorted by.
-pub(super) trait Keyed: Copy {
+pub(crate) trait Keyed: Copy {
     fn key(&self) -> u32;
+}
+
+impl Keyed for u32 {
+    fn key(&self) -> u32 {
+        *self
+    }
 }
 
 /// The most items in a page: small enough to copy at every change, large enough to keep tables short.
@@ -15,14 +21,14 @@ const PAGE: usize = 256;
 
 /// Items in the order of their keys, each key at most once.
 #[derive(Clone)]
-pub(super) enum Sorted<T> {
+pub(crate) enum Sorted<T> {
     One(Arc<[T]>),
     Many(Arc<[Page<T>]>),
 }
 
 /// A page with the lowest key that may be in it; the first page of a table takes every lower key too.
 #[derive(Clone)]
-pub(super) struct Page<T> {
+pub(crate) struct Page<T> {
     from: u32,
     items: Arc<[T]>,
 }
@@ -35,7 +41,7 @@ impl<T> Default for Sorted<T> {
 
 impl<T: Keyed> Sorted<T> {
     /// The list of these items, which are in the order of their keys, each key once.
-    pub(super) fn of(items: &[T]) -> Self {
+    pub(crate) fn of(items: &[T]) -> Self {
         if items.len() <= PAGE {
             Self::One(items.into())
         } else {
@@ -51,14 +57,14 @@ impl<T: Keyed> Sorted<T> {
         page.get(page.binary_search_by_key(&key, Keyed::key).ok()?)
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         match self {
             Self::One(items) => items.is_empty(),
             Self::Many(_) => false,
         }
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = &T> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
         let (one, many): (&[T], &[Page<T>]) = match self {
             Self::One(items) => (items, &[]),
             Self::Many(pages) => (&[], pages),
@@ -67,7 +73,7 @@ impl<T: Keyed> Sorted<T> {
     }
 
     /// Adds the item, or replaces the one of its key, which it then returns.
-    pub(super) fn put(&mut self, item: T) -> Option<T> {
+    pub(crate) fn put(&mut self, item: T) -> Option<T> {
         match self {
             Self::One(items) => {
                 let replaced = put(items, item);
@@ -90,7 +96,7 @@ impl<T: Keyed> Sorted<T> {
     }
 
     /// Takes the item of this key out.
-    pub(super) fn take(&mut self, key: u32) -> Option<T> {
+    pub(crate) fn take(&mut self, key: u32) -> Option<T> {
         match self {
             Self::One(items) => take(items, key),
             Self::Many(pages) => {
@@ -146,7 +152,12 @@ fn take<T: Keyed>(items: &mut Arc<[T]>, key: u32) -> Option<T> {
 }
 
 /// The list with `remove` items at `position` replaced by `insert`.
-fn splice<T: Clone, const N: usize>(items: &[T], position: usize, remove: usize, insert: [T; N]) -> Arc<[T]> {
+pub(super) fn splice<T: Clone, const N: usize>(
+    items: &[T],
+    position: usize,
+    remove: usize,
+    insert: [T; N],
+) -> Arc<[T]> {
     let (before, after) = items.split_at(position.min(items.len()));
     let after = after.get(remove..).unwrap_or_default();
     before.iter().cloned().chain(insert).chain(after.iter().cloned()).collect()

@@ -1,12 +1,12 @@
 //! Every subject that has a row, and every user that decisions know: dense ids, rows, memberships.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use ahash::RandomState;
-use imbl::shared_ptr::DefaultSharedPtr;
-use imbl::{GenericHashMap, OrdMap, Vector};
+use imbl::{OrdMap, Vector};
+use smallvec::SmallVec;
 
+use super::index::Index;
 use super::rows::Rows;
 use super::{Levels, ResourceId, Subject, UserId};
 
@@ -40,7 +40,9 @@ pub(super) struct Entry {
 #[derive(Clone)]
 pub(super) struct Subjects {
     entries: Vector<Entry>,
-    ids: GenericHashMap<Subject, SubjectId, RandomState, DefaultSharedPtr>,
+    /// The places of the subjects, by their hashes.
+    ids: Index,
+    seed: RandomState,
     /// The holders among them, in an order that does not depend on history.
     pub(super) holders: OrdMap<(ResourceId, Levels), SubjectId>,
     free: SubjectId,
@@ -55,9 +57,9 @@ impl Entry {
 impl Subjects {
     pub(super) fn new() -> Self {
         let everyone = Entry { uses: 1, ..Entry::new(Subject::Everyone) };
-        let mut ids = GenericHashMap::with_hasher(RandomState::new());
-        ids.insert(Subject::Everyone, SubjectId::EVERYONE);
-        Self { entries: Vector::unit(everyone), ids, holders: OrdMap::new(), free: SubjectId::NONE }
+        let (mut ids, seed) = (Index::default(), RandomState::new());
+        ids.put(seed.hash_one(&everyone.subject), SubjectId::EVERYONE.0);
+        Self { entries: Vector::unit(everyone), ids, seed, holders: OrdMap::new(), free: SubjectId::NONE }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -65,7 +67,8 @@ impl Subjects {
     }
 
     pub(super) fn id(&self, subject: &Subject) -> Option<SubjectId> {
-        self.ids.get(subject).copied()
+        let mut found = self.ids.at(self.seed.hash_one(subject)).map(SubjectId);
+        found.find(|id| self.entry(*id).is_some_and(|entry| entry.subject == *subject))
     }
 
     pub(super) fn entry(&self, id: SubjectId) -> Option<&Entry> {
@@ -77,7 +80,8 @@ impl Subjects {
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Entry> {
-        self.ids.values().filter_map(|id| self.entry(*id))
+        // A free entry has no uses.
+        self.entries.iter().filter(|entry| entry.uses > 0)
     }
 
     /// The subject's id, made where there is none, with one use more.
@@ -111,7 +115,7 @@ impl Subjects {
         }
         let gone = std::mem::replace(entry, Entry { free, ..Entry::new(Subject::Everyone) });
         self.free = id;
-        self.ids.remove(&gone.subject);
+        self.ids.take(self.seed.hash_one(&gone.subject), id.0);
         if let Subject::Holders(levels, resource) = gone.subject {
             self.holders.remove(&(resource, levels));
         }
@@ -121,7 +125,9 @@ impl Subjects {
     pub(super) fn enlist(&mut self, user: UserId, subjects: Option<impl Iterator<Item = Subject>>) {
         let id = self.retain(&Subject::User(user));
         let new: Option<Arc<[SubjectId]>> = subjects.map(|all| {
-            let all: BTreeSet<Subject> = all.collect();
+            let mut all: SmallVec<[Subject; 8]> = all.collect();
+            all.sort_unstable();
+            all.dedup();
             all.iter().map(|subject| self.retain(subject)).collect()
         });
         let known = new.is_some();
@@ -151,7 +157,7 @@ impl Subjects {
                 SubjectId(u32::try_from(self.entries.len() - 1).unwrap_or(u32::MAX))
             }
         };
-        self.ids.insert(subject.clone(), id);
+        self.ids.put(self.seed.hash_one(subject), id.0);
         if let Subject::Holders(levels, resource) = *subject {
             self.holders.insert((resource, levels), id);
         }
