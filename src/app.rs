@@ -172,6 +172,7 @@ async fn build(
         shown: published.shown.clone(),
         readiness,
         records: gateway.records().clone(),
+        gateway: gateway.clone(),
     };
     tasks.spawn(refresher.run(stop.clone()));
     Ok(Shared { config: config.clone(), gateway, api: Arc::new(api) })

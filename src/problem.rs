@@ -6,7 +6,10 @@
 use std::borrow::Cow;
 
 use bytes::Bytes;
-use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS};
+use http::header::{
+    ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, SEC_WEBSOCKET_VERSION, UPGRADE, WWW_AUTHENTICATE,
+    X_CONTENT_TYPE_OPTIONS,
+};
 use http::{HeaderName, HeaderValue, Response, StatusCode};
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -70,6 +73,8 @@ problems! {
     REQUEST_TIMEOUT = REQUEST_TIMEOUT "request-timeout" "the request did not arrive in time";
     /// An `Expect` other than `100-continue`.
     EXPECTATION_FAILED = EXPECTATION_FAILED "expectation-failed" "the expectation cannot be met";
+    /// Something that is only there for WebSockets.
+    UPGRADE_REQUIRED = UPGRADE_REQUIRED "upgrade-required" "a WebSocket is needed here";
     /// Input that the API cannot take.
     INVALID_INPUT = BAD_REQUEST "invalid-input" "the input is not valid";
     /// What should be new is there already.
@@ -246,6 +251,11 @@ impl Problem {
         }
         if self.kind.status == StatusCode::UNAUTHORIZED {
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static(challenge(self.kind)));
+        }
+        if self.kind.status == StatusCode::UPGRADE_REQUIRED {
+            // RFC 9110 §15.5.22, RFC 6455 §4.4.
+            headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+            headers.insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
         }
         if let Some(seconds) = self.retry_after {
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds));

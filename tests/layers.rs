@@ -15,7 +15,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("store", &["policy"]),
     ("vault", &["policy", "store", "config"]),
     ("identity", &["policy", "config", "store", "vault"]),
-    ("upstream", &["config"]),
+    ("upstream", &["policy", "config"]),
     ("proxy", &["policy", "config", "vault", "identity", "upstream", "problem", "shell"]),
     ("server", &["config", "problem"]),
     ("api", &["policy", "config", "store", "vault", "identity", "proxy"]),

@@ -25,6 +25,8 @@ pub(super) struct Asker {
     pub(super) identity: Result<Identity, AuthError>,
     /// From where.
     pub(super) peer: IpAddr,
+    /// Whether by TLS to this listener.
+    pub(super) tls: bool,
     /// The request's id.
     pub(super) request_id: Arc<str>,
 }

@@ -133,7 +133,12 @@ impl Front {
         id: &RequestId,
     ) -> Whole {
         let mut request = request.map(Body::new);
-        request.extensions_mut().insert(Asker { identity, peer: peer.addr, request_id: id.as_str().into() });
+        request.extensions_mut().insert(Asker {
+            identity,
+            peer: peer.addr,
+            tls: peer.tls,
+            request_id: id.as_str().into(),
+        });
         let response = match self.router.clone().oneshot(request).await {
             Ok(response) => response,
             Err(never) => match never {},

@@ -23,6 +23,7 @@ mod secrets;
 mod services;
 mod signs;
 mod table;
+mod tunnels;
 mod turn;
 mod users;
 mod view;
@@ -42,6 +43,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::identity::{AuthError, Authenticator, Identity, Issuer, Logins};
+use crate::proxy::Gateway;
 use crate::proxy::error::{Kind, Problem, X_REQUEST_ID};
 use crate::proxy::record::Records;
 use crate::store::{Actor, Mutation, Revision, Store};
@@ -77,6 +79,8 @@ pub struct Api {
     pub readiness: Readiness,
     /// What became of the last calls.
     pub records: Arc<Records>,
+    /// Where calls are decided; here for the services behind tunnels.
+    pub gateway: Arc<Gateway>,
 }
 
 impl Api {

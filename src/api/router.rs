@@ -10,7 +10,8 @@ use super::error::Refusal;
 use super::extract::Caller;
 use super::openapi::{self, Routes, page};
 use super::{
-    Api, check, cognito, explain, groups, login, permissions, preview, secrets, services, signs, users, well_known,
+    Api, check, cognito, explain, groups, login, permissions, preview, secrets, services, signs, tunnels, users,
+    well_known,
 };
 use crate::proxy::error::{Kind, Problem};
 
@@ -65,6 +66,9 @@ pub(super) fn routes() -> Routes {
         .at(routes!(services::remove_namespace))
         .at(routes!(services::remove_service))
         .at(routes!(services::service_config, services::set_service_config))
+        // The service tunnel.
+        .at(routes!(tunnels::tunnel_address))
+        .at(routes!(tunnels::open_tunnel))
 }
 
 /// The words that follow `/service/` and are no namespace.
@@ -73,6 +77,9 @@ const COMMANDS: [&str; 6] = ["reserve", "register", "details", "rename", "remove
 /// Whether the request is a call of a service. The segment is compared as sent: an encoded spelling of a command goes
 /// the way of calls and finds no namespace there, because none can have that name.
 pub(super) fn is_call(path: &str) -> bool {
+    if path == tunnels::ADDRESS {
+        return false;
+    }
     let mut segments = path.split('/');
     matches!((segments.next(), segments.next()), (Some(""), Some("service")))
         && segments.next().is_some_and(|namespace| !namespace.is_empty() && !COMMANDS.contains(&namespace))
@@ -120,6 +127,7 @@ mod tests {
             "/service/materials",
             "/service/materials/",
             "/service//mp",
+            "/service/carta/websocket",
             "/services/a/b",
             "service/a/b",
             "/",

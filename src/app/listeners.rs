@@ -86,7 +86,7 @@ impl Bound {
                 let _held = claims;
                 let worker = Worker::new();
                 gateway.records().add(&worker.record);
-                let tunnels = worker.tunnels.clone();
+                let upgraded = worker.upgraded.clone();
                 let handler = move |request: http::Request<hyper::body::Incoming>, peer: server::Peer| {
                     let (gateway, worker, readiness) = (gateway.clone(), worker.clone(), readiness.clone());
                     async move {
@@ -97,7 +97,7 @@ impl Bound {
                     }
                 };
                 let drain = serving.drain;
-                until_drained(server::serve(listener, serving, handler), &tunnels, &stop, drain).await
+                until_drained(server::serve(listener, serving, handler), &[&upgraded], &stop, drain).await
             })?);
         }
         let (serving, gateway, api) = (serving(), shared.gateway.clone(), shared.api.clone());
@@ -107,14 +107,15 @@ impl Bound {
             let _held = claims;
             let worker = Worker::new();
             gateway.records().add(&worker.record);
-            let tunnels = worker.tunnels.clone();
+            let (upgraded, tunnels) = (worker.upgraded.clone(), gateway.tunnels().clone());
             let front = Front::new(api, gateway, worker);
             let handler = move |request: http::Request<hyper::body::Incoming>, peer: server::Peer| {
                 let front = front.clone();
                 async move { front.answer(request, caller(peer)).await }
             };
             let drain = serving.drain;
-            until_drained(server::serve(listener, serving, handler), &tunnels, &stop, drain).await
+            until_drained(server::serve(listener, serving, handler), &[&upgraded, tunnels.running()], &stop, drain)
+                .await
         })?);
         Ok(threads)
     }
@@ -128,7 +129,7 @@ fn caller(peer: server::Peer) -> Peer {
 /// Serves to the end, then waits for upgraded connections: they have left the listener, and have the same drain time.
 async fn until_drained(
     serving: impl Future<Output = std::io::Result<()>>,
-    tunnels: &TaskTracker,
+    upgraded: &[&TaskTracker],
     stop: &CancellationToken,
     drain: Duration,
 ) -> std::io::Result<()> {
@@ -143,9 +144,11 @@ async fn until_drained(
         },
         end
     );
-    tunnels.close();
-    // Those that are still open when the time is over are cut.
-    let _ = tokio::time::timeout_at(end, tunnels.wait()).await;
+    for upgraded in upgraded {
+        upgraded.close();
+        // Those that are still open when the time is over are cut.
+        let _ = tokio::time::timeout_at(end, upgraded.wait()).await;
+    }
     served
 }
 

@@ -22,7 +22,7 @@ use super::route::{Fault, Route};
 use super::streams::{Standing, Watch, watch_over};
 use super::target::Target;
 use super::template::Buffer;
-use super::tunnel;
+use super::upgrade;
 use crate::upstream::{Endpoint, SendErrorKind, UpstreamBody};
 
 /// An answer that says to be no longer than this, in bytes, is watched only when it is not soon over all the same.
@@ -113,7 +113,7 @@ fn cannot_be_called(route: &Route, fault: &Fault) -> Problem {
 }
 
 /// An upload of any length ends when its permit does, as an answer of any length.
-async fn while_permitted<T>(standing: &Standing, sending: impl Future<Output = T>) -> Result<T, Problem> {
+pub(super) async fn while_permitted<T>(standing: &Standing, sending: impl Future<Output = T>) -> Result<T, Problem> {
     tokio::select! {
         biased;
         outcome = sending => Ok(outcome),
@@ -121,7 +121,7 @@ async fn while_permitted<T>(standing: &Standing, sending: impl Future<Output = T
     }
 }
 
-fn withdrawn() -> Problem {
+pub(super) fn withdrawn() -> Problem {
     Problem::new(&Kind::PERMISSION_DENIED, "the permission was withdrawn while the call went on")
 }
 
@@ -142,7 +142,7 @@ fn receive(
             Problem::new(&Kind::UPSTREAM_PROTOCOL, "the service switches protocols though nobody asked")
         })?;
         let taken = ticket.take().ok_or_else(|| Problem::new(&Kind::INTERNAL, "the request was answered already"))?;
-        return tunnel::open(worker, response, asked, standing, taken).map_err(|(taken, problem)| {
+        return upgrade::open(worker, response, asked, standing, taken).map_err(|(taken, problem)| {
             *ticket = Some(taken);
             problem
         });

@@ -28,6 +28,7 @@ use crate::identity::{Authenticator, Directory, Issuer, TokenCache};
 use crate::policy::Snapshot;
 use crate::telemetry::metrics::ServiceMetrics;
 use crate::upstream::Pools;
+use crate::upstream::tunnel::Tunnels;
 use crate::vault::Secrets;
 
 /// How long a request waits for the revision that it asks for.
@@ -68,6 +69,7 @@ pub struct Gateway {
     settings: Settings,
     unrouted: ServiceMetrics,
     records: Arc<Records>,
+    tunnels: Arc<Tunnels>,
 }
 
 /// What the rest of the process gives the gateway.
@@ -127,7 +129,7 @@ pub struct Worker {
     /// Tokens minted for services.
     pub minted: MintedTokens,
     /// Connections that were upgraded and live on: to be waited for, bounded, when the thread ends.
-    pub tunnels: TaskTracker,
+    pub upgraded: TaskTracker,
 }
 
 impl Worker {
@@ -142,7 +144,7 @@ impl Worker {
             record: Arc::default(),
             buffers: RefCell::default(),
             minted: MintedTokens::default(),
-            tunnels: TaskTracker::new(),
+            upgraded: TaskTracker::new(),
         })
     }
 }
@@ -156,6 +158,7 @@ impl Gateway {
             settings: Settings::new(config),
             unrouted: ServiceMetrics::new("-", "-"),
             records: Arc::default(),
+            tunnels: Tunnels::new(),
         })
     }
 
@@ -181,6 +184,12 @@ impl Gateway {
     #[must_use]
     pub fn records(&self) -> &Arc<Records> {
         &self.records
+    }
+
+    /// The services behind tunnels.
+    #[must_use]
+    pub fn tunnels(&self) -> &Arc<Tunnels> {
+        &self.tunnels
     }
 
     /// The state as it is now.

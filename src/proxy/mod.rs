@@ -23,7 +23,8 @@ pub mod streams;
 pub mod target;
 pub mod template;
 pub mod token;
-mod tunnel;
+mod tunnelled;
+mod upgrade;
 pub mod why;
 
 use std::future::poll_fn;
@@ -54,6 +55,8 @@ pub use consent::{FirstConsent, FirstUse, SecretUse};
 pub use gateway::{Gateway, Peer, Settings, Shared, State, Worker};
 pub use route::{Route, Routes};
 pub use target::{Door, Target};
+
+pub use crate::upstream::tunnel::TooMany;
 
 /// Takes a request to its answer. Never fails: a problem becomes the answer that tells of it.
 pub async fn walk(
@@ -113,6 +116,7 @@ async fn steps(
     };
     limit::check(&head.headers, gateway.settings().body_bytes)?;
 
+    let tunnel = gateway.tunnels().find(route.id());
     let own_token = token::own(&head.headers, &route);
     let mut removed = headers::strip_request(&mut head.headers, &head.uri, &rules(&exchange, &route))?;
     if body.is_end_stream() {
@@ -121,7 +125,9 @@ async fn steps(
     let upgrade = upgrade(&mut head, &mut removed);
     let trace = headers::add_to_request(&mut head.headers, &mut removed, &added(&exchange, who.as_ref()));
     let revision = state.revision;
-    let injecting = inject(worker, &exchange, state, &route, (&mut head, &target), who.as_ref(), own_token, now);
+    // Whoever opened a tunnel is not whom users and operator let secrets go to: nothing is injected into it.
+    let injected_for = who.as_ref().filter(|_| tunnel.is_none());
+    let injecting = inject(worker, &exchange, state, &route, (&mut head, &target), injected_for, own_token, now);
     let (query, waited) = noting_pauses(injecting).await;
     let query = query?;
 
@@ -132,7 +138,10 @@ async fn steps(
     exchange.permit(operation.as_ref(), trace);
     let version = head.version;
     let outbound = Outbound { standing, headers: head.headers, query, body, version, named: removed.named, upgrade };
-    forward::send(worker, outbound, ticket).await
+    match tunnel {
+        Some(tunnel) => tunnelled::send(worker, &tunnel, outbound, ticket).await,
+        None => forward::send(worker, outbound, ticket).await,
+    }
 }
 
 /// Who calls; `state` and `now` become those of now, as the answer may have taken its time, made the account, or waited

@@ -133,34 +133,7 @@ impl Standing {
 
     /// Returns when the permit no longer holds.
     pub async fn ends(&self) {
-        // This receiver has seen nothing yet, so that no change since the permit was made is missed.
-        let mut revisions = self.gateway.shared().revisions.clone();
-        let mut ends = self.permit.ends();
-        loop {
-            let pause = self.pause(ends);
-            let changed = tokio::time::timeout(pause, revisions.changed()).await;
-            if matches!(changed, Ok(Err(_))) {
-                // Nobody will tell of changes any more: the process is ending.
-                return;
-            }
-            match self.ask_again() {
-                Some(permit) => ends = permit.ends(),
-                None => return,
-            }
-        }
-    }
-
-    /// How long the last answer is good for, if no revision comes.
-    fn pause(&self, ends: Option<Timestamp>) -> Duration {
-        let now = Timestamp::now();
-        let identity = self.who.as_ref().and_then(|who| who.expires);
-        let key = self.who.as_ref().and_then(|who| who.signed.as_ref()).map_or(HORIZON, |_| KEY_CHECK);
-        let until = |end: Timestamp| Duration::try_from(end.duration_since(now)).unwrap_or(Duration::ZERO);
-        let settings = self.gateway.settings();
-        let loaded = self.gateway.shared().state.load().loaded;
-        // A moment longer, so that the state is too old when it is looked at.
-        let stale = settings.max_staleness.saturating_sub(loaded.elapsed()).saturating_add(Duration::from_millis(10));
-        [ends, identity].into_iter().flatten().map(until).chain([stale, key]).min().unwrap_or(HORIZON)
+        until_lost(&self.gateway, self.who.as_ref(), self.permit.ends(), || self.ask_again()).await;
     }
 
     fn ask_again(&self) -> Option<Permit> {
@@ -175,4 +148,70 @@ impl Standing {
         let judge = Judge { policy: &state.policy, directory: &state.directory, decisions: None };
         authorize::check(&judge, who, &call, now).ok().map(|permitted| permitted.permit)
     }
+}
+
+/// Who opened a service's tunnel, and by what permit: write on the service.
+#[derive(Debug)]
+pub struct Opening {
+    /// Whom to ask.
+    pub gateway: Arc<Gateway>,
+    /// Who opened it.
+    pub who: Identity,
+    /// The service, under the name that it was opened for.
+    pub route: Arc<Route>,
+    /// The proof.
+    pub permit: Permit,
+}
+
+impl Opening {
+    /// Returns when the permit no longer holds, or the service is gone or has another name.
+    pub async fn ends(&self) {
+        until_lost(&self.gateway, Some(&self.who), self.permit.ends(), || self.ask_again()).await;
+    }
+
+    fn ask_again(&self) -> Option<Permit> {
+        let state = self.gateway.state(Instant::now()).ok()?;
+        let now = Timestamp::now();
+        let route = state.routes.by_id(self.route.id()).filter(|route| route.label() == self.route.label())?;
+        if !self.gateway.shared().authenticator.still_holds(&self.who, &state.directory, now) {
+            return None;
+        }
+        let keys = [route.namespace(), route.name()];
+        state.policy.permit(self.who.account.id, &keys, self.permit.need(), now).ok()
+    }
+}
+
+/// Returns when `ask_again` gives no permit any more; the one that was given last `ends` by itself then.
+async fn until_lost(
+    gateway: &Gateway,
+    who: Option<&Identity>,
+    mut ends: Option<Timestamp>,
+    ask_again: impl Fn() -> Option<Permit>,
+) {
+    // This receiver has seen nothing yet, so that no change since the permit was made is missed.
+    let mut revisions = gateway.shared().revisions.clone();
+    loop {
+        let changed = tokio::time::timeout(pause(gateway, who, ends), revisions.changed()).await;
+        if matches!(changed, Ok(Err(_))) {
+            // Nobody will tell of changes any more: the process is ending.
+            return;
+        }
+        match ask_again() {
+            Some(permit) => ends = permit.ends(),
+            None => return,
+        }
+    }
+}
+
+/// How long the last answer is good for, if no revision comes.
+fn pause(gateway: &Gateway, who: Option<&Identity>, ends: Option<Timestamp>) -> Duration {
+    let now = Timestamp::now();
+    let identity = who.and_then(|who| who.expires);
+    let key = who.and_then(|who| who.signed.as_ref()).map_or(HORIZON, |_| KEY_CHECK);
+    let until = |end: Timestamp| Duration::try_from(end.duration_since(now)).unwrap_or(Duration::ZERO);
+    let loaded = gateway.shared().state.load().loaded;
+    // A moment longer, so that the state is too old when it is looked at.
+    let stale =
+        gateway.settings().max_staleness.saturating_sub(loaded.elapsed()).saturating_add(Duration::from_millis(10));
+    [ends, identity].into_iter().flatten().map(until).chain([stale, key]).min().unwrap_or(HORIZON)
 }

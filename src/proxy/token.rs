@@ -64,14 +64,64 @@ pub fn forwarded(
     }
     let mut value = match own {
         Some(own) => own,
-        None => minted.mint(gateway, who, route, now)?,
+        None => minted.mint(gateway, who, route, now)?.0,
     };
     value.set_sensitive(true);
     Ok(Some((X_CARTA_TOKEN, value)))
 }
 
+/// The token by which a service behind a tunnel checks its caller. It is minted whatever the service's table says of
+/// tokens: the service cannot do without one, and the caller's own never goes to whoever opened the tunnel.
+#[derive(Clone, Debug)]
+pub struct CallersToken {
+    value: HeaderValue,
+    expires: Timestamp,
+}
+
+impl CallersToken {
+    /// The thread's, or a new one.
+    ///
+    /// # Errors
+    /// 503 where no token can be minted.
+    pub fn of(
+        gateway: &Gateway,
+        minted: &MintedTokens,
+        who: &Identity,
+        route: &Route,
+        now: Timestamp,
+    ) -> Result<Self, Problem> {
+        let (value, expires) = minted.mint(gateway, who, route, now)?;
+        Ok(Self { value, expires })
+    }
+
+    /// The same one while it is good for a while, else a new one: a call may have waited for long.
+    ///
+    /// # Errors
+    /// 503 where no token can be minted.
+    pub fn renewed(self, gateway: &Gateway, who: &Identity, route: &Route, now: Timestamp) -> Result<Self, Problem> {
+        if self.expires.duration_since(now) > LEAST {
+            return Ok(self);
+        }
+        let (value, expires) = mint(gateway, who, route, now)?;
+        Ok(Self { value, expires })
+    }
+
+    /// `Bearer` and the token.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        self.value.to_str().unwrap_or_default()
+    }
+}
+
 impl MintedTokens {
-    fn mint(&self, gateway: &Gateway, who: &Identity, route: &Route, now: Timestamp) -> Result<HeaderValue, Problem> {
+    /// One for this caller and this service, with its end: one that was made before, while it is good for a while.
+    fn mint(
+        &self,
+        gateway: &Gateway,
+        who: &Identity,
+        route: &Route,
+        now: Timestamp,
+    ) -> Result<(HeaderValue, Timestamp), Problem> {
         let key = (who.account.id, route.id());
         let good = |kept: &Kept| {
             Arc::ptr_eq(&kept.account, &who.account)
@@ -80,19 +130,9 @@ impl MintedTokens {
                 && who.expires.is_none_or(|end| kept.expires <= end)
         };
         if let Some(kept) = self.0.borrow().get(&key).filter(|kept| good(kept)) {
-            return Ok(kept.value.clone());
+            return Ok((kept.value.clone(), kept.expires));
         }
-        let cannot = |reason: String| {
-            tracing::error!(service = route.label(), reason, "no token can be minted for the service");
-            Problem::new(&Kind::SERVICE_MISCONFIGURED, "the gateway cannot make the token that the service asks for")
-        };
-        let issuer =
-            gateway.shared().issuer.as_ref().ok_or_else(|| cannot("`auth.local` is not enabled".to_owned()))?;
-        let token = issuer
-            .mint_for_service(&who.account, route.namespace(), route.name(), who.expires, now)
-            .map_err(|fault| cannot(fault.to_string()))?;
-        let value =
-            HeaderValue::try_from(format!("Bearer {}", token.token)).map_err(|fault| cannot(fault.to_string()))?;
+        let (value, expires) = mint(gateway, who, route, now)?;
         let mut kept = self.0.borrow_mut();
         if kept.len() >= MOST {
             kept.retain(|_, kept| kept.expires.duration_since(now) > LEAST);
@@ -101,7 +141,22 @@ impl MintedTokens {
             }
         }
         let label = route.shared_label().clone();
-        kept.insert(key, Kept { account: who.account.clone(), label, value: value.clone(), expires: token.expires });
-        Ok(value)
+        kept.insert(key, Kept { account: who.account.clone(), label, value: value.clone(), expires });
+        Ok((value, expires))
     }
+}
+
+fn mint(gateway: &Gateway, who: &Identity, route: &Route, now: Timestamp) -> Result<(HeaderValue, Timestamp), Problem> {
+    let cannot = |reason: String| {
+        tracing::error!(service = route.label(), reason, "no token can be minted for the service");
+        Problem::new(&Kind::SERVICE_MISCONFIGURED, "the gateway cannot make the token that the service asks for")
+    };
+    let issuer = gateway.shared().issuer.as_ref().ok_or_else(|| cannot("`auth.local` is not enabled".to_owned()))?;
+    let token = issuer
+        .mint_for_service(&who.account, route.namespace(), route.name(), who.expires, now)
+        .map_err(|fault| cannot(fault.to_string()))?;
+    let mut value =
+        HeaderValue::try_from(format!("Bearer {}", token.token)).map_err(|fault| cannot(fault.to_string()))?;
+    value.set_sensitive(true);
+    Ok((value, token.expires))
 }

@@ -209,6 +209,54 @@ impl std::fmt::Debug for PoolMetrics {
     }
 }
 
+/// How the service tunnels do, over all services.
+#[derive(Clone)]
+pub struct TunnelMetrics {
+    /// Tunnels that are open.
+    pub open: Gauge,
+    /// Calls that wait for their turn.
+    pub waiting: Gauge,
+    /// Messages of clients that answered nothing.
+    pub ignored: Counter,
+    calls: [Counter; TUNNELLED.len()],
+}
+
+/// What becomes of a call by a tunnel.
+const TUNNELLED: [&str; 5] = ["answered", "busy", "closed", "timeout", "unsent"];
+
+impl TunnelMetrics {
+    /// The handles.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            open: gauge!("carta_gateway_tunnels"),
+            waiting: gauge!("carta_gateway_tunnel_waiting"),
+            ignored: counter!("carta_gateway_tunnel_ignored_total"),
+            calls: TUNNELLED.map(|result| counter!("carta_gateway_tunnel_calls_total", "result" => result)),
+        }
+    }
+
+    /// Counts a call that ended so: `answered`, `busy`, `closed`, `timeout` or `unsent`.
+    pub fn ended(&self, result: &str) {
+        let place = TUNNELLED.iter().position(|known| *known == result);
+        if let Some(counter) = place.and_then(|place| self.calls.get(place)) {
+            counter.increment(1);
+        }
+    }
+}
+
+impl Default for TunnelMetrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl std::fmt::Debug for TunnelMetrics {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("TunnelMetrics")
+    }
+}
+
 /// Makes this process's recorder; handles made before are without effect. A second call changes nothing.
 ///
 /// # Errors
@@ -270,6 +318,10 @@ fn describe() {
     describe_counter!("carta_gateway_cache_total", "Look-ups in the gateway's caches.");
     describe_gauge!("carta_gateway_upstream_connections", "Upstream connections, open and idle.");
     describe_counter!("carta_gateway_upstream_connects_total", "Requests by how they came to a connection.");
+    describe_gauge!("carta_gateway_tunnels", "Service tunnels that are open.");
+    describe_gauge!("carta_gateway_tunnel_waiting", "Calls that wait for their turn in the lines of tunnels.");
+    describe_counter!("carta_gateway_tunnel_calls_total", "Calls by a service tunnel, by what became of them.");
+    describe_counter!("carta_gateway_tunnel_ignored_total", "Messages of tunnels' clients that answered nothing.");
     describe_counter!("carta_gateway_unrecorded_total", "What the access record could not keep.");
     describe_gauge!("carta_gateway_audit_entries", "Number of the newest entry of the audit.");
     describe_counter!("carta_gateway_audit_broken_total", "Times at which the audit was not what it had been.");

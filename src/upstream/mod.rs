@@ -3,6 +3,8 @@
 //! An [`Upstream`] is a service's backend as configured: immutable, shared by all threads. [`Pools`] are one thread's
 //! connections to all of them. A call is [`Pools::pick`], then [`Pools::send`]; the response's [`UpstreamBody`] gives
 //! the connection back when it has been read to its end, and closes it when it is dropped before.
+//!
+//! A service that nothing can connect to comes by a [`tunnel`] instead.
 
 mod alarm;
 mod balance;
@@ -16,6 +18,7 @@ mod speak;
 mod stream;
 mod target;
 mod tls;
+pub mod tunnel;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -16,6 +16,7 @@ pub mod issuer;
 pub mod login;
 pub mod message;
 pub mod ports;
+pub mod socket;
 pub mod tls;
 pub mod upstream;
 pub mod wire;
@@ -26,6 +27,7 @@ pub use frames::Frames;
 pub use gateway::{Builder, Gateway, Ran};
 pub use issuer::Issuer;
 pub use message::{Head, Headers, Response};
+pub use socket::Tunnel;
 pub use upstream::{Exchange, Received, Upstream};
 pub use wire::{Ask, Wire};
 

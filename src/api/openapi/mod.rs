@@ -103,7 +103,7 @@ const TAGS: [(&str, &str); 8] = [
     ("groups", "Groups and who is in them (§5)."),
     ("permissions", "Who may do what (§6), and what changes would do (§15)."),
     ("secrets", "One's own secrets, and to which services they may go (§10)."),
-    ("services", "Namespaces and services (§11), and calls of them (§12)."),
+    ("services", "Namespaces and services (§11), calls of them (§12), and tunnels to them (§13)."),
     ("why", "What became of a call, and what would be decided now (§14)."),
     ("gateway", "Signs of life, metrics, and this description (§16)."),
 ];

@@ -49,7 +49,7 @@ pub(super) fn open(
     answer.headers_mut().insert(UPGRADE, protocol);
     ticket.admit_origin(&mut answer);
     ticket.answer(StatusCode::SWITCHING_PROTOCOLS, None);
-    worker.tunnels.spawn_local(run(caller, upstream, standing, ticket));
+    worker.upgraded.spawn_local(run(caller, upstream, standing, ticket));
     Ok(answer)
 }
 
@@ -79,7 +79,7 @@ async fn run(caller: OnUpgrade, upstream: OnUpgrade, standing: Standing, ticket:
         () = standing.ends() => ticket.break_off(&Kind::PERMISSION_DENIED),
         outcome = copy_bidirectional(&mut caller, &mut upstream) => match outcome {
             Ok(_) => ticket.complete(),
-            Err(error) => tracing::debug!(request_id = %ticket.id, %error, "a tunnel broke off"),
+            Err(error) => tracing::debug!(request_id = %ticket.id, %error, "an upgraded connection broke off"),
         },
         () = stands_still(&moved, timeouts.idle) => ticket.break_off(&Kind::UPSTREAM_IDLE),
         () = passes(start, timeouts.total) => ticket.break_off(&Kind::UPSTREAM_TOTAL),

@@ -1,0 +1,293 @@
+//! One tunnel's WebSocket (RFC 6455): what waits in the line goes out one at a time, what comes in is matched to it.
+
+use std::future::poll_fn;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Poll;
+use std::time::Duration;
+
+use futures_util::stream::{SplitSink, SplitStream};
+use futures_util::{SinkExt, StreamExt};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::{Notify, mpsc};
+use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until, timeout};
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
+use tokio_tungstenite::tungstenite::{Bytes, Message};
+
+use super::message::{ANSWER_BYTES, MESSAGE_BYTES, Reply};
+use super::{Call, Opened, Waits};
+use crate::telemetry::metrics::TunnelMetrics;
+
+/// How long a connection may take to be handed over by the listener.
+pub(super) const HANDOVER: Duration = Duration::from_secs(30);
+
+/// How long a closing connection may take for the last frames.
+const CLOSE_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Between two pings: they keep the address translators on the way from forgetting the connection.
+const BEAT: Duration = Duration::from_secs(30);
+
+/// How long a client that has nothing to do may say nothing, its pongs included.
+const SILENCE: Duration = Duration::from_secs(6 * 60);
+
+/// How long a client that works on a call may say nothing: it answers no pings meanwhile.
+const WORK: Duration = Duration::from_secs(60 * 60);
+
+/// How many messages may be unanswered, all but the last of which nobody waits for any more.
+const UNANSWERED: usize = 8;
+
+/// How many messages in a row may be of no use.
+const USELESS: usize = 256;
+
+/// How a tunnel ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// The client closed it.
+    Closed,
+    /// The connection broke off, or what came over it was no WebSocket.
+    Broken,
+    /// A message was larger than it may be.
+    TooLarge,
+    /// A newer one took its place.
+    Replaced,
+    /// Whoever opened it may not any more, or the service is gone.
+    Lost,
+    /// The gateway is about to end.
+    Draining,
+    /// Nothing came for too long.
+    Silent,
+    /// Too many messages were of no use.
+    Useless,
+}
+
+impl Ending {
+    /// In a word, for logs and metrics.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::Broken => "broken",
+            Self::TooLarge => "too-large",
+            Self::Replaced => "replaced",
+            Self::Lost => "lost",
+            Self::Draining => "draining",
+            Self::Silent => "silent",
+            Self::Useless => "useless",
+        }
+    }
+
+    /// What the client is told.
+    fn frame(self) -> Option<CloseFrame> {
+        let (code, reason) = match self {
+            Self::Closed | Self::Broken => return None,
+            Self::TooLarge => (CloseCode::Size, "a message is larger than the gateway takes"),
+            Self::Replaced => (CloseCode::Library(4001), "replaced by a newer connection"),
+            Self::Lost => (CloseCode::Policy, "the right to write the service, or the service, is gone"),
+            Self::Draining => (CloseCode::Away, "the gateway is about to end"),
+            Self::Silent => (CloseCode::Policy, "nothing came for too long"),
+            Self::Useless => (CloseCode::Policy, "too many messages answer nothing"),
+        };
+        Some(CloseFrame { code, reason: reason.into() })
+    }
+}
+
+/// Runs the tunnel until it ends. Its calls have ended when this returns, and no call finds it any more.
+pub(super) async fn run<S: AsyncRead + AsyncWrite + Unpin>(
+    socket: S,
+    mut opened: Opened,
+    ends: impl Future<Output = Ending>,
+) -> Ending {
+    let config = WebSocketConfig::default()
+        .read_buffer_size(16 * 1024)
+        .write_buffer_size(0)
+        .max_write_buffer_size(2 * MESSAGE_BYTES)
+        .max_message_size(Some(ANSWER_BYTES))
+        .max_frame_size(Some(ANSWER_BYTES));
+    let whole = WebSocketStream::from_raw_socket(socket, Role::Server, Some(config)).await;
+    let (mut sink, mut stream) = whole.split();
+    let flight = Flight::new();
+    let ending = tokio::select! {
+        biased;
+        ending = ends => ending,
+        ending = read(&mut stream, &flight, &opened.tunnels.metrics) => ending,
+        ending = write(&mut sink, &mut opened.line, &flight) => ending,
+        () = flight.silence() => Ending::Silent,
+    };
+    // Whoever waits is told before the client is: they may have somewhere else to go.
+    drop(flight);
+    drop(opened);
+    if ending != Ending::Broken
+        && let Ok(whole) = sink.reunite(stream)
+    {
+        let _ = timeout(CLOSE_PATIENCE, close(whole, ending)).await;
+    }
+    ending
+}
+
+/// Says why, answers the client's own word, and waits for the end: what still comes is of no use any more.
+async fn close<S: AsyncRead + AsyncWrite + Unpin>(mut whole: WebSocketStream<S>, ending: Ending) {
+    if let Some(frame) = ending.frame()
+        && whole.close(Some(frame)).await.is_err()
+    {
+        return;
+    }
+    while let Some(Ok(_)) = whole.next().await {}
+}
+
+async fn read<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: &mut SplitStream<WebSocketStream<S>>,
+    flight: &Flight,
+    metrics: &TunnelMetrics,
+) -> Ending {
+    use tokio_tungstenite::tungstenite::Error;
+    let mut useless = 0;
+    loop {
+        let message = match stream.next().await {
+            Some(Ok(message)) => message,
+            Some(Err(Error::Capacity(_))) => return Ending::TooLarge,
+            Some(Err(Error::ConnectionClosed)) | None => return Ending::Closed,
+            Some(Err(_)) => return Ending::Broken,
+        };
+        flight.heard();
+        let used = match message {
+            Message::Text(text) => flight.answered(&text),
+            Message::Binary(_) => false,
+            Message::Close(_) => return Ending::Closed,
+            Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => continue,
+        };
+        useless = if used { 0 } else { useless + 1 };
+        if !used {
+            metrics.ignored.increment(1);
+        }
+        if useless > USELESS {
+            return Ending::Useless;
+        }
+    }
+}
+
+async fn write<S: AsyncRead + AsyncWrite + Unpin>(
+    sink: &mut SplitSink<WebSocketStream<S>, Message>,
+    line: &mut mpsc::Receiver<Call>,
+    flight: &Flight,
+) -> Ending {
+    let mut beat = interval_at(Instant::now() + BEAT, BEAT);
+    beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        let message = tokio::select! {
+            call = next(line, flight) => match call {
+                Some(call) => flight.take_off(call),
+                // Nobody can call it any more.
+                None => return Ending::Replaced,
+            },
+            _ = beat.tick() => Some(Message::Ping(Bytes::new())),
+        };
+        if let Some(message) = message
+            && sink.send(message).await.is_err()
+        {
+            return Ending::Broken;
+        }
+    }
+}
+
+/// The next call that somebody still waits for, when it is its turn. Safe to drop.
+async fn next(line: &mut mpsc::Receiver<Call>, flight: &Flight) -> Option<Call> {
+    flight.free().await;
+    loop {
+        let call = line.recv().await?;
+        if !call.answer.is_closed() {
+            return Some(call);
+        }
+    }
+}
+
+/// The messages that were sent and not answered, and when something was last heard.
+struct Flight {
+    state: Mutex<State>,
+    changed: Notify,
+}
+
+struct State {
+    heard: Instant,
+    sent: Instant,
+    /// In the order in which they went out.
+    unanswered: Vec<(Arc<str>, Waits)>,
+}
+
+impl Flight {
+    fn new() -> Self {
+        let now = Instant::now();
+        Self {
+            state: Mutex::new(State { heard: now, sent: now, unanswered: Vec::with_capacity(UNANSWERED) }),
+            changed: Notify::new(),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn heard(&self) {
+        self.state().heard = Instant::now();
+    }
+
+    /// The call's message, on its way from now on; none where it may not go any more.
+    fn take_off(&self, call: Call) -> Option<Message> {
+        let Call { task, write, answer, .. } = call;
+        match write() {
+            Ok(text) => {
+                let mut state = self.state();
+                state.sent = Instant::now();
+                state.unanswered.push((task, answer));
+                Some(Message::Text(text.into()))
+            }
+            Err(unsent) => {
+                // Its caller may have left meanwhile.
+                let _ = answer.send(Err(unsent));
+                None
+            }
+        }
+    }
+
+    /// Hands an answer to whoever waits for it. False for what answers nothing.
+    fn answered(&self, text: &str) -> bool {
+        let Some(reply) = Reply::read(text) else { return false };
+        let place = self.state().unanswered.iter().position(|(task, _)| **task == *reply.task);
+        let (Some(place), Some(answer)) = (place, place.and_then(|_| reply.answer())) else { return false };
+        let (_, waits) = self.state().unanswered.remove(place);
+        // Late is of use all the same: the client is free again.
+        let _ = waits.send(Ok(answer));
+        self.changed.notify_one();
+        true
+    }
+
+    /// Returns when another message may go: nobody waits for one that went before.
+    async fn free(&self) {
+        loop {
+            let given_up = poll_fn(|cx| {
+                let mut state = self.state();
+                let full = state.unanswered.len() >= UNANSWERED;
+                let waits = state.unanswered.last_mut().is_some_and(|(_, last)| last.poll_closed(cx).is_pending());
+                if full || waits { Poll::Pending } else { Poll::Ready(()) }
+            });
+            tokio::select! {
+                () = given_up => return,
+                () = self.changed.notified() => {}
+            }
+        }
+    }
+
+    /// Returns when nothing was heard for longer than the client may say nothing.
+    async fn silence(&self) {
+        loop {
+            let end = {
+                let state = self.state();
+                if state.unanswered.is_empty() { state.heard + SILENCE } else { state.heard.max(state.sent) + WORK }
+            };
+            if Instant::now() >= end {
+                return;
+            }
+            sleep_until(end).await;
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! How a tunnel ends, and what becomes of the calls that it had.
+
+use super::support::{PATIENCE, Tunnel, eventually};
+use super::{House, sending};
+
+#[test]
+fn a_tunnel_that_closes_fails_its_calls_and_the_address_is_used_again() {
+    let house = House::new("");
+    for polite in [true, false] {
+        let mut tunnel = house.tunnel();
+        let calling = house.call("/x");
+        tunnel.next();
+        if polite {
+            tunnel.close();
+        } else {
+            drop(tunnel);
+        }
+        let answer = calling.join().unwrap();
+        assert_eq!((answer.status(), answer.problem()), (502, Some("upstream-closed")));
+        house.is_at_base();
+    }
+}
+
+#[test]
+fn a_newer_tunnel_takes_the_place_of_the_older() {
+    let house = House::new("");
+    let mut old = house.tunnel();
+    let in_flight = house.call("/x");
+    let asked = old.next();
+    let mut new = house.tunnel();
+    assert_eq!(in_flight.join().unwrap().status(), 502);
+    let calling = house.call("/y");
+    let call = new.next();
+    // The old one cannot answer what was given to it, nor what was given to the new one.
+    old.answer(&asked, "too late");
+    old.answer(&call, "not yours");
+    assert_eq!(old.closed(), Some(4001));
+    drop(old);
+    new.answer(&call, "new");
+    assert_eq!(calling.join().unwrap().text(), "new");
+    let calling = house.call("/z");
+    let call = new.next();
+    new.answer(&call, "still there");
+    assert_eq!(calling.join().unwrap().text(), "still there");
+}
+
+#[test]
+fn a_tunnel_ends_when_its_opener_may_no_longer_write_the_service() {
+    let house = House::new("");
+    let mut tunnel = house.tunnel();
+    let calling = house.call("/x");
+    tunnel.next();
+    house.gateway.run(&["revoke", "tess", "materials.mp", "write"]).done();
+    assert_eq!(tunnel.closed(), Some(1008));
+    assert_eq!(calling.join().unwrap().status(), 502);
+    house.is_at_base();
+    assert_eq!(Tunnel::try_open(&house.gateway, &house.tess, "materials/mp").err().unwrap().0, 403);
+}
+
+#[test]
+fn a_tunnel_ends_with_its_openers_account() {
+    let house = House::new("");
+    let mut tunnel = house.tunnel();
+    house.gateway.run(&["user", "disable", "tess"]).done();
+    assert_eq!(tunnel.closed(), Some(1008));
+    house.is_at_base();
+}
+
+#[test]
+fn a_tunnel_ends_with_its_service_and_with_its_name() {
+    let house = House::new("");
+    let rest = |method: &str, target: &str| {
+        house.gateway.rest(method, target).token(&house.tess).body("").expect(200);
+    };
+    rest("POST", "/service/reserve/lab");
+    rest("POST", "/service/register/lab/fit?baseUrl=http%3A%2F%2Flocalhost");
+    let mut tunnel = Tunnel::open(&house.gateway, &house.tess, "lab/fit");
+    rest("PATCH", "/service/rename/lab/fit/fitted");
+    assert_eq!(tunnel.closed(), Some(1008));
+    let mut tunnel = Tunnel::open(&house.gateway, &house.tess, "lab/fitted");
+    // Another address is no reason to end: it is not used meanwhile.
+    rest("POST", "/service/register/lab/fitted?baseUrl=http%3A%2F%2Flocalhost%3A81");
+    let calling = sending(house.gateway.call("GET", "/lab/fitted/x").token(&house.tess));
+    let call = tunnel.next();
+    tunnel.answer(&call, "ok");
+    assert_eq!(calling.join().unwrap().text(), "ok");
+    rest("DELETE", "/service/remove/lab/fitted");
+    assert_eq!(tunnel.closed(), Some(1008));
+}
+
+#[test]
+fn a_caller_who_loses_the_permission_waits_no_longer() {
+    let house = House::new("");
+    let mut tunnel = house.tunnel();
+    let calling = house.call("/x");
+    let call = tunnel.next();
+    let waiting = house.call("/y");
+    eventually("the second call is in the line", PATIENCE, || {
+        house
+            .gateway
+            .rest("GET", "/-/metrics")
+            .expect(200)
+            .text()
+            .contains("carta_gateway_tunnel_waiting 1")
+            .then_some(())
+    });
+    house.gateway.run(&["revoke", "alice", "materials.mp", "execute"]).done();
+    for refused in [calling, waiting] {
+        let refused = refused.join().unwrap();
+        assert_eq!((refused.status(), refused.problem()), (403, Some("permission-denied")));
+    }
+    // The one that had not gone out never does.
+    tunnel.answer(&call, "nobody's");
+    let calling = sending(house.gateway.call("GET", "/materials/mp/z").token(&house.gateway.token("olga")));
+    let call = tunnel.next();
+    assert_eq!(call["event"]["path"], "/materials/mp/z");
+    tunnel.answer(&call, "ok");
+    assert_eq!(calling.join().unwrap().text(), "ok");
+}
+
+#[test]
+fn a_gateway_that_ends_lets_calls_finish_and_says_goodbye_to_the_tunnel() {
+    let house = House::built("", |builder| builder.listen("drain = \"5m\""));
+    let mut tunnel = house.tunnel();
+    let calling = house.call("/x");
+    let call = tunnel.next();
+    house.gateway.signal("TERM");
+    eventually("it drains", PATIENCE, || house.gateway.log().contains("draining").then_some(()));
+    assert_eq!(house.gateway.ended(), None, "a call is in flight");
+    tunnel.answer(&call, "in the end");
+    assert_eq!(calling.join().unwrap().text(), "in the end");
+    assert_eq!(tunnel.closed(), Some(1001));
+    drop(tunnel);
+    assert_eq!(house.gateway.wait_for_end(), Some(0));
+}
+
+#[test]
+fn a_tunnel_without_calls_ends_at_once_with_the_gateway() {
+    let house = House::built("", |builder| builder.listen("drain = \"5m\""));
+    let mut tunnel = house.tunnel();
+    house.gateway.signal("TERM");
+    assert_eq!(tunnel.closed(), Some(1001));
+    drop(tunnel);
+    assert_eq!(house.gateway.wait_for_end(), Some(0));
+}
