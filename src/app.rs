@@ -6,6 +6,7 @@
 mod first_use;
 mod listeners;
 mod recorder;
+mod uses;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -33,6 +34,7 @@ use crate::upstream::{Roots, TargetGuard};
 use crate::vault::{self, KeyError, Vault};
 use first_use::StoreFirstUse;
 use listeners::{Bound, Shared};
+use uses::StoreUses;
 
 /// Between two sweeps of what metrics collected.
 const UPKEEP: Duration = Duration::from_secs(5);
@@ -147,10 +149,13 @@ async fn build(
     fetchers.start(Pace::default(), tasks, stop);
     let authenticator = Arc::new(authenticator);
     let first_use = Arc::new(StoreFirstUse::new(store.clone(), published.shown.clone()));
+    let (uses, used) = StoreUses::new(store.clone());
+    tasks.spawn(uses::run(used, store.clone(), stop.clone()));
     let shared = proxy::Shared {
         state: published.state.clone(),
         authenticator: authenticator.clone(),
         issuer: issuer.clone(),
+        uses: Arc::new(uses),
         first_use,
         revisions: published.number.clone(),
     };

@@ -227,7 +227,7 @@ async fn a_token_minted_for_a_service_says_so_and_ends_within_five_minutes() {
     let now = Timestamp::now();
     let directory = stage.door.accounts.directory.load_full();
     let alice = directory.by_name("alice").unwrap();
-    let minted = stage.issuer.mint_for_service(alice, "lab", "mp", None, now).unwrap();
+    let minted = stage.issuer.mint_for_service(alice, None, "lab", "mp", None, now).unwrap();
     assert_eq!(minted.expires.as_second(), now.as_second() + 300);
     assert_eq!(claims(&minted.token)["token_use"], "service");
     let identity = stage.door.token(&minted.token).await.unwrap();
@@ -235,7 +235,7 @@ async fn a_token_minted_for_a_service_says_so_and_ends_within_five_minutes() {
     let again = stage.door.token(&minted.token).await.unwrap();
     assert_eq!(again.audience.as_deref(), Some("lab/mp"), "cached or not");
     let soon = now + 20.seconds();
-    let narrower = stage.issuer.mint_for_service(alice, "lab", "mp", Some(soon), now).unwrap();
+    let narrower = stage.issuer.mint_for_service(alice, None, "lab", "mp", Some(soon), now).unwrap();
     assert_eq!(narrower.expires.as_second(), soon.as_second(), "never beyond what the caller proved");
 }
 
@@ -248,7 +248,7 @@ async fn a_client_named_like_a_service_does_not_mix_the_two() {
     let door = Door::new(Some(&issuer), vec![], None, Accounts::with(&[user(1, "alice")]));
     let directory = door.accounts.directory.load_full();
     let alice = directory.by_name("alice").unwrap();
-    let minted = issuer.mint_for_service(alice, "lab", "mp", None, Timestamp::now()).unwrap();
+    let minted = issuer.mint_for_service(alice, None, "lab", "mp", None, Timestamp::now()).unwrap();
     assert_eq!(door.token(&minted.token).await.unwrap().audience.as_deref(), Some("lab/mp"));
 }
 

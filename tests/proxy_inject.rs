@@ -50,6 +50,7 @@ fn identity(id: UserId) -> Identity {
         issued: None,
         expires: None,
         audience: None,
+        within: None,
     }
 }
 

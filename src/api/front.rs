@@ -21,7 +21,7 @@ use crate::identity::{AuthError, Identity, check_origin};
 use crate::proxy::body::ProxyBody;
 use crate::proxy::error::{Kind, Problem, X_REQUEST_ID};
 use crate::proxy::target::Door;
-use crate::proxy::{self, Gateway, Peer, Worker};
+use crate::proxy::{self, Gateway, Peer, Worker, scope};
 use crate::store::Revision;
 use crate::telemetry::metrics::{Decision, ServiceMetrics};
 use crate::telemetry::{RequestId, access, caller_request_id};
@@ -57,7 +57,7 @@ impl Front {
         let response = match self.asker(&request, peer).await {
             Ok(identity) => {
                 user = identity.as_ref().ok().map(|identity| identity.account.name.clone());
-                match self.admit(&request, &identity) {
+                match self.admit_and_charge(&request, &identity).await {
                     Ok(()) => self.route(request, identity, peer, &id).await,
                     Err(problem) => Whole::of_problem(problem, &id),
                 }
@@ -90,6 +90,22 @@ impl Front {
         shared.authenticator.authenticate(tokens, directory, headers, peer.addr, Timestamp::now()).await
     }
 
+    /// As [`Self::admit`], and takes the use that the request costs where its API token counts them.
+    async fn admit_and_charge(
+        &self,
+        request: &Request<Incoming>,
+        identity: &Result<Identity, AuthError>,
+    ) -> Result<(), Problem> {
+        self.admit(request, identity)?;
+        let Ok(identity) = identity else { return Ok(()) };
+        if router::is_free(request.method(), request.uri().path())
+            || !scope::charge(&self.gateway, identity, Timestamp::now()).await?
+        {
+            return Ok(());
+        }
+        self.api.still_decides_for(identity).map_err(|refusal| refusal.0)
+    }
+
     /// What holds for every URL, before a handler is asked.
     fn admit(&self, request: &Request<Incoming>, identity: &Result<Identity, AuthError>) -> Result<(), Problem> {
         let path = request.uri().path();
@@ -100,6 +116,9 @@ impl Front {
         if identity.audience.is_some() && !router::is_for_services(request.method(), path) {
             let detail = "this token was made for a service to look up its caller\nuse a token of your own";
             return Err(Problem::new(&Kind::TOKEN_SCOPE, detail));
+        }
+        if !router::is_free(request.method(), path) {
+            scope::admit_path(identity, request.method(), path)?;
         }
         if path.starts_with("/-/") {
             return Ok(());

@@ -23,6 +23,7 @@ mod secrets;
 mod services;
 mod signs;
 mod table;
+mod tokens;
 mod tunnels;
 mod turn;
 mod users;

@@ -10,8 +10,8 @@ use super::error::Refusal;
 use super::extract::Caller;
 use super::openapi::{self, Routes, page};
 use super::{
-    Api, check, cognito, explain, groups, login, permissions, preview, secrets, services, signs, tunnels, users,
-    well_known,
+    Api, check, cognito, explain, groups, login, permissions, preview, secrets, services, signs, tokens, tunnels,
+    users, well_known,
 };
 use crate::proxy::error::{Kind, Problem};
 
@@ -45,6 +45,10 @@ pub(super) fn routes() -> Routes {
         // Groups.
         .at(routes!(groups::list_members, groups::create_group))
         .at(routes!(groups::add_member, groups::remove_member))
+        // API tokens.
+        .at(routes!(tokens::list_tokens, tokens::create_token))
+        .at(routes!(tokens::delete_token))
+        .at(routes!(tokens::revoke_token))
         // Why.
         .at(routes!(explain::explain_call))
         .at(routes!(explain::explain_request))
@@ -101,6 +105,11 @@ pub(super) fn is_for_services(method: &Method, path: &str) -> bool {
         && (matches!(path, "/user" | "/user/authenticated")
             || path.starts_with("/service/details/")
             || path.starts_with("/permissions/resources/Service/"))
+}
+
+/// Whether every API token is good for this call, and pays nothing: clients ask it to find out whether theirs is.
+pub(super) fn is_free(method: &Method, path: &str) -> bool {
+    (method == Method::GET || method == Method::HEAD) && path == "/user/authenticated"
 }
 
 /// 404, which is told only to identified callers.

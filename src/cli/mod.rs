@@ -10,6 +10,7 @@ pub mod bench;
 pub mod check;
 pub mod policy;
 
+mod api_token;
 mod audit;
 mod explain;
 mod grant;
@@ -109,6 +110,9 @@ enum Command {
     Transfer(transfer::Args),
     /// Print a token of the built-in issuer: nothing else goes to standard output
     Token(token::Args),
+    /// See and end the API tokens that users made
+    #[command(name = "api-token", subcommand)]
+    ApiToken(api_token::ApiTokenCommand),
     /// The built-in issuer's signing keys
     #[command(subcommand)]
     Issuer(issuer::IssuerCommand),
@@ -200,6 +204,7 @@ pub fn run(
         Command::Revoke(args) => grant::revoke(args, out),
         Command::Transfer(args) => transfer::run(args, out),
         Command::Token(args) => token::run(args, out),
+        Command::ApiToken(command) => api_token::run(command, out),
         Command::Issuer(command) => issuer::run(command, out),
         Command::Explain(args) => explain::run(args, out),
         Command::Policy(command) => policy::run(command, input, out),

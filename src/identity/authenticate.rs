@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::account::{self, Standing};
 use super::cache::{Signed, TokenCache, Verified};
-use super::credential::{Offered, offered};
+use super::credential::{Credential, Offered, offered};
 use super::issuer::Issuer;
 use super::jwks::Fetchers;
 use super::jwt::{Accepted, Rules, Token};
@@ -18,7 +18,7 @@ use super::source::{Remote, Source};
 use super::{Account, AuthError, Directory, Enrol, Identity, Proof, StartError};
 use crate::config::{Auth, TrustedHeader};
 use crate::policy::UserId;
-use crate::store::{HEADER_ISSUER, Link};
+use crate::store::{HEADER_ISSUER, KeyDigest, Link};
 
 /// How young a token must be for what it says of its user to be news.
 const NEWS: SignedDuration = SignedDuration::from_mins(5);
@@ -85,9 +85,13 @@ impl Authenticator {
     ) -> Result<Identity, AuthError> {
         let Offered { token, email } = offered(headers, self.header.as_ref(), peer)?;
         match (token, email) {
-            (Some(token), None) => self.by_token(cache, &directory, token, now).await,
+            (Some(Credential::Bearer(token)), None) => self.by_token(cache, &directory, token, now).await,
+            (Some(Credential::Key(digest)), None) => by_key(&directory(), &digest, now),
             (None, Some(email)) => self.by_header(&directory, &email).await,
-            (Some(token), Some(email)) => self.by_both(cache, &directory, token, &email, now).await,
+            (Some(Credential::Bearer(token)), Some(email)) => self.by_both(cache, &directory, token, &email, now).await,
+            (Some(Credential::Key(digest)), Some(email)) => {
+                self.by_key_and_header(&directory, &digest, &email, now).await
+            }
             (None, None) => Err(AuthError::Missing),
         }
     }
@@ -98,12 +102,14 @@ impl Authenticator {
         let Some(account) = directory.by_id(identity.account.id) else { return false };
         let (issued, linked) = match &identity.proof {
             Proof::Token { .. } => (Some(identity.issued), true),
+            Proof::ApiToken => (None, true),
             Proof::Header { email } => (None, account::is_linked_by_header(directory, account.id, email)),
         };
         linked
             && identity.signed.as_ref().is_none_or(|signed| signed.proves(account.id, directory))
             && identity.expires.is_none_or(|end| now < end)
             && identity.signed.as_ref().is_none_or(|signed| signed.holds(now))
+            && identity.within.as_ref().is_none_or(|token| directory.api_tokens().hold(token.id, now))
             && account::admit(account, issued).is_ok()
     }
 
@@ -131,7 +137,7 @@ impl Authenticator {
                 self.enrolled(&proven, directory())?
             }
         };
-        keep(cache, token, proven, &account, &current)
+        keep(cache, token, proven, &account, &current, now)
     }
 
     /// The account with what the token says of its user now. A store that is away keeps nobody out: the next token that
@@ -205,7 +211,34 @@ impl Authenticator {
         };
         account::admit(&account, None)?;
         let proof = Proof::Header { email: email.into() };
-        Ok(Identity { account, proof, signed: None, claims: None, issued: None, expires: None, audience: None })
+        Ok(Identity {
+            account,
+            proof,
+            signed: None,
+            claims: None,
+            issued: None,
+            expires: None,
+            audience: None,
+            within: None,
+        })
+    }
+
+    /// As [`Self::by_both`]: the key is the narrower, and makes no account.
+    async fn by_key_and_header(
+        &self,
+        directory: &impl Fn() -> Arc<Directory>,
+        digest: &KeyDigest,
+        email: &str,
+        now: Timestamp,
+    ) -> Result<Identity, AuthError> {
+        let rules = self.header.as_ref().ok_or(AuthError::Missing)?;
+        let by_key = by_key(&directory(), digest, now)?;
+        let of_header = account::of_header(&directory(), rules, email).map(|standing| standing.user());
+        if of_header != Ok(Some(by_key.account.id)) {
+            return Err(AuthError::Conflicting);
+        }
+        let by_header = self.by_header(directory, email).await?;
+        if by_header.account.id == by_key.account.id { Ok(by_key) } else { Err(AuthError::Conflicting) }
     }
 
     /// Both must hold and name one user; the token's identity is the narrower, because it ends and may be for one
@@ -242,6 +275,23 @@ impl Authenticator {
     }
 }
 
+/// As whom the API token acts.
+fn by_key(directory: &Directory, digest: &KeyDigest, now: Timestamp) -> Result<Identity, AuthError> {
+    let token = directory.api_tokens().by_key(digest, now).ok_or(AuthError::API_TOKEN)?;
+    let account = directory.by_id(token.user).ok_or(AuthError::API_TOKEN)?;
+    account::admit(account, None)?;
+    Ok(Identity {
+        account: account.clone(),
+        proof: Proof::ApiToken,
+        signed: None,
+        claims: None,
+        issued: None,
+        expires: token.expires,
+        audience: None,
+        within: Some(token.clone()),
+    })
+}
+
 impl Proven {
     fn vouches_for(&self, email: &str) -> bool {
         let Some(remote) = &self.source.remote else { return false };
@@ -261,6 +311,7 @@ fn keep(
     proven: Proven,
     account: &Arc<Account>,
     directory: &Directory,
+    now: Timestamp,
 ) -> Result<Identity, AuthError> {
     let Proven { source, accepted, key, generation } = proven;
     let expires = key.retired.map_or(accepted.expires, |end| end.min(accepted.expires));
@@ -272,9 +323,10 @@ fn keep(
         issued: accepted.issued,
         expires,
         service: accepted.service,
+        within: accepted.within,
         claims: accepted.claims,
     };
-    let identity = verified.identify(account)?;
+    let identity = verified.identify(account, directory, now)?;
     cache.keep(token, verified);
     Ok(identity)
 }

@@ -14,6 +14,7 @@ use super::key::Key;
 use super::source::Source;
 use super::{Account, AuthError, Claims, Directory, Identity, Proof, account};
 use crate::policy::UserId;
+use crate::store::ApiTokenId;
 use crate::telemetry::metrics::CacheMetrics;
 
 /// Verified tokens of one worker thread. Not `Sync` on purpose.
@@ -47,6 +48,8 @@ pub(super) struct Verified {
     pub(super) issued: Option<Timestamp>,
     pub(super) expires: Timestamp,
     pub(super) service: Option<Arc<str>>,
+    /// The API token that it was minted for.
+    pub(super) within: Option<ApiTokenId>,
     pub(super) claims: Arc<Claims>,
 }
 
@@ -167,12 +170,28 @@ impl Verified {
             return None;
         }
         let account = self.account(directory)?;
-        Some(self.identify(account))
+        Some(self.identify(account, directory, now))
     }
 
     /// The identity, if the account may be used by this token now.
-    pub(super) fn identify(&self, account: &Arc<Account>) -> Result<Identity, AuthError> {
+    pub(super) fn identify(
+        &self,
+        account: &Arc<Account>,
+        directory: &Directory,
+        now: Timestamp,
+    ) -> Result<Identity, AuthError> {
         account::admit(account, Some(self.issued))?;
+        let within = match self.within {
+            None => None,
+            Some(id) => {
+                let token = directory.api_tokens().by_id(id).filter(|token| token.holds(now));
+                Some(
+                    token
+                        .ok_or(AuthError::Invalid("the API token that it was made for does not hold any more"))?
+                        .clone(),
+                )
+            }
+        };
         Ok(Identity {
             account: account.clone(),
             proof: Proof::Token { issuer: self.source().rules.issuer.clone() },
@@ -181,6 +200,7 @@ impl Verified {
             issued: self.issued,
             expires: Some(self.expires),
             audience: self.service.clone(),
+            within,
         })
     }
 

@@ -7,18 +7,24 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderValue};
+use zeroize::Zeroizing;
 
 use super::AuthError;
+use super::api_token::key_digest;
 use crate::config::TrustedHeader;
+use crate::store::KeyDigest;
 
 /// The longest e-mail address, in bytes (RFC 5321 §4.5.3.1.3).
 const EMAIL_BYTES: usize = 254;
 
+/// The longest user name and password together with their colon, in bytes: a key of ours has fewer.
+const BASIC_BYTES: usize = 256;
+
 /// What was offered; nothing of it is proved, and whatever is there must hold.
 #[derive(PartialEq, Eq)]
 pub(super) struct Offered<'h> {
-    /// The bearer token.
-    pub(super) token: Option<&'h str>,
+    /// The bearer token, or the key of an API token.
+    pub(super) token: Option<Credential<'h>>,
     /// The lower-cased address that a trusted peer asserts.
     pub(super) email: Option<Cow<'h, str>>,
 }
@@ -27,6 +33,15 @@ impl std::fmt::Debug for Offered<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Offered {{ token: {}, email: {} }}", self.token.is_some(), self.email.is_some())
     }
+}
+
+/// What `Authorization` holds.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Credential<'h> {
+    /// A bearer token.
+    Bearer(&'h str),
+    /// The key of an API token, as its digest: the key itself is wiped at once.
+    Key(KeyDigest),
 }
 
 /// Reads the credentials. One that is there and is bad is an error, and never ignored in favour of another.
@@ -67,7 +82,7 @@ pub fn email(text: &str) -> Option<Cow<'_, str>> {
     (text.len() <= EMAIL_BYTES && lower.len() <= EMAIL_BYTES).then_some(lower)
 }
 
-fn authorization(headers: &HeaderMap) -> Result<Option<&str>, AuthError> {
+fn authorization(headers: &HeaderMap) -> Result<Option<Credential<'_>>, AuthError> {
     let mut lines = headers.get_all(AUTHORIZATION).iter();
     let Some(line) = lines.next() else { return Ok(None) };
     if lines.next().is_some() {
@@ -77,10 +92,10 @@ fn authorization(headers: &HeaderMap) -> Result<Option<&str>, AuthError> {
     let (scheme, rest) = text.split_once(' ').unwrap_or((text, ""));
     let rest = rest.trim_matches(' ');
     if scheme.eq_ignore_ascii_case("bearer") {
-        return bearer(rest).map(Some);
+        return bearer(rest).map(|token| Some(Credential::Bearer(token)));
     }
     if scheme.eq_ignore_ascii_case("basic") {
-        return Err(basic(rest));
+        return basic(rest).map(|digest| Some(Credential::Key(digest)));
     }
     Err(AuthError::Invalid("the scheme of `Authorization` is not accepted here\nsend `Bearer` and a token"))
 }
@@ -96,13 +111,17 @@ fn bearer(token: &str) -> Result<&str, AuthError> {
     Ok(token)
 }
 
-/// API tokens arrive as the password of `__token__` (RFC 7617); none can exist yet, so each is refused.
-fn basic(encoded: &str) -> AuthError {
-    let plain = STANDARD.decode(encoded).map(zeroize::Zeroizing::new);
-    match plain {
-        Ok(plain) if plain.starts_with(b"__token__:") => AuthError::Invalid("the API token is unknown"),
-        _ => AuthError::Invalid("user names and passwords are not accepted here\nsend `Bearer` and a token"),
-    }
+/// API tokens arrive as the password of `__token__` (RFC 7617): all that follows the first colon.
+fn basic(encoded: &str) -> Result<KeyDigest, AuthError> {
+    let other = AuthError::Invalid(
+        "user names and passwords are not accepted here\nsend `Bearer` and a token, or an API token as the password of \
+         `__token__`",
+    );
+    let mut plain = Zeroizing::new([0; BASIC_BYTES]);
+    // What does not fit is no key of ours.
+    let length = STANDARD.decode_slice(encoded, plain.as_mut_slice()).map_err(|_| other.clone())?;
+    let key = plain.get(..length).and_then(|plain| plain.strip_prefix(b"__token__:"));
+    key.map(key_digest).ok_or(other)
 }
 
 /// Only the very name counts: an alias such as `X_Forwarded_Email`, which some proxies do not strip, is another header.
@@ -170,7 +189,11 @@ mod tests {
     fn read(lines: &[(&str, &[u8])], peer: &str) -> Result<(Option<String>, Option<String>), AuthError> {
         let map = headers(lines);
         let offered = offered(&map, Some(&rules(false)), peer.parse().unwrap())?;
-        Ok((offered.token.map(Into::into), offered.email.map(Cow::into_owned)))
+        let token = offered.token.map(|token| match token {
+            Credential::Bearer(token) => token.to_owned(),
+            Credential::Key(_) => "a key".to_owned(),
+        });
+        Ok((token, offered.email.map(Cow::into_owned)))
     }
 
     #[test]
@@ -200,9 +223,14 @@ mod tests {
             let lines: [(&str, &[u8]); 2] = [("authorization", bad.as_bytes()), ("x-forwarded-email", b"a@x.org")];
             assert!(matches!(read(&lines, PROXY), Err(AuthError::Invalid(_))), "{bad}");
         }
-        let token = format!("Basic {}", STANDARD.encode("__token__:canary"));
-        let refused = read(&[("authorization", token.as_bytes())], PROXY).unwrap_err();
-        assert!(!refused.to_string().contains("canary"));
+        for text in ["alice:canary", "__token__canary", &format!("__token__:{}", "canary".repeat(100))] {
+            let basic = format!("Basic {}", STANDARD.encode(text));
+            let refused = read(&[("authorization", basic.as_bytes())], PROXY).unwrap_err();
+            assert!(matches!(refused, AuthError::Invalid(_)) && !refused.to_string().contains("canary"), "{refused}");
+        }
+        // Who has it is looked up where tokens are: here it only never stands beside another answer.
+        let key = format!("Basic {}", STANDARD.encode("__token__:canary"));
+        assert_eq!(read(&[("authorization", key.as_bytes())], PROXY).unwrap(), (Some("a key".to_owned()), None));
         let bytes: [(&str, &[u8]); 1] = [("authorization", b"Bearer \xff\xfe")];
         assert!(matches!(read(&bytes, PROXY), Err(AuthError::Invalid(_))));
     }
@@ -279,7 +307,8 @@ mod tests {
                 }
             }
             if let Ok(read) = offered(&map, Some(&rules(false)), PROXY.parse().unwrap()) {
-                prop_assert!(read.token.is_none_or(|token| !token.is_empty() && !token.contains([' ', ','])));
+                let fine = |token: &str| !token.is_empty() && !token.contains([' ', ',']);
+                prop_assert!(read.token.is_none_or(|token| matches!(token, Credential::Bearer(text) if fine(text))));
                 let address = read.email.as_deref();
                 prop_assert!(address.is_none_or(|a| a.matches('@').count() == 1 && email(a).as_deref() == Some(a)));
                 prop_assert!(read.token.is_some() || address.is_some());

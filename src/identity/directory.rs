@@ -11,7 +11,7 @@ use imbl::{GenericHashMap, Vector};
 use smallvec::SmallVec;
 
 use self::groups::Groups;
-use super::Account;
+use super::{Account, ApiTokens};
 use crate::policy::{GroupId, Index, UserId};
 use crate::store::{Group, Item, Key, Link, User};
 
@@ -35,6 +35,7 @@ pub struct Directory {
     groups: Groups,
     /// Roles and organizations.
     words: Map<Arc<str>, ()>,
+    api_tokens: ApiTokens,
     seed: ahash::RandomState,
     /// Another number whenever a link may have changed, unique in the process.
     epoch: u64,
@@ -106,7 +107,7 @@ impl Directory {
             match item {
                 Item::Link(link) => self.put_link(link),
                 Item::Gone(Key::Link(issuer, subject)) => self.drop_link(issuer, subject),
-                _ => {}
+                item => self.api_tokens.apply(item),
             }
         }
     }
@@ -154,6 +155,12 @@ impl Directory {
     #[must_use]
     pub fn links_of(&self, id: UserId) -> &[Link] {
         self.number(id).and_then(|number| self.entry(number)).map_or(&[], Entry::links)
+    }
+
+    /// The API tokens of all accounts.
+    #[must_use]
+    pub fn api_tokens(&self) -> &ApiTokens {
+        &self.api_tokens
     }
 
     /// Every account, in no order that matters.

@@ -16,10 +16,10 @@ use serde_json::{Value, json};
 use url::Url;
 
 use super::Account;
-use super::jwt::SERVICE_AUDIENCE;
+use super::jwt::{API_TOKEN, SERVICE_AUDIENCE};
 use super::key::{Key, KeySet};
 use crate::config::{Local, own_issuer};
-use crate::store::{self, Actor, Item, Mutation, SigningKey, StoreError, Writer};
+use crate::store::{self, Actor, ApiTokenId, Item, Mutation, SigningKey, StoreError, Writer};
 use crate::vault::{Context, Vault, VaultError};
 
 /// How long a token for one service lives.
@@ -71,6 +71,15 @@ pub enum IssuerError {
     /// A key could not be kept.
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+/// What a token is to be good for.
+#[derive(Clone, Copy)]
+enum Use<'a> {
+    /// Every call, as a client of the issuer.
+    Any { client: &'a str },
+    /// The calls by which this service looks up its caller.
+    Service { audience: &'a str, within: Option<ApiTokenId> },
 }
 
 #[derive(Clone)]
@@ -194,17 +203,19 @@ impl Issuer {
     /// [`IssuerError::NoKey`] where no key signs.
     pub fn mint(&self, account: &Account, ttl: Option<Duration>, now: Timestamp) -> Result<Minted, IssuerError> {
         let ttl = ttl.and_then(|ttl| SignedDuration::try_from(ttl).ok()).unwrap_or(self.ttl);
-        self.sign(account, "id", &self.client_id, now.checked_add(ttl).unwrap_or(Timestamp::MAX), now)
+        self.sign(account, Use::Any { client: &self.client_id }, now.checked_add(ttl).unwrap_or(Timestamp::MAX), now)
     }
 
     /// A token of the user that is good for this one service, for five minutes and never beyond `end`, the end of what
-    /// the caller proved. Nothing but the calls of `docs/API.md` §13 may accept it.
+    /// the caller proved. Nothing but the calls of `docs/API.md` §13 may accept it, and `within` an API token only what
+    /// that one may be used for.
     ///
     /// # Errors
     /// [`IssuerError::NoKey`] where no key signs.
     pub fn mint_for_service(
         &self,
         account: &Account,
+        within: Option<ApiTokenId>,
         namespace: &str,
         service: &str,
         end: Option<Timestamp>,
@@ -212,7 +223,7 @@ impl Issuer {
     ) -> Result<Minted, IssuerError> {
         let usual = now.checked_add(SERVICE_TTL).unwrap_or(now);
         let audience = format!("{SERVICE_AUDIENCE}{namespace}/{service}");
-        self.sign(account, "service", &audience, end.map_or(usual, |end| end.min(usual)), now)
+        self.sign(account, Use::Service { audience: &audience, within }, end.map_or(usual, |end| end.min(usual)), now)
     }
 
     /// The public keys (RFC 7517) of tokens that may still be good.
@@ -244,20 +255,17 @@ impl Issuer {
         self.verifying.clone()
     }
 
-    fn sign(
-        &self,
-        account: &Account,
-        usage: &str,
-        audience: &str,
-        end: Timestamp,
-        now: Timestamp,
-    ) -> Result<Minted, IssuerError> {
+    fn sign(&self, account: &Account, of: Use<'_>, end: Timestamp, now: Timestamp) -> Result<Minted, IssuerError> {
         let signing = self.signer(now)?;
         let signer = signing.as_ref().as_ref().ok_or(IssuerError::NoKey)?;
         // A token made in the very second in which all others died is a later one.
         let dead = account.tokens_dead_until.map_or(i64::MIN, |dead| dead.as_second());
         let issued = now.as_second().max(dead.saturating_add(1));
         let expires = signer.retired.map_or(end, |retired| end.min(retired)).as_second();
+        let (usage, audience) = match of {
+            Use::Any { client } => ("id", client),
+            Use::Service { audience, .. } => ("service", audience),
+        };
         let mut claims = json!({
             "sub": account.id.to_string(),
             "cognito:username": &*account.name,
@@ -274,6 +282,9 @@ impl Issuer {
                 if let Some(text) = text {
                     claims.insert(claim.into(), Value::from(&**text));
                 }
+            }
+            if let Use::Service { within: Some(token), .. } = of {
+                claims.insert(API_TOKEN.into(), token.0.to_string().into());
             }
             if !account.groups.is_empty() {
                 let names: Vec<Value> = account.groups.iter().map(|name| Value::from(&**name)).collect();

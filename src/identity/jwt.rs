@@ -9,10 +9,12 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jiff::Timestamp;
 use serde_json::{Map, Value};
+use uuid::Uuid;
 
 use super::json::strict_object;
 use super::key::Key;
 use super::{AuthError, Claims};
+use crate::store::ApiTokenId;
 
 /// The longest token that is looked at, in bytes.
 pub(super) const MAX_BYTES: usize = 8 * 1024;
@@ -26,6 +28,9 @@ const SUBJECT_BYTES: usize = 255;
 
 /// What the `aud` of a token minted for one service begins with, so that it is never the client id of an issuer.
 pub(super) const SERVICE_AUDIENCE: &str = "service:";
+
+/// The claim that says by which API token the caller was identified for whom a token for a service was minted.
+pub(super) const API_TOKEN: &str = "carta:api_token";
 
 /// What an issuer's tokens must say.
 #[derive(Clone, Debug)]
@@ -56,6 +61,8 @@ pub(super) struct Accepted {
     pub(super) issued: Option<Timestamp>,
     /// The one service that it was minted for.
     pub(super) service: Option<Arc<str>>,
+    /// The API token that it was minted for, where there was one.
+    pub(super) within: Option<ApiTokenId>,
     pub(super) claims: Arc<Claims>,
 }
 
@@ -124,11 +131,12 @@ impl<'t> Token<'t> {
             return Err(AuthError::Invalid("the token was issued in the future\ncompare the issuer's clock with ours"));
         }
         let service = self.judge_use(rules)?;
+        let within = if service.is_some() { self.api_token()? } else { None };
         let subject = match self.claims.get("sub") {
             Some(Value::String(sub)) if !sub.is_empty() && sub.len() <= SUBJECT_BYTES => sub.as_str().into(),
             _ => return Err(AuthError::Invalid("the token's `sub` is missing, or no text of 1 to 255 bytes")),
         };
-        Ok(Accepted { subject, expires, issued, service, claims: Arc::new(Claims(self.claims.clone())) })
+        Ok(Accepted { subject, expires, issued, service, within, claims: Arc::new(Claims(self.claims.clone())) })
     }
 
     /// `token_use` and `aud` together: each kind of token has an audience of its own.
@@ -156,6 +164,13 @@ impl<'t> Token<'t> {
             None => usage == Some("access") && self.claims.get("client_id").is_some_and(is_ours),
         };
         if fits { Ok(None) } else { Err(wrong_audience) }
+    }
+
+    /// The API token that a token for a service is bound by.
+    fn api_token(&self) -> Result<Option<ApiTokenId>, AuthError> {
+        let Some(claim) = self.claims.get(API_TOKEN) else { return Ok(None) };
+        let id = claim.as_str().and_then(|text| Uuid::try_parse(text).ok());
+        id.map(|id| Some(ApiTokenId(id))).ok_or(AuthError::Invalid("the token names no API token where it should"))
     }
 
     /// A NumericDate (RFC 7519 §2): a number, whole or not, never a text; the part of a second is dropped.

@@ -1,6 +1,7 @@
 //! Who is calling: one credential, verified, becomes an [`Identity`]; a bad one is refused and never falls through.
 
 mod account;
+mod api_token;
 mod attempts;
 mod authenticate;
 mod cache;
@@ -29,6 +30,8 @@ use jiff::Timestamp;
 use crate::policy::UserId;
 use crate::store::{Link, Revision};
 
+pub use crate::store::ApiTokenId;
+pub use api_token::{ApiToken, ApiTokens, HINT, NewKey, Uses, endpoint};
 pub use authenticate::Authenticator;
 pub use cache::{Signed, TokenCache};
 pub use credential::email;
@@ -79,6 +82,8 @@ pub enum Proof {
         /// Its `iss`.
         issuer: Arc<str>,
     },
+    /// An API token.
+    ApiToken,
     /// The header of a trusted proxy.
     Header {
         /// The lower-cased address in it.
@@ -103,6 +108,9 @@ pub struct Identity {
     pub expires: Option<Timestamp>,
     /// Set for a token minted for one service: it is good for the calls of `docs/API.md` §13 only.
     pub audience: Option<Arc<str>>,
+    /// The API token that proved it, or that a token for a service was minted for: nothing outside its patterns may be
+    /// done.
+    pub within: Option<Arc<ApiToken>>,
 }
 
 /// How many groups of a token are read, and how long one may be, in bytes.
@@ -166,6 +174,13 @@ pub enum AuthError {
     /// The issuer's keys, or the store, cannot be reached and nothing cached decides: 503.
     #[error("{0}")]
     Unavailable(&'static str),
+}
+
+impl AuthError {
+    /// The one answer for a key that is unknown, revoked, expired or used up: who tries keys learns nothing.
+    pub const API_TOKEN: Self = Self::Invalid(
+        "the API token is unknown, revoked, expired or used up\nlook it up among your tokens, and make another",
+    );
 }
 
 /// Why nobody can be authenticated by this configuration: the gateway does not start.

@@ -1,7 +1,8 @@
 //! Requests that a browser may have been made to send: those identified by what the browser adds on its own.
 //!
-//! A token in `Authorization` is put there by a program that has it. The trusted header, like a cookie, comes with every
-//! request of a visitor's browser, whichever page caused it, so the page's origin is asked for.
+//! A bearer token is put into `Authorization` by a program that has it. The trusted header, like a cookie, comes with
+//! every request of a visitor's browser, whichever page caused it, and so does the password of an address that was once
+//! opened as `http://__token__:key@…`: there the page's origin is asked for.
 
 use http::header::{ORIGIN, UPGRADE};
 use http::{HeaderMap, Method};
@@ -10,7 +11,7 @@ use super::{AuthError, Identity, Proof};
 
 /// Refuses a request of a foreign page: one whose `Origin` is not one of `own` (compared as `scheme://host[:port]`) and
 /// is not admitted by `allowed`, or a state-changing method or an upgrade that `Sec-Fetch-Site` calls foreign. Programs
-/// send neither, and pass. What was identified by a token always passes.
+/// send neither, and pass. What was identified by a bearer token always passes.
 ///
 /// # Errors
 /// [`AuthError::ForeignOrigin`].
@@ -70,7 +71,16 @@ mod tests {
             created: Timestamp::UNIX_EPOCH,
         };
         let account = Arc::new(account);
-        Identity { account, proof, signed: None, claims: None, issued: None, expires: None, audience: None }
+        Identity {
+            account,
+            proof,
+            signed: None,
+            claims: None,
+            issued: None,
+            expires: None,
+            audience: None,
+            within: None,
+        }
     }
 
     fn passes(proof: Proof, method: &str, lines: &[(&'static str, &str)]) -> bool {

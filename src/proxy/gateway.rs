@@ -24,7 +24,7 @@ use super::route::{Route, Routes};
 use super::target::{Door, Target};
 use super::token::MintedTokens;
 use crate::config::Config;
-use crate::identity::{Authenticator, Directory, Issuer, TokenCache};
+use crate::identity::{Authenticator, Directory, Issuer, TokenCache, Uses};
 use crate::policy::Snapshot;
 use crate::telemetry::metrics::ServiceMetrics;
 use crate::upstream::Pools;
@@ -80,6 +80,8 @@ pub struct Shared {
     pub authenticator: Arc<Authenticator>,
     /// Mints tokens for services, where it is enabled.
     pub issuer: Option<Arc<Issuer>>,
+    /// Counts the uses of API tokens.
+    pub uses: Arc<dyn Uses>,
     /// Notes consents.
     pub first_use: Arc<dyn FirstUse>,
     /// The revision of `state`.

@@ -19,6 +19,7 @@ pub mod limit;
 pub mod names;
 pub mod record;
 pub mod route;
+pub mod scope;
 pub mod streams;
 pub mod target;
 pub mod template;
@@ -41,7 +42,7 @@ use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use jiff::Timestamp;
 
-use crate::identity::{Identity, check_origin};
+use crate::identity::{AuthError, Identity, check_origin};
 use authorize::{Call, Judge, Permitted};
 use body::ProxyBody;
 use error::{Kind, Problem};
@@ -102,9 +103,11 @@ async fn steps(
         (None, route, permit, None)
     } else {
         let who = identify(worker, &exchange, &mut state, &head, &mut now).await?;
+        guard_origin(&exchange, state.route(&target), &who, &head)?;
+        scope::admit_call(&who, exchange.door, &target, &head.method)?;
+        charge(&exchange, &mut state, &who, &mut now).await?;
         let route = state.route(&target).cloned().ok_or_else(|| unknown(&target))?;
         exchange.reach(&route);
-        guard_origin(&exchange, &route, &who, &head)?;
         let call = Call { route: &route, target: &target, method: &head.method };
         let judge = Judge { policy: &state.policy, directory: &state.directory, decisions: Some(&worker.decisions) };
         let Permitted { permit, operation } =
@@ -173,6 +176,25 @@ async fn identify(
     }
 }
 
+/// Takes the use that the call costs, where its API token counts them; then all is judged by what holds after the wait.
+async fn charge(
+    exchange: &Exchange,
+    state: &mut Arc<State>,
+    who: &Identity,
+    now: &mut Timestamp,
+) -> Result<(), Problem> {
+    let gateway = &exchange.gateway;
+    if !scope::charge(gateway, who, *now).await? {
+        return Ok(());
+    }
+    *state = gateway.state(Instant::now())?;
+    *now = Timestamp::now();
+    if gateway.shared().authenticator.still_holds(who, &state.directory, *now) {
+        return Ok(());
+    }
+    Err(AuthError::API_TOKEN.into())
+}
+
 /// What the future comes to, and whether it had to be waited for.
 async fn noting_pauses<F: Future>(future: F) -> (F::Output, bool) {
     let mut future = pin!(future);
@@ -187,9 +209,10 @@ async fn noting_pauses<F: Future>(future: F) -> (F::Output, bool) {
 }
 
 /// A page of another origin calls only where the service's rules let it, with the credentials that a browser adds.
-fn guard_origin(exchange: &Exchange, route: &Route, who: &Identity, head: &Parts) -> Result<(), Problem> {
+fn guard_origin(exchange: &Exchange, route: Option<&Arc<Route>>, who: &Identity, head: &Parts) -> Result<(), Problem> {
     let own = [exchange.gateway.settings().own_origin(exchange.door)];
-    let admits = |origin: &str| route.cors().is_some_and(|cors| cors.admits_credentials(origin));
+    let admits =
+        |origin: &str| route.and_then(|route| route.cors()).is_some_and(|cors| cors.admits_credentials(origin));
     Ok(check_origin(who, &head.method, &head.headers, &own, admits)?)
 }
 

@@ -195,6 +195,11 @@ impl AsRef<str> for Segment<'_> {
     }
 }
 
+/// The segments of a path, decoded once; one trailing slash is ignored.
+pub(super) fn segments_of(path: &str) -> Segments<'_> {
+    segments(path)
+}
+
 /// The segments of a remainder (nothing, or `/` and the rest), decoded once.
 fn segments(remainder: &str) -> Segments<'_> {
     let Some(rest) = remainder.strip_prefix('/').filter(|rest| !rest.is_empty()) else {
@@ -204,7 +209,7 @@ fn segments(remainder: &str) -> Segments<'_> {
 }
 
 /// Whether the path, decoded once, has a segment `.` or `..`; `\` counts as a slash, `;` and NUL as a segment's end.
-fn leaves(path: &str) -> bool {
+pub(super) fn leaves(path: &str) -> bool {
     let mut bytes = path.bytes();
     // How many dots the segment consists of so far; `None` once it has anything else.
     let mut dots = Some(0_u8);

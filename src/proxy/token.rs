@@ -13,7 +13,7 @@ use super::error::{Kind, Problem};
 use super::gateway::Gateway;
 use super::route::Route;
 use crate::config::TokenForwarding;
-use crate::identity::{Account, Identity};
+use crate::identity::{Account, ApiTokenId, Identity};
 use crate::policy::{ResourceId, UserId};
 
 /// The spelling that services written for Carta read.
@@ -27,7 +27,10 @@ const MOST: usize = 4096;
 
 /// One thread's minted tokens: signing costs more than all the rest of a call.
 #[derive(Debug, Default)]
-pub struct MintedTokens(RefCell<HashMap<(UserId, ResourceId), Kept, ahash::RandomState>>);
+pub struct MintedTokens(RefCell<HashMap<For, Kept, ahash::RandomState>>);
+
+/// For whom a token was minted: the user, the API token that identified them, the service.
+type For = (UserId, Option<ApiTokenId>, ResourceId);
 
 #[derive(Debug)]
 struct Kept {
@@ -122,7 +125,7 @@ impl MintedTokens {
         route: &Route,
         now: Timestamp,
     ) -> Result<(HeaderValue, Timestamp), Problem> {
-        let key = (who.account.id, route.id());
+        let key = (who.account.id, who.within.as_ref().map(|token| token.id), route.id());
         let good = |kept: &Kept| {
             Arc::ptr_eq(&kept.account, &who.account)
                 && kept.label == *route.shared_label()
@@ -152,8 +155,10 @@ fn mint(gateway: &Gateway, who: &Identity, route: &Route, now: Timestamp) -> Res
         Problem::new(&Kind::SERVICE_MISCONFIGURED, "the gateway cannot make the token that the service asks for")
     };
     let issuer = gateway.shared().issuer.as_ref().ok_or_else(|| cannot("`auth.local` is not enabled".to_owned()))?;
+    // A token is no wider than the API token that the caller used.
+    let within = who.within.as_ref().map(|token| token.id);
     let token = issuer
-        .mint_for_service(&who.account, route.namespace(), route.name(), who.expires, now)
+        .mint_for_service(&who.account, within, route.namespace(), route.name(), who.expires, now)
         .map_err(|fault| cannot(fault.to_string()))?;
     let mut value =
         HeaderValue::try_from(format!("Bearer {}", token.token)).map_err(|fault| cannot(fault.to_string()))?;

@@ -17,7 +17,7 @@ pub(super) const PACE: usize = 1_000_000;
 pub(super) struct Gathered {
     pub(super) policy: Builder,
     pub(super) directory: Directory,
-    /// All but users, groups, links and grants: few, as none comes with each user.
+    /// All but users, groups, links, API tokens and grants: few, as none comes with each user.
     pub(super) rest: Vec<Item>,
 }
 
@@ -42,7 +42,7 @@ impl Gathered {
         self.directory.apply(&batch);
         for item in batch {
             compile(&mut self.policy, &item);
-            if !matches!(item, Item::User(..) | Item::Group(_) | Item::Link(_) | Item::Grant(_)) {
+            if !matches!(item, Item::User(..) | Item::Group(_) | Item::Link(_) | Item::ApiToken(_) | Item::Grant(_)) {
                 self.rest.push(item);
             }
         }

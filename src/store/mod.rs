@@ -3,6 +3,7 @@
 //! [`Store`] is the whole contract. SQLite is the embedded default; the same contract suite runs against every store.
 
 mod access;
+mod api_token;
 mod chain;
 mod mutation;
 mod quota;
@@ -12,16 +13,20 @@ pub mod sqlite;
 use std::sync::mpsc::SyncSender;
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 use tokio::sync::watch;
 
 use crate::policy::{Subject, UserId};
 
 pub use access::{Batch, Count, DAYS_KEPT, MOST_COUNTS, MOST_REFUSALS, Refusal, day};
+pub use api_token::{ApiToken, ApiTokenId, KeyDigest};
 pub use chain::{
     AUDIT_KEYS, Break, CHAIN_BEGINS, CHAIN_BROKEN, ChainHash, ChainKeys, Followed, Head, Mac, NoHead, Noted, Step,
 };
 pub use mutation::{Committed, DeclaredService, Mutation, NewUser, Resealed, Sealed};
-pub use quota::{MOST_CONSENTS, MOST_GROUPS, MOST_IN_NAMESPACE, MOST_NAMESPACES, MOST_SECRETS, MOST_SERVICES};
+pub use quota::{
+    MOST_API_TOKENS, MOST_CONSENTS, MOST_GROUPS, MOST_IN_NAMESPACE, MOST_NAMESPACES, MOST_SECRETS, MOST_SERVICES,
+};
 pub use record::{
     Actor, Audit, Changes, Consent, Contents, Grant, Group, HEADER_ISSUER, Item, Key, Link, Namespace, Origin,
     Password, Revision, Secret, Service, SigningKey, User, Withdrawal,
@@ -115,6 +120,9 @@ pub trait Reader: Send + Sync {
     /// What is there now under the key.
     async fn item(&self, key: Key) -> Result<Item, StoreError>;
 
+    /// The user's API tokens as they are now, uses and last use included, by name.
+    async fn api_tokens(&self, user: UserId) -> Result<Vec<ApiToken>, StoreError>;
+
     /// Up to `limit` audit records after `seq`, in order.
     async fn audit(&self, after: u64, limit: usize) -> Result<Vec<Audit>, StoreError>;
 }
@@ -146,7 +154,18 @@ pub trait Auditor: Send + Sync {
     async fn audit_mac(&self, seq: u64) -> Result<Option<Mac>, StoreError>;
 }
 
-/// The whole contract of a store.
-pub trait Store: Feed + Writer + Reader + Recorder + Auditor {}
+/// What counts down or changes with use, which is no change: it raises no revision and is not audited.
+#[async_trait]
+pub trait Meter: Send + Sync {
+    /// Takes one use off an API token that counts them, durable before it returns; how many are left then. None where
+    /// there is none to take, and for a token that is gone, revoked, expired or does not count.
+    async fn spend(&self, token: ApiTokenId, now: Timestamp) -> Result<Option<u64>, StoreError>;
 
-impl<T: Feed + Writer + Reader + Recorder + Auditor> Store for T {}
+    /// Notes when API tokens were last used; an earlier time than is known changes nothing.
+    async fn note_uses(&self, used: Vec<(ApiTokenId, Timestamp)>) -> Result<(), StoreError>;
+}
+
+/// The whole contract of a store.
+pub trait Store: Feed + Writer + Reader + Recorder + Auditor + Meter {}
+
+impl<T: Feed + Writer + Reader + Recorder + Auditor + Meter> Store for T {}

@@ -4,7 +4,7 @@ use std::fmt;
 
 use jiff::Timestamp;
 
-use super::{Consent, Group, Link, Password, Revision, Secret, SigningKey, User};
+use super::{ApiToken, Consent, Group, Link, Password, Revision, Secret, SigningKey, User};
 use crate::policy::{Grant, GroupId, Levels, Pattern, ResourceId, Subject, UserId};
 
 /// An account to make, with what proves it.
@@ -193,6 +193,13 @@ pub enum Mutation {
         /// Now.
         at: Timestamp,
     },
+    /// Makes an API token. `Exists` where the user has one of this name, `Refused` beyond the quota.
+    CreateApiToken(Box<ApiToken>),
+    /// Revokes an API token for good; one with `auto_remove` is deleted. Once more changes nothing. `Missing` where the
+    /// user has none of this name.
+    RevokeApiToken(UserId, String),
+    /// Deletes an API token. `Missing` where the user has none of this name.
+    DeleteApiToken(UserId, String),
     /// Adds a key of the issuer. `Exists` where the `kid` is taken.
     PutSigningKey(SigningKey),
     /// Refuses tokens of the key from then on; of two such times the earlier holds.

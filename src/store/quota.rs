@@ -1,6 +1,9 @@
 //! How much one user may keep: what anybody can add without being asked must end somewhere, as every gateway holds all
 //! of it in memory. Services of the configuration file do not count.
 
+/// API tokens of one user, those that were revoked or have expired included.
+pub const MOST_API_TOKENS: u32 = 256;
+
 /// Secrets of one user.
 pub const MOST_SECRETS: u32 = 1024;
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::Mac;
+use super::{ApiToken, ApiTokenId, Mac};
 use crate::policy::{GroupId, Pattern, ResourceId, Subject, UserId};
 
 /// Counts committed changes: raised by one with each.
@@ -237,6 +237,8 @@ pub enum Key {
     Consent(UserId, String, String),
     /// A withdrawal, by user, secret, service.
     Withdrawal(UserId, String, ResourceId),
+    /// An API token.
+    ApiToken(ApiTokenId),
     /// A signing key, by `kid`.
     SigningKey(String),
 }
@@ -262,6 +264,8 @@ pub enum Item {
     Consent(Consent),
     /// The withdrawal.
     Withdrawal(Withdrawal),
+    /// The API token; what changes with use is as of when it was read.
+    ApiToken(Box<ApiToken>),
     /// The signing key.
     SigningKey(Box<SigningKey>),
     /// Nothing any more.

@@ -218,3 +218,79 @@ def test_pycarta_manages_users_and_groups(pool, version):
         "out": True,
         "in": "in",
     }
+
+
+def test_pycarta_makes_uses_revokes_and_deletes_api_tokens(pool):
+    said = run(
+        NEW,
+        pool,
+        """
+        import datetime
+        import pycarta
+        from pycarta.admin.user import get_current_user
+        from pycarta.admin.v2 import SELF, TokenEndpoint, create_token, delete_token, list_tokens, revoke_token
+        from pycarta.auth.agent import CartaAgent
+
+        def outcome(act):
+            try:
+                return act()
+            except Exception as error:
+                return type(error).__name__
+
+        pycarta.login(username="alice", password=PASSWORD, host=HOST)
+        until = datetime.datetime.now() + datetime.timedelta(days=400)
+        endpoints = [TokenEndpoint("GET", "/user"), TokenEndpoint(["POST", "PUT"], "/secret/**")]
+        made = create_token(SELF, name="ci", allowed_endpoints=endpoints, expires=until, uses=2)
+        said["made"] = [made.name, made.allowed_endpoints, made.uses, made.revoked, made.expires is not None]
+        said["twice"] = outcome(lambda: create_token(SELF, name="ci", allowed_endpoints=endpoints))
+        said["empty"] = outcome(lambda: create_token(SELF, name="none", allowed_endpoints=[]))
+        said["nowhere"] = outcome(lambda: list_tokens("00000000-0000-0000-0000-000000000000"))
+        (listed,) = list_tokens(SELF)
+        said["hidden"] = [listed.token_key != made.token_key, made.token_key.startswith(listed.token_key[:4])]
+        other = create_token(SELF, name="other", allowed_endpoints=[TokenEndpoint("ANY", "/**")])
+
+        narrow = CartaAgent(api_token=made.token_key, host=HOST)
+        said["authenticated"] = [narrow.is_authenticated() for _ in range(3)]
+        said["user"] = narrow.get("user").json()["name"]
+        said["outside"] = outcome(lambda: narrow.get("user/users"))
+        said["again"] = narrow.get("user").json()["name"]
+        said["spent"] = narrow.is_authenticated()
+        said["left"] = {token.name: token.uses for token in list_tokens(SELF)}
+
+        said["login"] = pycarta.login(api_token=other.token_key, host=HOST)
+        said["as"] = get_current_user().name
+        said["more"] = outcome(lambda: create_token(SELF, name="more", allowed_endpoints=endpoints))
+        os.environ["CARTA_API_TOKEN"] = other.token_key
+        said["by environment"] = pycarta.login(host=HOST)
+        del os.environ["CARTA_API_TOKEN"]
+
+        pycarta.login(username="alice", password=PASSWORD, host=HOST)
+        revoke_token(SELF, "other")
+        said["revoked"] = {token.name: token.revoked for token in list_tokens(SELF)}
+        said["ended"] = CartaAgent(api_token=other.token_key, host=HOST).is_authenticated()
+        delete_token(SELF, "other")
+        said["gone"] = outcome(lambda: delete_token(SELF, "other"))
+        said["names"] = [token.name for token in list_tokens(SELF)]
+        """,
+    )
+    assert said == {
+        "made": ["ci", ["GET /user", "POST|PUT /secret/**"], 2, False, True],
+        "twice": "DuplicateApiTokenError",
+        "empty": "InvalidParameterException",
+        "nowhere": "ResourceNotFoundError",
+        "hidden": [True, True],
+        "authenticated": [True, True, True],
+        "user": "alice",
+        "outside": "PermissionDeniedException",
+        "again": "alice",
+        "spent": False,
+        "left": {"ci": 0, "other": None},
+        "login": True,
+        "as": "alice",
+        "more": "PermissionDeniedException",
+        "by environment": True,
+        "revoked": {"ci": False, "other": True},
+        "ended": False,
+        "gone": "ResourceNotFoundError",
+        "names": ["ci"],
+    }

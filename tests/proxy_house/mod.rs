@@ -12,7 +12,7 @@ use std::time::Instant;
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use carta_gateway::config::{self, Config, TokenForwarding, VaultConfig, VaultKey, parse_service};
-use carta_gateway::identity::{AuthError, Authenticator, Directory, Enrol, Issuer, Newcomer, Profile};
+use carta_gateway::identity::{ApiToken, AuthError, Authenticator, Directory, Enrol, Issuer, Newcomer, Profile, Uses};
 use carta_gateway::policy::{Change, Grant, Levels, Member, Pattern, Resource, ResourceId, Snapshot, Subject, UserId};
 use carta_gateway::proxy::{self, Door, FirstConsent, FirstUse, Gateway, Peer, Route, Routes, Shared, State, Worker};
 use carta_gateway::server::{Admission, Serving, bind, serve};
@@ -72,6 +72,18 @@ pub struct Notes {
     pub meanwhile: Mutex<Option<Box<dyn FnOnce() + Send>>>,
     state: Arc<ArcSwap<State>>,
     vault: Vault,
+}
+
+/// Nobody has API tokens here.
+struct NoUses;
+
+#[async_trait]
+impl Uses for NoUses {
+    async fn spend(&self, _: &ApiToken, _: Timestamp) -> Result<bool, String> {
+        Ok(false)
+    }
+
+    fn note(&self, _: &Arc<ApiToken>, _: Timestamp) {}
 }
 
 #[async_trait]
@@ -147,6 +159,7 @@ impl House {
             state: state.clone(),
             authenticator: Arc::new(authenticator),
             issuer: Some(issuer.clone()),
+            uses: Arc::new(NoUses),
             first_use: first_uses.clone(),
             revisions: shown,
         };

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "a test may fail")]
 
 mod access;
+mod api_tokens;
 mod chain;
 mod feed;
 mod fixture;

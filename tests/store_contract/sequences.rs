@@ -10,6 +10,7 @@ use carta_gateway::store::{
 use proptest::prelude::*;
 use uuid::Uuid;
 
+use crate::api_tokens::token;
 use crate::fixture::*;
 
 /// A change among few things, so that changes meet.
@@ -28,7 +29,7 @@ proptest! {
     #[test]
     fn loading_equals_patching_after_any_sequence(
         steps in prop::collection::vec(
-            (0u8..28, 0u8..3, 0u8..3, prop::bool::weighted(0.2))
+            (0u8..29, 0u8..3, 0u8..3, prop::bool::weighted(0.2))
                 .prop_map(|(kind, one, two, look)| Step { kind, one, two, look }),
             1..60,
         )
@@ -93,6 +94,7 @@ fn key(item: &Item) -> Key {
         Item::Secret(secret) => Key::Secret(secret.user, secret.name.clone()),
         Item::Consent(consent) => Key::Consent(consent.user, consent.secret.clone(), consent.fingerprint.clone()),
         Item::Withdrawal(withdrawal) => Key::Withdrawal(withdrawal.user, withdrawal.secret.clone(), withdrawal.service),
+        Item::ApiToken(token) => Key::ApiToken(token.id),
         Item::SigningKey(key) => Key::SigningKey(key.kid.clone()),
         Item::Gone(key) => key.clone(),
     }
@@ -190,6 +192,11 @@ async fn mutation(store: &dyn Store, step: &Step, second: i64) -> Option<Mutatio
             let last = Mutation::AddMember(some_group(one), someone(two));
             Mutation::Batch(vec![put(row(Levels::READ)), taken, put(row(levels)), last])
         }
+        27 => match two {
+            0 => Mutation::CreateApiToken(Box::new(token(someone(one), &name))),
+            1 => Mutation::RevokeApiToken(someone(one), "key-0".to_owned()),
+            _ => Mutation::DeleteApiToken(someone(one), "key-0".to_owned()),
+        },
         _ => {
             let from = match store.item(Key::Secret(someone(one), name.clone())).await.unwrap() {
                 Item::Secret(secret) => secret.sealed,

@@ -5,3 +5,4 @@ pub(super) mod grants;
 pub(super) mod people;
 pub(super) mod secrets;
 pub(super) mod services;
+pub(super) mod tokens;

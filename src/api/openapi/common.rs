@@ -84,16 +84,18 @@ fn complete_one(path: &str, operation: &mut Map<String, Value>) {
 }
 
 /// The parts of paths.
-const PARTS: [(&str, &str); 10] = [
+const PARTS: [(&str, &str); 12] = [
     ("file", "`start.js`, `swagger-ui-bundle.js` or `swagger-ui.css`"),
     ("group", "a group: `Name` or `Organization:Name`; the two are different groups"),
     ("id", "the id of a namespace or service"),
     ("name", "a secret's name, without case"),
     ("new", "the new name"),
+    ("node", "`self`, or a user's id"),
     ("ns", "a namespace"),
     ("request_id", "the `X-Request-Id` of the call's answer"),
     ("subject", "the name or id of who or what it is about; an id wins"),
     ("svc", "a service of the namespace"),
+    ("token", "an API token's name"),
     ("user", "a login name or an id; an id wins"),
 ];
 
@@ -121,7 +123,7 @@ fn problem() -> Value {
 
 /// Any of the ways to say who calls.
 pub(super) fn credentials() -> Value {
-    json!([{"bearer": []}, {"trustedHeader": []}])
+    json!([{"bearer": []}, {"apiToken": []}, {"trustedHeader": []}])
 }
 
 /// What the operations refer to.
@@ -170,6 +172,11 @@ pub(super) fn components(schemas: &[(String, RefOr<Schema>)]) -> Value {
                 "scheme": "bearer",
                 "bearerFormat": "JWT",
                 "description": "A token of the built-in issuer, by login (§3) or by `carta-gateway token NAME`, or of an issuer that `[[auth.jwt]]` names.",
+            },
+            "apiToken": {
+                "type": "http",
+                "scheme": "basic",
+                "description": "The user `__token__`, and the key of an API token (§9) as password: good for what its `allowedEndpoints` say.",
             },
             "trustedHeader": {
                 "type": "apiKey",

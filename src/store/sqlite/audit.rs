@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::policy::ResourceId;
-use crate::store::{Consent, Grant, Namespace, Service, SigningKey, User};
+use crate::store::{ApiToken, Consent, Grant, Namespace, Service, SigningKey, User};
 
 /// What was done, for the audit.
 pub(super) struct Entry {
@@ -82,6 +82,19 @@ pub(super) fn consent(consent: &Consent) -> Value {
         "service": consent.service,
         "fingerprint": consent.fingerprint,
         "origins": consent.origins,
+    })
+}
+
+/// An API token: neither its digest nor what its key begins with.
+pub(super) fn api_token(token: &ApiToken) -> Value {
+    json!({
+        "id": token.id,
+        "name": token.name,
+        "endpoints": token.patterns,
+        "expires": token.expires,
+        "uses": token.uses,
+        "revoked": token.revoked,
+        "auto_remove": token.auto_remove,
     })
 }
 

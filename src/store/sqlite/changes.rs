@@ -78,6 +78,7 @@ fn columns(key: &Key) -> (&'static str, Value, Option<String>, Option<Value>) {
         Key::Withdrawal(user, secret, service) => {
             ("withdrawal", id(&user.0), Some(secret.clone()), Some(id(&service.0)))
         }
+        Key::ApiToken(token) => ("token", id(&token.0), None, None),
         Key::SigningKey(kid) => ("key", kid.clone().into(), None, None),
     }
 }
@@ -94,6 +95,7 @@ fn key(row: &Row<'_>) -> Result<Key, StoreError> {
         "secret" => Key::Secret(column(row, 1)?, column(row, 2)?),
         "consent" => Key::Consent(column(row, 1)?, column(row, 2)?, column(row, 3)?),
         "withdrawal" => Key::Withdrawal(column(row, 1)?, column(row, 2)?, column(row, 3)?),
+        "token" => Key::ApiToken(column(row, 1)?),
         "key" => Key::SigningKey(column(row, 1)?),
         other => return Err(damaged(format!("the feed names an unknown kind `{other}`"))),
     })

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::failure::damaged;
 use crate::policy::{GroupId, Levels, Pattern, PatternKey, ResourceId, Subject, UserId};
-use crate::store::StoreError;
+use crate::store::{ApiTokenId, KeyDigest, StoreError};
 
 /// A column of a row, as the record wants it; what does not read as that is damage.
 pub(super) trait Column: Sized {
@@ -85,6 +85,18 @@ impl Column for ResourceId {
     }
 }
 
+impl Column for ApiTokenId {
+    fn read(value: ValueRef<'_>) -> Option<Self> {
+        Uuid::read(value).map(Self)
+    }
+}
+
+impl Column for KeyDigest {
+    fn read(value: ValueRef<'_>) -> Option<Self> {
+        value.as_blob().ok()?.try_into().ok().map(Self)
+    }
+}
+
 impl Column for Timestamp {
     fn read(value: ValueRef<'_>) -> Option<Self> {
         Timestamp::from_microsecond(value.as_i64().ok()?).ok()
@@ -106,6 +118,15 @@ impl Column for Subject {
 impl Column for Pattern {
     fn read(value: ValueRef<'_>) -> Option<Self> {
         pattern(value.as_str().ok()?)
+    }
+}
+
+/// Several texts in one column, as JSON.
+pub(super) struct Texts(pub(super) Vec<String>);
+
+impl Column for Texts {
+    fn read(value: ValueRef<'_>) -> Option<Self> {
+        serde_json::from_str(value.as_str().ok()?).ok().map(Self)
     }
 }
 

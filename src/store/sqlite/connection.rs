@@ -18,6 +18,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../../migrations/sqlite/0004_makers.sql"),
     include_str!("../../../migrations/sqlite/0005_blank.sql"),
     include_str!("../../../migrations/sqlite/0006_audit.sql"),
+    include_str!("../../../migrations/sqlite/0007_api_tokens.sql"),
 ];
 
 /// `cgtw`: tells our files from those of other programs.

@@ -37,6 +37,7 @@ pub(super) fn load(
     each(&transaction, &mut batch, Item::Secret)?;
     each(&transaction, &mut batch, Item::Consent)?;
     each(&transaction, &mut batch, Item::Withdrawal)?;
+    each(&transaction, &mut batch, |token| Item::ApiToken(Box::new(token)))?;
     each(&transaction, &mut batch, |key| Item::SigningKey(Box::new(key)))?;
     batch.hand_over()?;
     read::revision(&transaction)

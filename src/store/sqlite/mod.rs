@@ -13,6 +13,7 @@ mod connection;
 mod failure;
 mod file;
 mod load;
+mod meter;
 mod read;
 mod row;
 mod seen;
@@ -24,6 +25,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 use rusqlite::Connection;
 use tokio::sync::{oneshot, watch};
 
@@ -31,9 +33,9 @@ use self::chain::Chain;
 use self::file::OpenFile;
 use self::seen::Seen;
 use super::{
-    Actor, Audit, Auditor, Batch, ChainKeys, Changes, Committed, Contents, Count, Feed, Followed, Grant, Group, Head,
-    Item, Key, Mac, Mutation, Namespace, Password, Reader, Recorder, Refusal, Revision, Service, Step, StoreError,
-    User, Writer,
+    Actor, ApiToken, ApiTokenId, Audit, Auditor, Batch, ChainKeys, Changes, Committed, Contents, Count, Feed, Followed,
+    Grant, Group, Head, Item, Key, Mac, Meter, Mutation, Namespace, Password, Reader, Recorder, Refusal, Revision,
+    Service, Step, StoreError, User, Writer,
 };
 use crate::policy::{Subject, UserId};
 
@@ -209,6 +211,12 @@ impl Reader for SqliteStore {
         self.ask(&self.reader, move |connection| read::item(connection, &key)).await
     }
 
+    async fn api_tokens(&self, user: UserId) -> Result<Vec<ApiToken>, StoreError> {
+        self.file.still_there()?;
+        let condition = "WHERE user = ?1 ORDER BY name";
+        self.ask(&self.reader, move |connection| read::all(connection, condition, [user.0.as_bytes()])).await
+    }
+
     async fn audit(&self, after: u64, limit: usize) -> Result<Vec<Audit>, StoreError> {
         self.ask(&self.reader, move |connection| read::audit(connection, after, limit)).await
     }
@@ -249,6 +257,21 @@ impl Auditor for SqliteStore {
 
     async fn audit_mac(&self, seq: u64) -> Result<Option<Mac>, StoreError> {
         self.ask(&self.reader, move |connection| chain::mac_at(connection, seq)).await
+    }
+}
+
+#[async_trait]
+impl Meter for SqliteStore {
+    async fn spend(&self, token: ApiTokenId, now: Timestamp) -> Result<Option<u64>, StoreError> {
+        let (answer, answered) = oneshot::channel();
+        self.writer.send(writer::Command::Spend(writer::Spend { token, now, answer }))?;
+        answered.await.unwrap_or_else(|_| Err(closed()))
+    }
+
+    async fn note_uses(&self, used: Vec<(ApiTokenId, Timestamp)>) -> Result<(), StoreError> {
+        let (answer, answered) = oneshot::channel();
+        self.writer.send(writer::Command::Note(used, answer))?;
+        answered.await.unwrap_or_else(|_| Err(closed()))
     }
 }
 

@@ -70,6 +70,9 @@ pub(super) fn item(connection: &Connection, key: &Key) -> Result<Item, StoreErro
             let parameters = (user.0.as_bytes(), secret, service.0.as_bytes());
             one(connection, condition, parameters)?.map(Item::Withdrawal)
         }
+        Key::ApiToken(id) => {
+            one(connection, "WHERE id = ?1", [id.0.as_bytes()])?.map(|token| Item::ApiToken(Box::new(token)))
+        }
         Key::SigningKey(kid) => one(connection, "WHERE kid = ?1", [kid])?.map(|key| Item::SigningKey(Box::new(key))),
     };
     Ok(found.unwrap_or_else(|| Item::Gone(key.clone())))

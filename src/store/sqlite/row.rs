@@ -2,11 +2,11 @@
 
 use rusqlite::Row;
 
-use super::code::column;
+use super::code::{Texts, column};
 use crate::policy::{GroupId, UserId};
 use crate::store::{
-    Audit, Consent, Grant, Group, Link, Namespace, Origin, Password, Revision, Secret, Service, SigningKey, StoreError,
-    User, Withdrawal,
+    ApiToken, Audit, Consent, Grant, Group, Link, Namespace, Origin, Password, Revision, Secret, Service, SigningKey,
+    StoreError, User, Withdrawal,
 };
 
 /// A record that a statement reads, from its columns in order.
@@ -126,6 +126,28 @@ impl Record for Withdrawal {
 
     fn read(row: &Row<'_>) -> Result<Self, StoreError> {
         Ok(Self { user: column(row, 0)?, secret: column(row, 1)?, service: column(row, 2)?, at: column(row, 3)? })
+    }
+}
+
+impl Record for ApiToken {
+    const SELECT: &'static str = "SELECT id, user, name, digest, hint, patterns, expires, uses, revoked, auto_remove, \
+                                  created, last_used FROM api_tokens";
+
+    fn read(row: &Row<'_>) -> Result<Self, StoreError> {
+        Ok(Self {
+            id: column(row, 0)?,
+            user: column(row, 1)?,
+            name: column(row, 2)?,
+            digest: column(row, 3)?,
+            hint: column(row, 4)?,
+            patterns: column::<Texts>(row, 5)?.0,
+            expires: column(row, 6)?,
+            uses: column(row, 7)?,
+            revoked: column(row, 8)?,
+            auto_remove: column(row, 9)?,
+            created: column(row, 10)?,
+            last_used: column(row, 11)?,
+        })
     }
 }
 

@@ -12,8 +12,8 @@ use super::chain::Chain;
 use super::failure::failure;
 use super::file::OpenFile;
 use super::seen::Seen;
-use super::{access, apply, changes, read};
-use crate::store::{Actor, Batch, Committed, Mutation, Revision, StoreError};
+use super::{access, apply, changes, meter, read};
+use crate::store::{Actor, ApiTokenId, Batch, Committed, Mutation, Revision, StoreError};
 
 /// How often the file is asked whether another process wrote to it.
 const POLL: Duration = Duration::from_millis(200);
@@ -26,6 +26,17 @@ pub(super) enum Command {
     Change(Change),
     /// What is no change, and shares no transaction with one.
     Record(Batch, oneshot::Sender<Result<(), StoreError>>),
+    /// The same.
+    Spend(Spend),
+    /// The same.
+    Note(Vec<(ApiTokenId, Timestamp)>, oneshot::Sender<Result<(), StoreError>>),
+}
+
+/// A use of an API token that waits for the writer.
+pub(super) struct Spend {
+    pub(super) token: ApiTokenId,
+    pub(super) now: Timestamp,
+    pub(super) answer: oneshot::Sender<Result<Option<u64>, StoreError>>,
 }
 
 /// A change that waits for the writer.
@@ -53,21 +64,7 @@ impl Writer {
             match self.commands.recv_timeout(POLL) {
                 Ok(first) => {
                     let waiting = std::iter::once(first).chain(self.commands.try_iter().take(TOGETHER - 1));
-                    let (mut changes, mut records) = (Vec::new(), Vec::new());
-                    for command in waiting {
-                        match command {
-                            Command::Change(change) => changes.push(change),
-                            Command::Record(batch, answer) => records.push((batch, answer)),
-                        }
-                    }
-                    if !changes.is_empty() {
-                        self.work(changes);
-                        behind = true;
-                    }
-                    for (batch, answer) in records {
-                        // Whoever asked may have gone.
-                        let _ = answer.send(self.record(&batch));
-                    }
+                    behind |= self.work_off(waiting.collect());
                 }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => {
@@ -100,6 +97,35 @@ impl Writer {
         })
     }
 
+    /// Changes first, then the uses that callers wait for, then what nobody waits for. Changes share a transaction, and so
+    /// do uses. Whether there were changes.
+    fn work_off(&mut self, commands: Vec<Command>) -> bool {
+        let (mut changes, mut spends, mut rest) = (Vec::new(), Vec::new(), Vec::new());
+        for command in commands {
+            match command {
+                Command::Change(change) => changes.push(change),
+                Command::Spend(spend) => spends.push(spend),
+                other => rest.push(other),
+            }
+        }
+        let changed = !changes.is_empty();
+        if changed {
+            self.work(changes);
+        }
+        if !spends.is_empty() {
+            self.spend(spends);
+        }
+        for command in rest {
+            // Whoever asked may have gone.
+            let _ = match command {
+                Command::Record(batch, answer) => answer.send(self.record(&batch)).is_ok(),
+                Command::Note(used, answer) => answer.send(self.note(&used)).is_ok(),
+                Command::Change(_) | Command::Spend(_) => true,
+            };
+        }
+        changed
+    }
+
     /// Makes the changes and answers them, after they are on the disk and no sooner.
     fn work(&mut self, batch: Vec<Change>) {
         let (asked, answers): (Vec<_>, Vec<_>) =
@@ -119,6 +145,31 @@ impl Writer {
                 }
             }
         }
+    }
+
+    /// Takes the uses and answers them, after they are on the disk and no sooner.
+    fn spend(&mut self, spends: Vec<Spend>) {
+        // One time for all: none of them is older than a batch.
+        let now = spends.iter().map(|spend| spend.now).max().unwrap_or(Timestamp::MAX);
+        let tokens: Vec<ApiTokenId> = spends.iter().map(|spend| spend.token).collect();
+        match self.file.still_there().and_then(|()| meter::spend(&mut self.connection, &tokens, now)) {
+            Ok(left) => {
+                for (spend, left) in spends.into_iter().zip(left) {
+                    // Whoever asked may have gone; the use is taken all the same.
+                    let _ = spend.answer.send(Ok(left));
+                }
+            }
+            Err(error) => {
+                for spend in spends {
+                    let _ = spend.answer.send(Err(error.clone()));
+                }
+            }
+        }
+    }
+
+    fn note(&mut self, used: &[(ApiTokenId, Timestamp)]) -> Result<(), StoreError> {
+        self.file.still_there()?;
+        meter::note(&mut self.connection, used)
     }
 
     fn record(&mut self, batch: &Batch) -> Result<(), StoreError> {

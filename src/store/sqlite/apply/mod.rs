@@ -1,5 +1,6 @@
 //! Each change, within the transaction that the writer opened.
 
+mod api_tokens;
 mod declare;
 mod grants;
 mod groups;
@@ -120,6 +121,9 @@ pub(super) fn apply(connection: &Connection, mutation: Mutation) -> Result<Outco
         M::Batch(parts) => {
             parts.into_iter().try_fold(Outcome::unchanged(), |done, part| Ok(done.and(apply(connection, part)?)))
         }
+        M::CreateApiToken(token) => api_tokens::create(connection, &token),
+        M::RevokeApiToken(user, name) => api_tokens::revoke(connection, user, &name),
+        M::DeleteApiToken(user, name) => api_tokens::delete(connection, user, &name),
         M::PutSigningKey(key) => keys::put(connection, &key),
         M::RetireSigningKey(kid, at) => keys::retire(connection, kid, at),
         M::Reseal(envelopes) => keys::reseal(connection, envelopes),

@@ -5,7 +5,8 @@ use rusqlite::Connection;
 use crate::policy::UserId;
 use crate::store::sqlite::failure::failure;
 use crate::store::{
-    MOST_CONSENTS, MOST_GROUPS, MOST_IN_NAMESPACE, MOST_NAMESPACES, MOST_SECRETS, MOST_SERVICES, Namespace, StoreError,
+    MOST_API_TOKENS, MOST_CONSENTS, MOST_GROUPS, MOST_IN_NAMESPACE, MOST_NAMESPACES, MOST_SECRETS, MOST_SERVICES,
+    Namespace, StoreError,
 };
 
 /// Refuses one namespace more.
@@ -26,6 +27,12 @@ pub(super) fn services(connection: &Connection, place: &Namespace, maker: UserId
     within(made + 1, MOST_SERVICES, "services that one user made", "remove one that is not needed")?;
     let there = count(connection, "SELECT count(*) FROM services WHERE namespace = ?1", place.id.0.as_bytes())?;
     within(there + 1, MOST_IN_NAMESPACE, "services in one namespace", "remove one that is not needed")
+}
+
+/// Refuses what was added, where it is too much.
+pub(super) fn api_tokens(connection: &Connection, user: UserId) -> Result<(), StoreError> {
+    let there = count(connection, "SELECT count(*) FROM api_tokens WHERE user = ?1", user.0.as_bytes())?;
+    within(there, MOST_API_TOKENS, "API tokens of one user", "delete one that is not needed")
 }
 
 /// Refuses what was added, where it is too much.
