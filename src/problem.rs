@@ -153,6 +153,8 @@ problems! {
     STALE_SNAPSHOT = SERVICE_UNAVAILABLE "stale-snapshot" "the gateway's state is too old to decide";
     /// The keys of an issuer, or the store, cannot be reached, and nothing cached decides.
     IDENTITY_UNAVAILABLE = SERVICE_UNAVAILABLE "identity-unavailable" "the identity cannot be checked now";
+    /// As many calls of the user are under way as may be.
+    TOO_MANY_TASKS = TOO_MANY_REQUESTS "too-many-tasks" "too many calls are under way";
     /// Too many ask for what takes long.
     BUSY = SERVICE_UNAVAILABLE "busy" "the gateway has too much of this to do";
     /// The store cannot be reached.

@@ -139,6 +139,13 @@ impl Exchange {
         facts.forwarded = true;
     }
 
+    /// It was permitted, as this operation, and is answered here.
+    pub fn permit_answer(&self, operation: Option<&Arc<str>>) {
+        let mut facts = self.facts.borrow_mut();
+        facts.operation = operation.cloned();
+        facts.forwarded = true;
+    }
+
     /// The upstream's head came, or failed to, after this long.
     pub fn upstream(&self, took: Duration) {
         self.facts.borrow_mut().upstream = Some(took);

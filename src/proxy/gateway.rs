@@ -21,7 +21,9 @@ use super::error::{Kind, Problem};
 use super::inject::Buffers;
 use super::record::{Record, Records};
 use super::route::{Route, Routes};
+use super::streams::Standing;
 use super::target::{Door, Target};
+use super::tasks::Tasks;
 use super::token::MintedTokens;
 use crate::config::Config;
 use crate::identity::{Authenticator, Directory, Issuer, TokenCache, Uses};
@@ -70,6 +72,7 @@ pub struct Gateway {
     unrouted: ServiceMetrics,
     records: Arc<Records>,
     tunnels: Arc<Tunnels>,
+    tasks: Arc<Tasks<Standing>>,
 }
 
 /// What the rest of the process gives the gateway.
@@ -161,6 +164,7 @@ impl Gateway {
             unrouted: ServiceMetrics::new("-", "-"),
             records: Arc::default(),
             tunnels: Tunnels::new(),
+            tasks: Tasks::new(),
         })
     }
 
@@ -192,6 +196,12 @@ impl Gateway {
     #[must_use]
     pub fn tunnels(&self) -> &Arc<Tunnels> {
         &self.tunnels
+    }
+
+    /// The calls by tunnels that callers ask for instead of waiting.
+    #[must_use]
+    pub fn tasks(&self) -> &Arc<Tasks<Standing>> {
+        &self.tasks
     }
 
     /// The state as it is now.

@@ -17,11 +17,13 @@ pub mod headers;
 pub mod inject;
 pub mod limit;
 pub mod names;
+mod prefer;
 pub mod record;
 pub mod route;
 pub mod scope;
 pub mod streams;
 pub mod target;
+pub mod tasks;
 pub mod template;
 pub mod token;
 mod tunnelled;
@@ -110,6 +112,9 @@ async fn steps(
         exchange.reach(&route);
         let call = Call { route: &route, target: &target, method: &head.method };
         let judge = Judge { policy: &state.policy, directory: &state.directory, decisions: Some(&worker.decisions) };
+        if let Some(task) = tunnelled::asked_task(&exchange, &call, &who) {
+            return tunnelled::poll(&exchange, &judge, &route, &who, &task, (state.revision, now));
+        }
         let Permitted { permit, operation } =
             authorize::check_noting(&judge, &who, &call, now, |needed, permitted| {
                 exchange.ask(needed, permitted, state.revision, now);

@@ -1,36 +1,50 @@
 //! A call to a service behind a tunnel: the caller's body becomes a message, the service's message becomes an answer.
 
+use std::borrow::Cow;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, Response};
+use http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, SET_COOKIE, X_CONTENT_TYPE_OPTIONS};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use http_body_util::BodyExt;
 use jiff::Timestamp;
+use serde::Serialize;
+use serde_json::{Map, Value};
 use tokio::time::timeout;
 use url::Url;
 
 use super::answer::{self, Places};
+use super::authorize::{self, Judge};
 use super::body::{Passage, ProxyBody, RequestBody, RequestBodyError};
-use super::error::{Kind, Problem};
+use super::error::{Kind, Problem, X_REQUEST_ID};
 use super::exchange::{Exchange, Ticket};
 use super::forward::{Outbound, while_permitted, withdrawn};
-use super::gateway::Worker;
+use super::gateway::{Gateway, Worker};
 use super::limit;
+use super::prefer;
+use super::route::Route;
 use super::streams::Standing;
-use super::target::Target;
+use super::target::{Door, Target};
+use super::tasks::{KEPT, Slot};
 use super::template::Buffer;
 use super::token::CallersToken;
+use crate::identity::Identity;
+use crate::telemetry::RequestId;
 use crate::upstream::tunnel::{self, Answer, CallError, MESSAGE_BYTES, Request, Tunnel, Unsent, Waiting};
 
 /// Where a service behind a tunnel is, to itself, as far as a `Location` of its tells: the path counts.
 const INSIDE: &str = "http://tunnel.invalid";
 
-/// Sends the call by the tunnel and returns the service's answer as the caller gets it.
+/// How long a task may take whose service says nothing of it.
+const LONGEST: Duration = Duration::from_secs(60 * 60);
+
+/// Sends the call by the tunnel and returns the service's answer as the caller gets it: at once or, on the API's
+/// `/service/…`, as a task to ask for, unless the caller prefers to wait.
 ///
 /// # Errors
-/// 413 or 400 for a call that makes no message; 502, 503 or 504 where there is no answer.
+/// 413 or 400 for a call that makes no message; 429 for too many tasks; 502, 503 or 504 where there is no answer.
 pub(super) async fn send(
     worker: &Worker,
     tunnel: &Tunnel,
@@ -41,16 +55,199 @@ pub(super) async fn send(
         Some(ticket) => ticket.share(),
         None => return Err(Problem::new(&Kind::INTERNAL, "the request was answered already")),
     };
+    let (door, prefers) = (exchange.door, prefer::wait(&outbound.headers));
     let (request, standing) = read(&exchange, outbound).await?;
-    let standing = Arc::new(standing);
-    let start = Instant::now();
-    let mut waiting = enter(worker, tunnel, request, &standing)?;
-    let timeouts = standing.route.timeouts();
-    let longest = [timeouts.first_byte, timeouts.total].into_iter().flatten().min();
-    let outcome = while_permitted(&standing, within(longest, &mut waiting)).await;
-    exchange.upstream(start.elapsed());
-    let answer = outcome?.map_err(|error| problem(error, &standing))?;
-    Ok(receive(answer, &exchange, &standing))
+    let call = Call { standing: Arc::new(standing), id: tunnel::new_task(), start: Instant::now() };
+    match (door, &call.standing.who) {
+        (Door::Api, Some(who)) => {
+            let whose = (who.account.id, call.standing.route.id());
+            let slot = exchange.gateway.tasks().begin(call.id.clone(), whose, call.standing.clone())?;
+            let waiting = enter(worker, tunnel, request, &call, prefers.is_some())?;
+            call.into_task(&exchange, slot, waiting, prefers).await
+        }
+        // Nobody could ask for what nobody called.
+        (Door::Proxy, _) | (Door::Api, None) => {
+            let mut waiting = enter(worker, tunnel, request, &call, true)?;
+            let outcome = call.outcome(call.patience(), &mut waiting).await;
+            exchange.upstream(call.start.elapsed());
+            Ok(receive(outcome?, &exchange, &call.standing))
+        }
+    }
+}
+
+/// A call on its way.
+struct Call {
+    standing: Arc<Standing>,
+    id: Arc<str>,
+    start: Instant,
+}
+
+impl Call {
+    /// How long a caller waits who waits for the answer.
+    fn patience(&self) -> Option<Duration> {
+        let timeouts = self.standing.route.timeouts();
+        [timeouts.first_byte, timeouts.total].into_iter().flatten().min()
+    }
+
+    /// The answer, or what came instead of it.
+    async fn outcome(&self, longest: Option<Duration>, waiting: &mut Waiting) -> Result<Answer, Problem> {
+        let outcome = while_permitted(&self.standing, within(longest, waiting)).await?;
+        outcome.map_err(|error| {
+            if error == CallError::TimedOut {
+                waiting.give_up();
+            }
+            problem(error, &self.standing)
+        })
+    }
+
+    /// The answer, if it comes while the caller prefers to wait; else the task by which to ask for it.
+    async fn into_task(
+        self,
+        exchange: &Exchange,
+        slot: Slot<Standing>,
+        mut waiting: Waiting,
+        prefers: Option<Duration>,
+    ) -> Result<Response<ProxyBody>, Problem> {
+        if let Some(longest) = prefers {
+            let outcome = while_permitted(&self.standing, within(Some(longest), &mut waiting)).await?;
+            if !matches!(outcome, Err(CallError::TimedOut)) {
+                exchange.upstream(self.start.elapsed());
+                let answer = outcome.map_err(|error| problem(error, &self.standing))?;
+                return Ok(applied(receive(answer, exchange, &self.standing), prefers));
+            }
+            waiting.let_go();
+        }
+        let answer = ours(StatusCode::ACCEPTED, &Progress { task: &self.id, status: None, answer: None });
+        tokio::spawn(self.finish(slot, waiting));
+        let mut answer = exchange.own(applied(answer, prefers));
+        exchange.admit_origin(&mut answer);
+        Ok(answer)
+    }
+
+    /// Waits for the answer as long as the service may take, and keeps it for the caller who asks.
+    async fn finish(self, slot: Slot<Standing>, mut waiting: Waiting) {
+        let (gateway, longest) =
+            (self.standing.gateway.clone(), self.standing.route.timeouts().total.unwrap_or(LONGEST));
+        let outcome = self.outcome(Some(longest), &mut waiting).await;
+        drop(waiting);
+        let answer = match outcome {
+            Ok(Answer { status, mut headers, body }) => {
+                // As the API's listener passes an answer on, but for what is said of this very answer.
+                answer::pass_headers(&mut headers, Door::Proxy, &RequestId::mint());
+                rewrite_location(&mut headers, &gateway, Door::Api, &self.standing.target);
+                headers.remove(X_REQUEST_ID);
+                headers.remove(SET_COOKIE);
+                let mut answer = Response::new(body);
+                *answer.status_mut() = status;
+                *answer.headers_mut() = headers;
+                answer
+            }
+            Err(problem) => problem.into_response(&self.id),
+        };
+        slot.finish(answer, Instant::now());
+        drop(self);
+        tokio::time::sleep(KEPT).await;
+        gateway.tasks().expire(Instant::now());
+    }
+}
+
+/// The task that the request asks for: on the API's listener, at the service itself, while a tunnel is open or where the
+/// caller has that task.
+pub(super) fn asked_task(exchange: &Exchange, call: &authorize::Call<'_>, who: &Identity) -> Option<String> {
+    let bare = matches!(call.target.remainder(), "" | "/");
+    if exchange.door != Door::Api || *call.method != Method::GET || !bare {
+        return None;
+    }
+    let mut parameters = url::form_urlencoded::parse(call.target.query()?.as_bytes());
+    let (_, id) = parameters.find(|(name, value)| name == "taskId" && !value.is_empty())?;
+    let gateway = &exchange.gateway;
+    let service = call.route.id();
+    let is_theirs = || gateway.tasks().find(&id, who.account.id, service, exchange.start).is_some();
+    (gateway.tunnels().find(service).is_some() || is_theirs()).then(|| id.into_owned())
+}
+
+/// What has become of the task. It is told to who called, as long as they may make that call.
+///
+/// # Errors
+/// 404 for a task that is not the caller's; 403 where they may not make the call any more.
+pub(super) fn poll(
+    exchange: &Exchange,
+    judge: &Judge<'_>,
+    route: &Route,
+    who: &Identity,
+    task: &str,
+    (revision, now): (u64, Timestamp),
+) -> Result<Response<ProxyBody>, Problem> {
+    let found = exchange.gateway.tasks().find(task, who.account.id, route.id(), Instant::now());
+    let Some(found) = found else {
+        let named: String = task.chars().take(64).collect();
+        let detail = format!("there is no task `{named}` of yours at this service\nanswers are kept for ten minutes");
+        return Err(Problem::new(&Kind::NOT_FOUND, detail));
+    };
+    let call = authorize::Call { route, target: &found.call.target, method: &found.call.method };
+    let permitted = authorize::check_noting(judge, who, &call, now, |needed, permitted| {
+        exchange.ask(needed, permitted, revision, now);
+    })?;
+    exchange.permit_answer(permitted.operation.map(|operation| &operation.name));
+    let (status, progress) = match &found.answer {
+        None => (StatusCode::ACCEPTED, Progress { task, status: Some("pending"), answer: None }),
+        Some(answer) => {
+            let complete = Complete {
+                status: answer.status().as_u16(),
+                headers: tunnel::headers(answer.headers()),
+                body: String::from_utf8_lossy(answer.body()),
+            };
+            (StatusCode::OK, Progress { task, status: Some("complete"), answer: Some(complete) })
+        }
+    };
+    let mut answer = exchange.own(ours(status, &progress));
+    exchange.admit_origin(&mut answer);
+    Ok(answer)
+}
+
+/// What a caller is told of a task.
+#[derive(Serialize)]
+struct Progress<'a> {
+    #[serde(rename = "taskId")]
+    task: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    status: Option<&'static str>,
+    #[serde(flatten)]
+    answer: Option<Complete<'a>>,
+}
+
+/// What the service answered.
+#[derive(Serialize)]
+struct Complete<'a> {
+    #[serde(rename = "statusCode")]
+    status: u16,
+    headers: Map<String, Value>,
+    #[serde(rename = "response")]
+    body: Cow<'a, str>,
+}
+
+/// An answer of ours, on the origin of the UI.
+fn ours(status: StatusCode, progress: &Progress<'_>) -> Response<ProxyBody> {
+    let text = serde_json::to_vec(progress).unwrap_or_default();
+    let mut answer = Response::new(ProxyBody::from(Bytes::from(text)));
+    *answer.status_mut() = status;
+    for (name, value) in [
+        (CONTENT_TYPE, "application/json"),
+        (CACHE_CONTROL, "no-store"),
+        (CONTENT_SECURITY_POLICY, "sandbox"),
+        (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    ] {
+        answer.headers_mut().insert(name, HeaderValue::from_static(value));
+    }
+    answer
+}
+
+/// Says that the caller's wish to wait was granted, where there was one.
+fn applied(mut answer: Response<ProxyBody>, prefers: Option<Duration>) -> Response<ProxyBody> {
+    if let Some(wait) = prefers {
+        answer.headers_mut().insert(prefer::PREFERENCE_APPLIED, prefer::applied(wait));
+    }
+    answer
 }
 
 /// The call as a message, with its body read to the end.
@@ -99,14 +296,14 @@ async fn collect(mut body: RequestBody, idle: Option<Duration>, exchange: &Excha
 }
 
 /// Puts the call into the tunnel's line. What is sent when its turn comes is what may be sent then.
-fn enter(worker: &Worker, tunnel: &Tunnel, request: Request, standing: &Arc<Standing>) -> Result<Waiting, Problem> {
+fn enter(worker: &Worker, tunnel: &Tunnel, request: Request, call: &Call, held: bool) -> Result<Waiting, Problem> {
+    let (standing, task) = (&call.standing, call.id.clone());
     let (gateway, route) = (&standing.gateway, &standing.route);
     let now = Timestamp::now();
     let token = match &standing.who {
         Some(who) => Some(CallersToken::of(gateway, &worker.minted, who, route, now)?),
         None => None,
     };
-    let task = tunnel::new_task();
     let size = request.size(&task, token.as_ref().map(CallersToken::text));
     if size > MESSAGE_BYTES {
         return Err(too_large(Some(size)));
@@ -127,23 +324,21 @@ fn enter(worker: &Worker, tunnel: &Tunnel, request: Request, standing: &Arc<Stan
             if text.len() > MESSAGE_BYTES { Err(Unsent::TooLarge) } else { Ok(text) }
         }
     };
-    tunnel.call(task, size, true, Box::new(write)).map_err(|error| problem(error, standing))
+    tunnel.call(task, size, held, Box::new(write)).map_err(|error| problem(error, standing))
 }
 
 async fn within(longest: Option<Duration>, waiting: &mut Waiting) -> Result<Answer, CallError> {
-    let Some(longest) = longest else { return waiting.answer().await };
-    let answer = timeout(longest, waiting.answer()).await;
-    answer.unwrap_or_else(|_| {
-        waiting.give_up();
-        Err(CallError::TimedOut)
-    })
+    match longest {
+        Some(longest) => timeout(longest, waiting.answer()).await.unwrap_or(Err(CallError::TimedOut)),
+        None => waiting.answer().await,
+    }
 }
 
 /// The service's answer, as the caller gets it.
 fn receive(answer: Answer, exchange: &Exchange, standing: &Standing) -> Response<ProxyBody> {
     let Answer { status, mut headers, body } = answer;
     answer::pass_headers(&mut headers, exchange.door, &exchange.id);
-    rewrite_location(&mut headers, exchange, &standing.target);
+    rewrite_location(&mut headers, &exchange.gateway, exchange.door, &standing.target);
     let mut response = Response::new(ProxyBody::from(body));
     *response.status_mut() = status;
     *response.headers_mut() = headers;
@@ -152,11 +347,11 @@ fn receive(answer: Answer, exchange: &Exchange, standing: &Standing) -> Response
     response
 }
 
-fn rewrite_location(headers: &mut HeaderMap, exchange: &Exchange, target: &Target) {
+fn rewrite_location(headers: &mut HeaderMap, gateway: &Gateway, door: Door, target: &Target) {
     let base = Url::parse(&format!("{INSIDE}/{}/{}", target.namespace(), target.service()));
     let asked = Url::parse(&format!("{INSIDE}{}", path(target)));
     if let (Ok(base), Ok(asked)) = (base, asked) {
-        let outer = exchange.gateway.settings().public_path(exchange.door);
+        let outer = gateway.settings().public_path(door);
         let prefix = [outer, target.prefix()].concat();
         answer::rewrite_location(headers, &Places { asked: &asked, bases: &[base], prefix: &prefix });
     }

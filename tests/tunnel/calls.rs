@@ -212,8 +212,8 @@ fn when_the_line_is_full_the_next_caller_is_told_to_come_back() {
     let house = House::new("");
     let mut tunnel = house.tunnel();
     let (tell, told) = mpsc::channel();
-    // One that the service works on, 32 in the line, and seven for whom there is no room.
-    for _ in 0..40 {
+    // One that the service works on, 64 in the line, and seven for whom there is no room.
+    for _ in 0..72 {
         let (ask, tell) = (house.ask("GET", "/x"), tell.clone());
         spawn(move || {
             let answer = ask.send();
@@ -225,7 +225,7 @@ fn when_the_line_is_full_the_next_caller_is_told_to_come_back() {
         assert_eq!(told.recv_timeout(super::support::PATIENCE).unwrap(), (503, Some("5".to_owned())));
     }
     tunnel.close();
-    for _ in 0..33 {
+    for _ in 0..65 {
         assert_eq!(told.recv_timeout(super::support::PATIENCE).unwrap().0, 502);
     }
 }

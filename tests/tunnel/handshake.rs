@@ -79,7 +79,7 @@ fn a_request_that_is_no_websocket_is_told_so_after_who_and_what_were_asked() {
 
 #[test]
 fn the_token_that_a_service_gets_opens_no_tunnel() {
-    let house = House::built("", |builder| builder.grant("alice", "materials.mp", "write"));
+    let house = House::built("", |builder| builder.grant("alice", "materials.mp", "read,execute,write"));
     let mut tunnel = house.tunnel();
     let calling = house.call("/x");
     let call = tunnel.next();

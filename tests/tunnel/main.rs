@@ -8,6 +8,7 @@ mod calls;
 mod ends;
 mod handshake;
 mod hostile;
+mod tasks;
 
 use std::thread::{JoinHandle, spawn};
 

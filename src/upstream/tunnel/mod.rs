@@ -27,7 +27,7 @@ use crate::telemetry::metrics::TunnelMetrics;
 const MOST: (usize, usize) = (1024, 64);
 
 /// How many calls wait in the line of one tunnel.
-const LINE: usize = 32;
+const LINE: usize = 64;
 
 /// How many bytes wait in the lines of all tunnels.
 const WAITING_BYTES: usize = 64 * 1024 * 1024;
@@ -90,7 +90,7 @@ struct Place {
 pub struct Waiting {
     answer: oneshot::Receiver<Result<Answer, Unsent>>,
     metrics: TunnelMetrics,
-    _held: Option<TaskTrackerToken>,
+    held: Option<TaskTrackerToken>,
 }
 
 /// Why a call was not sent when its turn came.
@@ -221,7 +221,7 @@ impl Tunnel {
             Ok(answer)
         };
         let answer = enter().inspect_err(|error: &CallError| self.metrics.ended(error.label()))?;
-        Ok(Waiting { answer, metrics: self.metrics.clone(), _held: held.then(|| self.waiting.token()) })
+        Ok(Waiting { answer, metrics: self.metrics.clone(), held: held.then(|| self.waiting.token()) })
     }
 }
 
@@ -238,6 +238,11 @@ impl Waiting {
         };
         self.metrics.ended(answer.as_ref().map_or_else(|error| error.label(), |_| "answered"));
         answer
+    }
+
+    /// Nobody is at the other end of a connection any more: no drain is held up for it.
+    pub fn let_go(&mut self) {
+        self.held = None;
     }
 
     /// Counts that it was waited for in vain.
