@@ -16,7 +16,7 @@ use crate::store::Mutation;
 /// Arguments of `grant`.
 #[derive(Debug, clap::Args)]
 pub(super) struct GrantArgs {
-    /// Who: NAME or user:NAME, group:NAME, role:NAME, everyone, holders:LEVELS:RESOURCE
+    /// Who: NAME or user:NAME, group:NAME, role:NAME, everyone, holders:LEVELS:RESOURCE (LEVELS may be same)
     #[arg(value_name = "SUBJECT")]
     subject: Written,
     /// What: a dotted resource name such as materials or materials.mp; it covers everything below; * stands for one key

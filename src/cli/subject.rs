@@ -18,6 +18,8 @@ impl Written {
             Self::Role(name) => Subject::Role(name.as_str().into()),
             Self::Everyone => Subject::Everyone,
             Self::Holders(levels, pattern) => Subject::Holders(*levels, opened.resource(pattern).await?),
+            Self::Same(pattern) => Subject::Same(opened.resource(pattern).await?),
+            Self::Itself(pattern) => Subject::Itself(opened.resource(pattern).await?),
         })
     }
 
@@ -29,6 +31,8 @@ impl Written {
             Self::Role(name) => format!("the role {name}"),
             Self::Everyone => "everyone".to_owned(),
             Self::Holders(levels, pattern) => format!("whoever holds {levels} on {pattern}"),
+            Self::Same(pattern) => format!("whoever holds the same on {pattern}"),
+            Self::Itself(pattern) => format!("{pattern} itself"),
         }
     }
 }

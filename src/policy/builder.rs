@@ -126,7 +126,7 @@ impl Builder {
         last_of_each_name(&mut rows);
         let id = self.snapshot.subjects.retain(&subject);
         let known = self.snapshot.subjects.entry(id).is_some_and(|entry| !entry.rows.is_empty());
-        if known || matches!(subject, Subject::Holders(..)) {
+        if known || subject.through().is_some() {
             self.merge(&subject, id, &rows);
         } else {
             self.write(id, &rows);
@@ -151,7 +151,7 @@ impl Builder {
     /// One by one, for a subject whose grants came in several runs, and for holders, whose empty grants take away.
     fn merge(&mut self, subject: &Subject, id: SubjectId, rows: &[Row]) {
         for row in rows {
-            let takes = row.levels.is_empty() && matches!(subject, Subject::Holders(..));
+            let takes = row.levels.is_empty() && subject.through().is_some();
             let (names, subjects) = (&self.snapshot.names, &mut self.snapshot.subjects);
             let Some(entry) = subjects.entry_mut(id) else { return };
             let before = if takes { entry.rows.take(names, row.node) } else { entry.rows.put(names, *row) };

@@ -76,7 +76,10 @@ impl Snapshot {
         let question = Question { user, keys, reading: Reading::Covering };
         let giving = || self.subjects.holders.iter().filter(|(_, subject)| gives(**subject));
         let mut others = Others::new(self, question, second, || giving().map(|((resource, _), _)| *resource).collect());
-        giving().any(|((resource, levels), _)| others.hold(*levels, *resource, &mut clock))
+        giving().any(|((resource, levels), _)| match levels {
+            Some(levels) => others.hold(*levels, *resource, &mut clock),
+            None => Levels::ALL.singles().any(|level| others.hold(level, *resource, &mut clock)),
+        })
     }
 
     pub(super) fn verdict(&self, user: UserId, keys: &[&str], reading: Reading, now: Timestamp) -> Verdict {

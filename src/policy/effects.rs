@@ -91,12 +91,12 @@ impl Snapshot {
         goes_on: &dyn Fn() -> bool,
     ) -> Vec<Pattern> {
         let mut reached: BTreeSet<Pattern> = changed.into_iter().collect();
-        let mut shares: BTreeSet<(ResourceId, Levels)> = self.subjects.holders.keys().copied().collect();
+        let mut shares: BTreeSet<(ResourceId, Option<Levels>)> = self.subjects.holders.keys().copied().collect();
         shares.extend(after.subjects.holders.keys().copied());
         loop {
-            let is_reached = |(resource, _): &(ResourceId, Levels)| {
-                let named = [self, after].into_iter().filter_map(|snapshot| snapshot.resource(*resource));
-                named.into_iter().any(|known| reached.iter().any(|pattern| covers(pattern, known.name.keys())))
+            let is_reached = |(resource, _): &(ResourceId, Option<Levels>)| {
+                let named = [self, after].into_iter().map(|snapshot| snapshot.name_of(*resource));
+                named.into_iter().any(|name| reached.iter().any(|pattern| covers(pattern, name.keys())))
             };
             let now: Vec<_> =
                 shares.iter().take_while(|_| goes_on()).filter(|share| is_reached(share)).copied().collect();
@@ -105,7 +105,10 @@ impl Snapshot {
             }
             for share in now {
                 shares.remove(&share);
-                let subject = Subject::Holders(share.1, share.0);
+                let subject = match share {
+                    (resource, Some(levels)) => Subject::Holders(levels, resource),
+                    (resource, None) => Subject::Same(resource),
+                };
                 let shared = self.grants_of(&subject).chain(after.grants_of(&subject));
                 reached.extend(shared.take_while(|_| goes_on()).map(|grant| grant.pattern));
             }

@@ -188,27 +188,34 @@ impl<'a, T: Trace> Walk<'a, T> {
         Some(answer)
     }
 
-    /// What the holders of another resource have on this one: which levels it takes to be one, and on which resource.
-    pub(super) fn share(&mut self, subject: SubjectId) -> Option<(Answer, Levels, ResourceId)> {
+    /// What the holders of another resource have on this one: on which resource, and which levels it takes to be one.
+    pub(super) fn share(&mut self, subject: SubjectId) -> Option<(Answer, ResourceId, Option<Levels>)> {
         let entry = self.snapshot.subjects.entry(subject)?;
-        let Subject::Holders(need, resource) = entry.subject else { return None };
+        let (resource, need) = entry.subject.through()?;
         let found = self.resolve(&entry.rows)?;
-        Some((Answer { subject, own: false, found }, need, resource))
+        Some((Answer { subject, own: false, found }, resource, need))
     }
 
     /// What the user has as one of those holders.
     fn shared(&mut self, subject: SubjectId, levels: Levels, deny: Option<u32>, holds: Holds<'_>) -> Levels {
-        let Some((answer, need, resource)) = self.share(subject) else { return Levels::NONE };
+        let Some((mut answer, resource, need)) = self.share(subject) else { return Levels::NONE };
         let counts = answer.counts(deny);
-        // Whether the user is one of them is a decision of its own: not for what is held or denied anyway.
-        let matters = counts && answer.found.levels.without(levels).gives();
-        if !(matters || T::THOROUGH) || !holds(need, resource, &mut self.clock) {
+        let mut passed = Levels::NONE;
+        for (need, gives) in passed_on(answer.found.levels, need) {
+            // Whether the user is one of them is a decision of its own: not for what is held or denied anyway.
+            let matters = counts && gives.without(levels).gives();
+            if (matters || T::THOROUGH) && holds(need, resource, &mut self.clock) {
+                passed |= gives;
+            }
+        }
+        if passed.is_empty() {
             return Levels::NONE;
         }
+        answer.found.levels = passed;
         if let Some(entry) = self.snapshot.subjects.entry(subject) {
             self.trace.answered(&entry.rows, self.path, answer);
         }
-        if counts { answer.found.levels.given() } else { Levels::NONE }
+        if counts { passed.given() } else { Levels::NONE }
     }
 
     fn resolve(&mut self, rows: &Rows) -> Option<Found> {
@@ -217,6 +224,12 @@ impl<'a, T: Trace> Walk<'a, T> {
             Reading::Explicit => tree::resolve_explicit(rows, self.path, &mut self.clock),
         }
     }
+}
+
+/// What is given, by what it takes: all of it for all that is needed, or each level for itself.
+pub(super) fn passed_on(gives: Levels, need: Option<Levels>) -> impl Iterator<Item = (Levels, Levels)> {
+    let each = gives.singles().filter(move |_| need.is_none());
+    need.map(|need| (need, gives)).into_iter().chain(each.map(|level| (level, level)))
 }
 
 impl Snapshot {

@@ -223,10 +223,7 @@ impl Recording {
     /// user's own may answer there too, instead of a wildcard, and end that.
     fn given_to_many(&self, snapshot: &Snapshot) -> Levels {
         let many = || {
-            let is_holders = |answer: &Answer| {
-                let entry = snapshot.subjects.entry(answer.subject);
-                entry.is_some_and(|entry| matches!(entry.subject, Subject::Holders(..)))
-            };
+            let is_holders = |answer: &Answer| snapshot.subjects.is_holders(answer.subject);
             self.answers.iter().map(|(answer, _)| answer).filter(move |answer| !answer.own && !is_holders(answer))
         };
         let deny = many().filter(|answer| answer.found.levels.is_empty()).map(|answer| answer.found.depth).max();

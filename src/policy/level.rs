@@ -89,6 +89,11 @@ impl Levels {
         Self(self.0 & !other.0)
     }
 
+    /// The single levels of the set.
+    pub fn singles(self) -> impl Iterator<Item = Self> {
+        (0..7).map(|bit| Self(1 << bit)).filter(move |level| self.has_all(*level))
+    }
+
     /// The words of the set, in the order create, read, update, delete, execute, clone, admin.
     pub fn words(self) -> impl Iterator<Item = &'static str> {
         WORDS.into_iter().filter(move |(level, _)| self.has_all(*level)).map(|(_, word)| word)
@@ -197,6 +202,13 @@ mod tests {
         assert_eq!("".parse(), Ok(Levels::NONE));
         assert!("deny".parse::<Levels>().is_err());
         assert!("Read".parse::<Levels>().is_err());
+    }
+
+    #[test]
+    fn a_set_falls_apart_into_its_single_levels() {
+        assert_eq!(Levels::ALL.singles().count(), 7);
+        assert_eq!(Levels::WRITE.singles().collect::<Vec<_>>(), [Levels::UPDATE, Levels::CREATE, Levels::DELETE]);
+        assert_eq!(Levels::NONE.singles().count(), 0);
     }
 
     #[test]

@@ -144,6 +144,11 @@ impl Names {
         self.node(id)?.parent.some()
     }
 
+    /// The last key of the name, unless it is `*`.
+    pub(super) fn key(&self, id: NodeId) -> Option<&str> {
+        self.node(id)?.key.literal()
+    }
+
     /// The child with exactly this key, which is never the child `*`.
     pub(super) fn child(&self, parent: NodeId, key: &str) -> Option<NodeId> {
         let mut next = *self.children.get(&self.hash(parent, key))?;

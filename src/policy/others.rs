@@ -12,13 +12,13 @@ use std::rc::Rc;
 
 use smallvec::SmallVec;
 
-use super::evaluate::{Direct, Question, Reading, Silent, Verdict, Walk};
+use super::evaluate::{Direct, Question, Reading, Silent, Verdict, Walk, passed_on};
 use super::names::NodeId;
 use super::rows::NEVER;
 use super::snapshot::Snapshot;
 use super::subjects::SubjectId;
 use super::tree::{Clock, Path};
-use super::{Levels, PatternKey, ResourceId, Subject, UserId};
+use super::{Levels, PatternKey, ResourceId, UserId};
 
 /// How many resources one decision looks at. Real webs have a handful; what lies beyond counts as not held, which gives
 /// less, never more.
@@ -155,15 +155,17 @@ impl Web {
                 if self.shares.len() >= MAX_SHARES {
                     break;
                 }
-                let Some((answer, need, from)) = walk.share(subject) else { continue };
+                let Some((answer, from, need)) = walk.share(subject) else { continue };
                 let gives = answer.found.levels.given().without(base);
                 if answer.counts(deny)
                     && !gives.is_empty()
                     && let Some(from) = self.reach(snapshot, from)
                 {
-                    self.shares.push(Share { from, need, to, gives });
-                    if let Some(site) = self.sites.get_mut(from) {
-                        site.shared.push(self.shares.len() - 1);
+                    for (need, gives) in passed_on(gives, need) {
+                        self.shares.push(Share { from, need, to, gives });
+                        if let Some(site) = self.sites.get_mut(from) {
+                            site.shared.push(self.shares.len() - 1);
+                        }
                     }
                 }
             }
@@ -289,12 +291,18 @@ impl Search<'_> {
 }
 
 fn node_of(snapshot: &Snapshot, resource: ResourceId) -> Option<NodeId> {
-    snapshot.names.find(&snapshot.resource(resource)?.name)
+    match snapshot.resource(resource) {
+        Some(known) => snapshot.names.find(&known.name),
+        None => snapshot.names.child(NodeId::ROOT, &resource.key()),
+    }
 }
 
 /// The keys of the resource's name, none of which is `*`.
 fn keys_of(snapshot: &Snapshot, resource: ResourceId) -> Option<SmallVec<[&str; 8]>> {
-    snapshot.resource(resource)?.name.keys().iter().map(PatternKey::literal).collect()
+    match snapshot.resource(resource) {
+        Some(known) => known.name.keys().iter().map(PatternKey::literal).collect(),
+        None => Some(SmallVec::from_iter([snapshot.names.key(node_of(snapshot, resource)?)?])),
+    }
 }
 
 impl Snapshot {
@@ -311,10 +319,7 @@ impl Snapshot {
     /// The resources whose holders have a row on one of the names met.
     pub(super) fn shared_from(&self, path: &Path) -> Vec<ResourceId> {
         let subjects = self.holders_on(path);
-        let resources = subjects.iter().filter_map(|subject| match self.subjects.entry(*subject)?.subject {
-            Subject::Holders(_, resource) => Some(resource),
-            _ => None,
-        });
-        resources.collect()
+        let through = |subject: &SubjectId| self.subjects.entry(*subject)?.subject.through();
+        subjects.iter().filter_map(through).map(|(resource, _)| resource).collect()
     }
 }

@@ -11,7 +11,7 @@ use super::decide::moment;
 use super::names::{Names, NodeId};
 use super::rows::{NEVER, Row};
 use super::subjects::{Entry, SubjectId, Subjects};
-use super::{GroupId, Levels, Pattern, ResourceId, Subject, UserId};
+use super::{GroupId, Levels, Pattern, PatternKey, ResourceId, Subject, UserId};
 
 /// The compiled policy. Immutable; a clone costs a few reference counts, and a patched one shares what did not change.
 ///
@@ -124,6 +124,37 @@ impl Snapshot {
         self.resources.get(&id)
     }
 
+    /// The name of the resource. One of which nothing is known but its id, such as what stands for a user, has the id for
+    /// its name: nobody owns it, and what is granted on that name holds there. While nothing is, nobody holds it.
+    #[must_use]
+    pub fn name_of(&self, id: ResourceId) -> Pattern {
+        match self.resource(id) {
+            Some(known) => known.name.clone(),
+            None => Pattern::of(vec![PatternKey::Key(id.key().into())]),
+        }
+    }
+
+    /// What is shared on exactly this name with those who hold levels elsewhere, expired grants included.
+    pub fn shares_on(&self, pattern: &Pattern) -> impl Iterator<Item = Grant> {
+        let found = self.names.find(pattern).and_then(|at| Some((at, self.names.node(at)?.holders.clone()?)));
+        let (at, holders) = found.unzip();
+        let rows = holders.into_iter().flat_map(|all| all.to_vec());
+        rows.filter_map(move |subject| self.grant(subject, self.subjects.entry(subject)?.rows.at(at?)?))
+    }
+
+    /// What is shared with those who hold levels elsewhere: on which resource, and the subject that has the grants.
+    pub fn sharing(&self) -> impl Iterator<Item = (ResourceId, &Subject)> {
+        let subject = |id: &SubjectId| self.subjects.entry(*id).map(|entry| &entry.subject);
+        self.subjects.holders.iter().filter_map(move |((resource, _), id)| Some((*resource, subject(id)?)))
+    }
+
+    /// Those of them that are about this resource.
+    pub fn sharing_of(&self, resource: ResourceId) -> impl Iterator<Item = &Subject> {
+        let (first, last) = ((resource, None), (resource, Some(Levels::ALL)));
+        let ids = self.subjects.holders.range(first..=last).map(|(_, id)| id);
+        ids.filter_map(|id| self.subjects.entry(*id)).map(|entry| &entry.subject)
+    }
+
     /// The grants on exactly this name, expired ones included.
     pub fn grants_on(&self, pattern: &Pattern) -> impl Iterator<Item = Grant> {
         let found = self.names.find(pattern).and_then(|at| Some((at, self.names.node(at)?)));
@@ -180,7 +211,7 @@ impl Snapshot {
 
     pub(super) fn apply(&mut self, change: Change) {
         match change {
-            Change::Grant(grant) if grant.levels.is_empty() && matches!(grant.subject, Subject::Holders(..)) => {
+            Change::Grant(grant) if grant.levels.is_empty() && grant.subject.through().is_some() => {
                 self.ungrant(&grant.subject, &grant.pattern);
             }
             Change::Grant(grant) => self.give(&grant),

@@ -65,18 +65,51 @@ pub enum Subject {
     Everyone,
     /// Whoever holds all of these levels on another resource.
     Holders(Levels, ResourceId),
+    /// Whoever holds the same levels on another resource, each of them by itself.
+    Same(ResourceId),
+    /// Another resource, or what stands for a user or a group, in its own name. Nobody is that: what it was given is
+    /// written down, and decides nothing.
+    Itself(ResourceId),
+}
+
+impl ResourceId {
+    /// The one key that a resource without a dotted name has: `@` and its id, which no `*` matches.
+    #[must_use]
+    pub fn key(self) -> String {
+        format!("@{}", self.0)
+    }
+
+    /// The resource that has this key.
+    #[must_use]
+    pub fn of_key(key: &str) -> Option<Self> {
+        key.strip_prefix('@')?.parse().ok()
+    }
+}
+
+impl Subject {
+    /// For what is shared with those who hold levels on another resource: that one, and what must be held there; none
+    /// where each level counts by itself.
+    #[must_use]
+    pub const fn through(&self) -> Option<(ResourceId, Option<Levels>)> {
+        match self {
+            Self::Holders(levels, resource) => Some((*resource, Some(*levels))),
+            Self::Same(resource) => Some((*resource, None)),
+            Self::User(_) | Self::Group(_) | Self::Role(_) | Self::Everyone | Self::Itself(_) => None,
+        }
+    }
 }
 
 /// Why a text names no subject.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "`{0}` is no subject\nwrite `user:ID`, `group:ID`, `role:NAME`, `everyone` or `holders:LEVELS:ID`, the ids as UUIDs"
+    "`{0}` is no subject\nwrite `user:ID`, `group:ID`, `role:NAME`, `everyone`, `holders:LEVELS:ID`, `holders:same:ID` or \
+     `itself:ID`, the ids as UUIDs"
 )]
 pub struct UnknownSubject(pub String);
 
 impl fmt::Display for Subject {
     /// The text that [`Subject::from_str`] reads back, and that the store keeps: `user:<uuid>`, `group:<uuid>`,
-    /// `role:<name>`, `everyone`, `holders:<level>,<level>:<uuid>`.
+    /// `role:<name>`, `everyone`, `holders:<level>,<level>:<uuid>`, `holders:same:<uuid>`, `itself:<uuid>`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::User(id) => write!(f, "user:{id}"),
@@ -91,6 +124,8 @@ impl fmt::Display for Subject {
                 }
                 write!(f, ":{id}")
             }
+            Self::Same(id) => write!(f, "holders:same:{id}"),
+            Self::Itself(id) => write!(f, "itself:{id}"),
         }
     }
 }
@@ -115,12 +150,16 @@ fn parse(text: &str) -> Option<Subject> {
         "role" if !rest.is_empty() => Some(Subject::Role(rest.into())),
         "holders" => {
             let (levels, id) = rest.split_once(':')?;
+            if levels == "same" {
+                return id.parse().ok().map(Subject::Same);
+            }
             let levels: Levels = levels.parse().ok()?;
             if levels.is_empty() {
                 return None;
             }
             Some(Subject::Holders(levels, id.parse().ok()?))
         }
+        "itself" => rest.parse().ok().map(Subject::Itself),
         _ => None,
     }
 }
@@ -139,6 +178,8 @@ mod tests {
             Subject::Everyone,
             Subject::Holders(Levels::READ | Levels::EXECUTE, ResourceId(id)),
             Subject::Holders(Levels::ALL, ResourceId(id)),
+            Subject::Same(ResourceId(id)),
+            Subject::Itself(ResourceId(id)),
         ] {
             assert_eq!(subject.to_string().parse(), Ok(subject));
         }

@@ -43,8 +43,8 @@ pub(super) struct Subjects {
     /// The places of the subjects, by their hashes.
     ids: Index,
     seed: RandomState,
-    /// The holders among them, in an order that does not depend on history.
-    pub(super) holders: OrdMap<(ResourceId, Levels), SubjectId>,
+    /// The holders among them, in an order that does not depend on history; without levels where each counts by itself.
+    pub(super) holders: OrdMap<(ResourceId, Option<Levels>), SubjectId>,
     free: SubjectId,
 }
 
@@ -102,7 +102,7 @@ impl Subjects {
 
     /// Whether the subject is the holders of levels on a resource.
     pub(super) fn is_holders(&self, id: SubjectId) -> bool {
-        self.entry(id).is_some_and(|entry| matches!(entry.subject, Subject::Holders(..)))
+        self.entry(id).is_some_and(|entry| entry.subject.through().is_some())
     }
 
     /// One use less; a subject that nothing uses any more goes.
@@ -116,7 +116,7 @@ impl Subjects {
         let gone = std::mem::replace(entry, Entry { free, ..Entry::new(Subject::Everyone) });
         self.free = id;
         self.ids.take(self.seed.hash_one(&gone.subject), id.0);
-        if let Subject::Holders(levels, resource) = gone.subject {
+        if let Some((resource, levels)) = gone.subject.through() {
             self.holders.remove(&(resource, levels));
         }
     }
@@ -158,7 +158,7 @@ impl Subjects {
             }
         };
         self.ids.put(self.seed.hash_one(subject), id.0);
-        if let Subject::Holders(levels, resource) = *subject {
+        if let Some((resource, levels)) = subject.through() {
             self.holders.insert((resource, levels), id);
         }
         id

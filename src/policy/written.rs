@@ -21,6 +21,10 @@ pub enum Written {
     Everyone,
     /// `holders:LEVELS:RESOURCE`.
     Holders(Levels, Pattern),
+    /// `holders:same:RESOURCE`: each level by itself.
+    Same(Pattern),
+    /// `itself:RESOURCE`: in its own name, which nobody is.
+    Itself(Pattern),
 }
 
 impl fmt::Display for Written {
@@ -35,6 +39,8 @@ impl fmt::Display for Written {
                 let words: Vec<&str> = levels.words().collect();
                 write!(f, "holders:{}:{name}", words.join(","))
             }
+            Self::Same(name) => write!(f, "holders:same:{name}"),
+            Self::Itself(name) => write!(f, "itself:{name}"),
         }
     }
 }
@@ -58,12 +64,17 @@ impl FromStr for Written {
                 let (levels, resource) = name
                     .split_once(':')
                     .ok_or_else(|| format!("`{text}` names no resource\nwrite holders:LEVELS:RESOURCE"))?;
+                let pattern = || Pattern::parse(resource).map_err(|error| error.to_string());
+                if levels == "same" {
+                    return pattern().map(Self::Same);
+                }
                 let levels = levels_of(levels)?;
                 if levels.is_empty() {
                     return Err(format!("`{text}` names no level\nwrite holders:LEVELS:RESOURCE"));
                 }
-                Ok(Self::Holders(levels, Pattern::parse(resource).map_err(|error| error.to_string())?))
+                Ok(Self::Holders(levels, pattern()?))
             }
+            "itself" => Pattern::parse(name).map(Self::Itself).map_err(|error| error.to_string()),
             _ => Err(format!("unknown kind of subject `{kind}`\n{SUBJECTS}")),
         }
     }
@@ -160,6 +171,8 @@ mod tests {
             ("role:Analyst", Written::Role("Analyst".into())),
             ("everyone", Written::Everyone),
             ("user:everyone", Written::User("everyone".into())),
+            ("holders:same:a.b", Written::Same(Pattern::parse("a.b").unwrap())),
+            ("itself:a.b", Written::Itself(Pattern::parse("a.b").unwrap())),
             (
                 "holders:read,execute:a.b",
                 Written::Holders(Levels::READ | Levels::EXECUTE, Pattern::parse("a.b").unwrap()),

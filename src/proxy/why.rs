@@ -107,6 +107,8 @@ impl Names<'_> {
             Subject::Role(name) => format!("role:{name}"),
             Subject::Everyone => "everyone".to_owned(),
             Subject::Holders(of, id) => format!("holders:{}:{}", levels(*of), self.resource(*id)),
+            Subject::Same(id) => format!("holders:same:{}", self.resource(*id)),
+            Subject::Itself(id) => format!("itself:{}", self.resource(*id)),
         }
     }
 
@@ -135,7 +137,7 @@ impl Names<'_> {
     }
 
     fn resource(&self, id: ResourceId) -> String {
-        self.policy.resource(id).map_or_else(|| id.to_string(), |known| known.name.to_string())
+        self.policy.name_of(id).to_string()
     }
 
     /// What the decision rests on.
@@ -164,6 +166,8 @@ impl Names<'_> {
     pub fn sentence(&self, grant: &Grant) -> String {
         let subject = match &grant.subject {
             Subject::Holders(of, id) => format!("whoever holds {of} on {}", self.resource(*id)),
+            Subject::Same(id) => format!("whoever holds the same on {}", self.resource(*id)),
+            Subject::Itself(id) => format!("{} itself", self.resource(*id)),
             other => self.subject(other).replacen(':', " ", 1),
         };
         let gives =

@@ -63,8 +63,11 @@ pub(crate) fn web() -> impl Strategy<Value = Vec<Change>> {
             Just(Levels::READ | Levels::UPDATE)
         ]
     };
-    let share = (names(), few(), names(), few())
-        .prop_map(move |((from, _), need, (_, to), gives)| give(Subject::Holders(need, from), to, gives));
+    let share = (names(), few(), names(), few(), proptest::bool::weighted(0.3)).prop_map(
+        move |((from, _), need, (_, to), gives, same)| {
+            give(if same { Subject::Same(from) } else { Subject::Holders(need, from) }, to, gives)
+        },
+    );
     let start =
         (user(), names(), few()).prop_map(move |(user, (_, name), levels)| give(Subject::User(user), name, levels));
     let resources = (1_u128..6).map(|id| {
@@ -100,6 +103,8 @@ fn subject() -> impl Strategy<Value = Subject> {
         3 => role().prop_map(Subject::Role),
         2 => Just(Subject::Everyone),
         3 => (single(), resource()).prop_map(|(levels, resource)| Subject::Holders(levels, resource)),
+        2 => resource().prop_map(Subject::Same),
+        1 => resource().prop_map(Subject::Itself),
     ]
 }
 
@@ -111,8 +116,10 @@ fn group() -> impl Strategy<Value = GroupId> {
     (1_u128..4).prop_map(|id| GroupId(Uuid::from_u128(id)))
 }
 
+/// Some with a name of their own, and the one that has only its id.
 fn resource() -> impl Strategy<Value = ResourceId> {
-    (1_u128..6).prop_map(|id| ResourceId(Uuid::from_u128(id)))
+    let unnamed = ID_KEY[1..].parse().unwrap();
+    prop_oneof![5 => (1_u128..6).prop_map(|id| ResourceId(Uuid::from_u128(id))), 1 => Just(ResourceId(unnamed))]
 }
 
 /// The empty role is none.

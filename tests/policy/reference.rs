@@ -42,7 +42,7 @@ impl World {
     pub(crate) fn apply(&mut self, change: &Change) {
         match change.clone() {
             // Holders take no deny rows.
-            Change::Grant(grant) if grant.levels.is_empty() && matches!(grant.subject, Subject::Holders(..)) => {
+            Change::Grant(grant) if grant.levels.is_empty() && is_share(&grant.subject) => {
                 self.grants.remove(&(grant.subject, grant.pattern));
             }
             Change::Grant(grant) => {
@@ -105,6 +105,9 @@ impl World {
                 && grant.pattern.keys().iter().zip(keys).enumerate().all(|(depth, (of, key))| meets(of, key, depth))
                 && match &grant.subject {
                     Subject::Holders(levels, resource) => self.holds(user, *levels, *resource, now, &[keys.to_vec()]),
+                    Subject::Same(resource) => {
+                        Levels::ALL.singles().any(|one| self.holds(user, one, *resource, now, &[keys.to_vec()]))
+                    }
                     subject => *subject == Subject::User(user) || subjects.contains(subject),
                 }
         })
@@ -124,12 +127,22 @@ impl World {
         let asking = [asking, &[keys.to_vec()]].concat();
         let mut others: Vec<Resolved> =
             self.subjects(user).iter().map(|subject| self.resolve(subject, keys, explicit, now)).collect();
-        let holders: BTreeSet<_> =
-            self.grants.keys().map(|(subject, _)| subject).filter(|it| matches!(it, Subject::Holders(..))).collect();
+        let holders: BTreeSet<_> = self.grants.keys().map(|(subject, _)| subject).filter(|it| is_share(it)).collect();
         for subject in holders {
-            let Subject::Holders(levels, resource) = subject else { continue };
-            if self.holds(user, *levels, *resource, now, &asking) {
-                others.push(self.resolve(subject, keys, explicit, now));
+            match subject {
+                Subject::Holders(levels, resource) if self.holds(user, *levels, *resource, now, &asking) => {
+                    others.push(self.resolve(subject, keys, explicit, now));
+                }
+                Subject::Same(resource) => {
+                    let mut found = self.resolve(subject, keys, explicit, now);
+                    let held = |one: &Levels| self.holds(user, *one, *resource, now, &asking);
+                    let given = found.value.unwrap_or_default().singles().filter(held).reduce(|all, one| all | one);
+                    if given.is_some() {
+                        found.value = given;
+                        others.push(found);
+                    }
+                }
+                _ => {}
             }
         }
         let deny = others.iter().filter(|it| it.value == Some(Levels::NONE)).map(|it| it.depth).max();
@@ -158,9 +171,20 @@ impl World {
 
     /// A question already being asked counts as no.
     fn holds(&self, user: UserId, levels: Levels, on: ResourceId, now: i64, asking: &[Vec<&str>]) -> bool {
-        let Some(resource) = self.resources.get(&on) else { return false };
-        let keys: Vec<&str> = resource.name.keys().iter().map(|key| key.literal().unwrap()).collect();
+        let id = format!("@{on}");
+        let keys: Vec<&str> = match self.resources.get(&on) {
+            Some(resource) => resource.name.keys().iter().map(|key| key.literal().unwrap()).collect(),
+            None if self.is_named(&id) => vec![&id],
+            None => return false,
+        };
         !asking.contains(&keys) && self.evaluate(user, &keys, false, now, asking).has_all(levels)
+    }
+
+    /// Whether anything is granted on the name that is this key, or below it, or is called so.
+    fn is_named(&self, key: &str) -> bool {
+        let patterns = self.grants.keys().map(|(_, pattern)| pattern);
+        let names = self.resources.values().map(|resource| &resource.name);
+        patterns.chain(names).any(|name| name.keys().first().and_then(PatternKey::literal) == Some(key))
     }
 
     fn resolve(&self, subject: &Subject, keys: &[&str], explicit: bool, now: i64) -> Resolved {
@@ -174,6 +198,10 @@ impl World {
         }
         if explicit { exact(&root, keys, 0) } else { resolve(&root, keys, 0, None) }
     }
+}
+
+fn is_share(subject: &Subject) -> bool {
+    matches!(subject, Subject::Holders(..) | Subject::Same(_))
 }
 
 fn live(grant: &Grant, now: i64) -> bool {

@@ -75,6 +75,8 @@ impl World {
             Written::Role(name) => Subject::Role(name.as_str().into()),
             Written::Everyone => Subject::Everyone,
             Written::Holders(levels, name) => Subject::Holders(*levels, self.resource(name.clone())),
+            Written::Same(name) => Subject::Same(self.resource(name.clone())),
+            Written::Itself(name) => Subject::Itself(self.resource(name.clone())),
         }
     }
 

@@ -207,7 +207,7 @@ fn grant(here: &Scope<'_>, file: &GrantFile, declared: &Declared) -> Option<Name
     };
     let expires = here.may("expires", file.expires.as_ref(), moment);
     let grant = NamedGrant { subject: subject?, pattern: pattern??, levels: levels?, expires: expires? };
-    if grant.levels.is_empty() && matches!(grant.subject, Written::Holders(..)) {
+    if grant.levels.is_empty() && matches!(grant.subject, Written::Holders(..) | Written::Same(_)) {
         here.key("levels").fault("holders of another resource take no deny", "deny users, groups, a role or everyone");
     }
     Some(grant)
@@ -373,6 +373,9 @@ fn subject(text: &str, declared: &Declared) -> Read<Written> {
             let resource = pattern(&TextOrList::Text(resource.to_owned()))?;
             if !resource.is_literal() {
                 return Err(Complaint::new("a pattern has no holders", "write the name of one resource"));
+            }
+            if levels == "same" {
+                return Ok(Written::Same(resource));
             }
             Ok(Written::Holders(value::levels(levels)?, resource))
         }
