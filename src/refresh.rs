@@ -13,8 +13,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::api::{Catalog, View};
 use crate::config::{self, Config};
-use crate::identity::Issuer;
-use crate::policy::{Change, GroupId, Member, Pattern, Resource, Snapshot};
+use crate::identity::{Issuer, is_everybodys_group};
+use crate::policy::{Change, GroupId, Member, Pattern, Resource, ResourceId, Snapshot};
 use crate::proxy::State;
 use crate::proxy::route::{Route, Routes};
 use crate::store::{
@@ -294,8 +294,9 @@ fn change(item: &Item) -> Option<Change> {
     Some(match item {
         Item::User(user, groups) => Change::Member(member(user, groups)),
         Item::Gone(Key::User(id)) => Change::MemberGone(*id),
-        Item::Namespace(_) | Item::Service(_) => Change::Resource(resource(item)?),
-        Item::Gone(Key::Namespace(id) | Key::Service(id)) => Change::ResourceGone(*id),
+        Item::Namespace(_) | Item::Service(_) | Item::Node(_) | Item::Group(_) => Change::Resource(resource(item)?),
+        Item::Gone(Key::Namespace(id) | Key::Service(id) | Key::Node(id)) => Change::ResourceGone(*id),
+        Item::Gone(Key::Group(id)) => Change::ResourceGone(ResourceId(id.0)),
         Item::Grant(grant) => Change::Grant(grant.row.clone()),
         Item::Gone(Key::Grant(subject, pattern)) => Change::Ungrant(subject.clone(), pattern.clone()),
         _ => return None,
@@ -312,6 +313,13 @@ fn resource(item: &Item) -> Option<Resource> {
     let (id, keys, owner) = match item {
         Item::Namespace(namespace) => (namespace.id, vec![namespace.name.as_str()], namespace.owner),
         Item::Service(service) => (service.id, vec![service.namespace.as_str(), service.name.as_str()], service.owner),
+        Item::Node(node) => return Some(Resource { id: node.id, name: node.pattern(), owner: node.owner }),
+        // Who runs a group owns what stands for it; without an owner it needs no record, as what stands for a user.
+        Item::Group(group) => {
+            let owner = group.owner.filter(|_| !is_everybodys_group(&group.name))?;
+            let id = ResourceId(group.id.0);
+            return Some(Resource { id, name: Pattern::literal([id.key()]).ok()?, owner: Some(owner) });
+        }
         _ => return None,
     };
     Some(Resource { id, name: Pattern::literal(keys).ok()?, owner })

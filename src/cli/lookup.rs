@@ -29,11 +29,15 @@ impl Opened {
         Err(Failure::NotFine(format!("no group `{name}`{}", closest(name, &names))))
     }
 
-    /// The namespace or service that the pattern names exactly, with its owner.
+    /// The namespace, service or record that the pattern names exactly, with its owner.
     pub(crate) async fn find_resource(
         &self,
         pattern: &Pattern,
     ) -> Result<Option<(ResourceId, Option<UserId>)>, StoreError> {
+        let last = pattern.keys().last().and_then(PatternKey::literal);
+        if let Some(id) = last.and_then(ResourceId::of_key) {
+            return self.find_node(id).await;
+        }
         Ok(match pattern.keys() {
             [PatternKey::Key(namespace)] => {
                 self.store.namespace_named(namespace).await?.map(|namespace| (namespace.id, namespace.owner))
@@ -43,6 +47,18 @@ impl Opened {
             }
             _ => None,
         })
+    }
+
+    /// The record, user or group with this id, with who owns what stands for it.
+    async fn find_node(&self, id: ResourceId) -> Result<Option<(ResourceId, Option<UserId>)>, StoreError> {
+        if let Item::Node(node) = self.store.item(Key::Node(id)).await? {
+            return Ok(Some((id, node.owner)));
+        }
+        if let Item::Group(group) = self.store.item(Key::Group(GroupId(id.0))).await? {
+            return Ok(Some((id, group.owner)));
+        }
+        let user = self.store.item(Key::User(UserId(id.0))).await?;
+        Ok(matches!(user, Item::User(..)).then_some((id, Some(UserId(id.0)))))
     }
 
     /// The namespace or service that the pattern names exactly.

@@ -25,17 +25,18 @@ pub use chain::{
 };
 pub use mutation::{Committed, DeclaredService, Mutation, NewUser, Resealed, Sealed};
 pub use quota::{
-    MOST_API_TOKENS, MOST_CONSENTS, MOST_GROUPS, MOST_IN_NAMESPACE, MOST_NAMESPACES, MOST_SECRETS, MOST_SERVICES,
+    MOST_API_TOKENS, MOST_CONNECTIONS, MOST_CONSENTS, MOST_GROUPS, MOST_IN_NAMESPACE, MOST_NAMESPACES, MOST_NODE_BYTES,
+    MOST_NODES, MOST_SECRETS, MOST_SERVICES,
 };
 pub use record::{
-    Actor, Audit, Changes, Consent, Contents, Grant, Group, HEADER_ISSUER, Item, Key, Link, Namespace, Origin,
-    Password, Revision, Secret, Service, SigningKey, User, Withdrawal,
+    Actor, Audit, Changes, Consent, Contents, Grant, Group, HEADER_ISSUER, Item, Key, Link, Namespace, Node, NodeKind,
+    Origin, Password, Revision, Secret, Service, SigningKey, User, Withdrawal,
 };
 
 /// Why the store did not do what was asked.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
-    /// What should be new is there already: `user`, `group`, `namespace`, `service`, `link`.
+    /// What should be new is there already: `user`, `group`, `namespace`, `service`, `workspace`, `link`.
     #[error("{what} `{name}` exists already")]
     Exists {
         /// The kind of thing.

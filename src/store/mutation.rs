@@ -4,7 +4,7 @@ use std::fmt;
 
 use jiff::Timestamp;
 
-use super::{ApiToken, Consent, Group, Link, Password, Revision, Secret, SigningKey, User};
+use super::{ApiToken, Consent, Group, Link, Node, Password, Revision, Secret, SigningKey, User};
 use crate::policy::{Grant, GroupId, Levels, Pattern, ResourceId, Subject, UserId};
 
 /// An account to make, with what proves it.
@@ -115,7 +115,7 @@ pub enum Mutation {
     },
     /// Takes away; nothing happens where there is nothing.
     RemoveGrant(Subject, Pattern),
-    /// Moves the ownership of a namespace or service; the former owner keeps `keep` as a grant when it is not empty.
+    /// Moves the ownership of a namespace, service or node; the former owner keeps `keep` as a grant when it is not empty.
     /// `Refused` for a service of the file, and where the owner is not who `from` says, so that of two who are given the
     /// same thing at once only one is told that it is theirs.
     TransferOwner {
@@ -165,6 +165,21 @@ pub enum Mutation {
     /// Removes an empty namespace with the grants on it and below it, and with the grants to the holders of levels on
     /// it. `Refused` where it has services, those of the file that are absent included.
     RemoveNamespace(ResourceId),
+    /// Makes a node, whose owner counts as its maker. `Exists` where its id, or a workspace's name, is taken; `Missing`
+    /// for a connection's project.
+    CreateNode(Box<Node>),
+    /// Gives a node another name, or other props. `Exists` where a workspace's name is taken.
+    UpdateNode {
+        /// Which.
+        id: ResourceId,
+        /// The new name, where it gets one.
+        name: Option<String>,
+        /// The text of the JSON object that replaces the props, where one does.
+        props: Option<String>,
+    },
+    /// Removes a node with what is in it, with the grants on it and below it, and with the grants to it and to the holders
+    /// of levels on it.
+    RemoveNode(ResourceId),
     /// Makes the services of the file present under their kept ids, and every other of the file absent. `Missing` for
     /// an owner who is not there, `Refused` for a clash with a service of the API, and for one that is new in a
     /// namespace whose owner owns none of the services that the file declares there: the owner of a namespace has
@@ -251,6 +266,6 @@ pub enum Sealed {
 pub struct Committed {
     /// The revision that shows it; the one that was, when nothing changed.
     pub revision: Revision,
-    /// The id of what was made, for changes that make a namespace or a service.
+    /// The id of what was made, for changes that make a namespace, a service or a node.
     pub id: Option<ResourceId>,
 }

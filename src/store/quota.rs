@@ -22,3 +22,12 @@ pub const MOST_SERVICES: u32 = 1000;
 
 /// Services in one namespace, whoever made them.
 pub const MOST_IN_NAMESPACE: u32 = 1000;
+
+/// Projects, connections, workspaces and generic resources that one user made, whoever has them now.
+pub const MOST_NODES: u32 = 10_000;
+
+/// Bytes of the names, labels and props of all of them together.
+pub const MOST_NODE_BYTES: u32 = 16 * 1024 * 1024;
+
+/// Connections of one project, whoever made them.
+pub const MOST_CONNECTIONS: u32 = 1000;

@@ -108,6 +108,47 @@ pub struct Service {
     pub table: serde_json::Value,
 }
 
+/// What a node is kept as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NodeKind {
+    /// Whatever its makers say by its labels.
+    Generic,
+    /// A project; it may have connections.
+    Project,
+    /// A connection of a project.
+    Connection,
+    /// A workspace: no two have one name.
+    Workspace,
+}
+
+/// A record that is kept so that it can be shared.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Node {
+    /// Its id.
+    pub id: ResourceId,
+    /// What it is kept as.
+    pub kind: NodeKind,
+    /// Its name, which others may have too.
+    pub name: String,
+    /// What it is, in the words of its makers; at least one.
+    pub labels: Vec<String>,
+    /// A JSON object, as its text: what is seldom looked into is kept small.
+    pub props: String,
+    /// Its owner.
+    pub owner: Option<UserId>,
+    /// For a connection: its project.
+    pub parent: Option<ResourceId>,
+}
+
+impl Node {
+    /// The name that grants give it: `@` and its id, below its project for a connection.
+    #[must_use]
+    pub fn pattern(&self) -> Pattern {
+        // One or two keys are never too many.
+        Pattern::literal(self.parent.into_iter().chain([self.id]).map(ResourceId::key)).unwrap_or_default()
+    }
+}
+
 /// A grant with who gave it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Grant {
@@ -229,6 +270,8 @@ pub enum Key {
     Namespace(ResourceId),
     /// A service.
     Service(ResourceId),
+    /// A node.
+    Node(ResourceId),
     /// A grant.
     Grant(Subject, Pattern),
     /// A secret, by user and lower-case name.
@@ -256,6 +299,8 @@ pub enum Item {
     Namespace(Namespace),
     /// The service.
     Service(Box<Service>),
+    /// The node.
+    Node(Box<Node>),
     /// The grant.
     Grant(Grant),
     /// The secret.

@@ -93,6 +93,7 @@ fn key(item: &Item) -> Key {
         Item::Grant(grant) => Key::Grant(grant.row.subject.clone(), grant.row.pattern.clone()),
         Item::Secret(secret) => Key::Secret(secret.user, secret.name.clone()),
         Item::Consent(consent) => Key::Consent(consent.user, consent.secret.clone(), consent.fingerprint.clone()),
+        Item::Node(node) => Key::Node(node.id),
         Item::Withdrawal(withdrawal) => Key::Withdrawal(withdrawal.user, withdrawal.secret.clone(), withdrawal.service),
         Item::ApiToken(token) => Key::ApiToken(token.id),
         Item::SigningKey(key) => Key::SigningKey(key.kid.clone()),

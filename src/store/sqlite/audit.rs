@@ -3,7 +3,10 @@
 use serde_json::{Value, json};
 
 use crate::policy::ResourceId;
-use crate::store::{ApiToken, Consent, Grant, Namespace, Service, SigningKey, User};
+use crate::store::{ApiToken, Consent, Grant, Namespace, Node, Service, SigningKey, User};
+
+/// How many props of a node a record names.
+const PROPS_SHOWN: usize = 32;
 
 /// What was done, for the audit.
 pub(super) struct Entry {
@@ -55,6 +58,20 @@ pub(super) fn grants(grants: &[Grant]) -> Option<Value> {
 /// A namespace.
 pub(super) fn namespace(namespace: &Namespace) -> Value {
     json!({ "id": namespace.id, "name": namespace.name, "owner": namespace.owner })
+}
+
+/// A node. Of its props only the names: the record is for good, and they are for whoever may read the node.
+pub(super) fn node(node: &Node) -> Value {
+    let props: serde_json::Map<String, Value> = serde_json::from_str(&node.props).unwrap_or_default();
+    json!({
+        "id": node.id,
+        "name": node.name,
+        "labels": node.labels,
+        "owner": node.owner,
+        "parent": node.parent,
+        "props": props.keys().take(PROPS_SHOWN).collect::<Vec<_>>(),
+        "props_bytes": node.props.len(),
+    })
 }
 
 /// A service; what its table injects is shown by its variables only, because the rest of it may be a key.

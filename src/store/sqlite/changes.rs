@@ -70,6 +70,7 @@ fn columns(key: &Key) -> (&'static str, Value, Option<String>, Option<Value>) {
         Key::Group(group) => ("group", id(&group.0), None, None),
         Key::Namespace(resource) => ("namespace", id(&resource.0), None, None),
         Key::Service(resource) => ("service", id(&resource.0), None, None),
+        Key::Node(resource) => ("node", id(&resource.0), None, None),
         Key::Grant(subject, pattern) => ("grant", subject.to_string().into(), Some(pattern_text(pattern)), None),
         Key::Secret(user, name) => ("secret", id(&user.0), Some(name.clone()), None),
         Key::Consent(user, secret, fingerprint) => {
@@ -91,6 +92,7 @@ fn key(row: &Row<'_>) -> Result<Key, StoreError> {
         "group" => Key::Group(column(row, 1)?),
         "namespace" => Key::Namespace(column(row, 1)?),
         "service" => Key::Service(column(row, 1)?),
+        "node" => Key::Node(column(row, 1)?),
         "grant" => Key::Grant(column(row, 1)?, column(row, 2)?),
         "secret" => Key::Secret(column(row, 1)?, column(row, 2)?),
         "consent" => Key::Consent(column(row, 1)?, column(row, 2)?, column(row, 3)?),

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::failure::damaged;
 use crate::policy::{GroupId, Levels, Pattern, PatternKey, ResourceId, Subject, UserId};
-use crate::store::{ApiTokenId, KeyDigest, StoreError};
+use crate::store::{ApiTokenId, KeyDigest, NodeKind, StoreError};
 
 /// A column of a row, as the record wants it; what does not read as that is damage.
 pub(super) trait Column: Sized {
@@ -129,6 +129,24 @@ impl Column for Texts {
         serde_json::from_str(value.as_str().ok()?).ok().map(Self)
     }
 }
+
+impl Column for NodeKind {
+    fn read(value: ValueRef<'_>) -> Option<Self> {
+        KINDS.into_iter().find(|(_, word)| value.as_str() == Ok(*word)).map(|(kind, _)| kind)
+    }
+}
+
+/// The word for a kind.
+pub(super) fn kind_text(kind: NodeKind) -> &'static str {
+    KINDS.into_iter().find(|(known, _)| *known == kind).map_or("generic", |(_, word)| word)
+}
+
+const KINDS: [(NodeKind, &str); 4] = [
+    (NodeKind::Generic, "generic"),
+    (NodeKind::Project, "project"),
+    (NodeKind::Connection, "connection"),
+    (NodeKind::Workspace, "workspace"),
+];
 
 impl Column for serde_json::Value {
     fn read(value: ValueRef<'_>) -> Option<Self> {

@@ -19,6 +19,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../../migrations/sqlite/0005_blank.sql"),
     include_str!("../../../migrations/sqlite/0006_audit.sql"),
     include_str!("../../../migrations/sqlite/0007_api_tokens.sql"),
+    include_str!("../../../migrations/sqlite/0008_nodes.sql"),
 ];
 
 /// `cgtw`: tells our files from those of other programs.

@@ -33,6 +33,7 @@ pub(super) fn load(
     each(&transaction, &mut batch, Item::Link)?;
     each(&transaction, &mut batch, Item::Namespace)?;
     each(&transaction, &mut batch, |service| Item::Service(Box::new(service)))?;
+    each(&transaction, &mut batch, |node| Item::Node(Box::new(node)))?;
     grants(&transaction, &mut batch)?;
     each(&transaction, &mut batch, Item::Secret)?;
     each(&transaction, &mut batch, Item::Consent)?;

@@ -54,6 +54,7 @@ pub(super) fn item(connection: &Connection, key: &Key) -> Result<Item, StoreErro
         Key::Service(id) => {
             one(connection, "WHERE s.id = ?1", [id.0.as_bytes()])?.map(|service| Item::Service(Box::new(service)))
         }
+        Key::Node(id) => one(connection, "WHERE id = ?1", [id.0.as_bytes()])?.map(|node| Item::Node(Box::new(node))),
         Key::Grant(subject, pattern) => {
             let condition = "WHERE subject = ?1 AND pattern = ?2";
             one(connection, condition, (subject.to_string(), pattern_text(pattern)))?.map(Item::Grant)

@@ -5,8 +5,8 @@ use rusqlite::Row;
 use super::code::{Texts, column};
 use crate::policy::{GroupId, UserId};
 use crate::store::{
-    ApiToken, Audit, Consent, Grant, Group, Link, Namespace, Origin, Password, Revision, Secret, Service, SigningKey,
-    StoreError, User, Withdrawal,
+    ApiToken, Audit, Consent, Grant, Group, Link, Namespace, Node, Origin, Password, Revision, Secret, Service,
+    SigningKey, StoreError, User, Withdrawal,
 };
 
 /// A record that a statement reads, from its columns in order.
@@ -77,6 +77,23 @@ impl Record for Service {
             origin: if origin == "file" { Origin::File } else { Origin::Api },
             present: column(row, 5)?,
             table: column(row, 6)?,
+        })
+    }
+}
+
+impl Record for Node {
+    const SELECT: &'static str = "SELECT id, kind, name, labels, props, owner, parent FROM nodes";
+
+    fn read(row: &Row<'_>) -> Result<Self, StoreError> {
+        let Texts(labels) = column(row, 3)?;
+        Ok(Self {
+            id: column(row, 0)?,
+            kind: column(row, 1)?,
+            name: column(row, 2)?,
+            labels,
+            props: column(row, 4)?,
+            owner: column(row, 5)?,
+            parent: column(row, 6)?,
         })
     }
 }

@@ -3,11 +3,11 @@
 use jiff::Timestamp;
 use rusqlite::Connection;
 
-use super::{Outcome, group, missing, services, user, write};
+use super::{Outcome, group, missing, nodes, services, user, write};
 use crate::policy::{Levels, Pattern, ResourceId, Subject, UserId};
 use crate::store::sqlite::code::{micros, pattern_text};
 use crate::store::sqlite::{audit, read};
-use crate::store::{Grant, Key, StoreError};
+use crate::store::{Grant, Group, Key, StoreError, User};
 
 pub(super) fn put(
     connection: &Connection,
@@ -96,11 +96,15 @@ pub(super) fn take_below(connection: &Connection, name: &Pattern) -> Result<Vec<
     Ok(taken)
 }
 
-/// Takes away every grant to the holders of levels on the resource.
-pub(super) fn take_of_holders(connection: &Connection, resource: ResourceId) -> Result<Vec<Grant>, StoreError> {
+/// Takes away every grant to these resources themselves and to the holders of levels on them.
+pub(super) fn take_of_holders(connection: &Connection, resources: &[ResourceId]) -> Result<Vec<Grant>, StoreError> {
     // Up to the character after the colon: all subjects that begin with `holders:`.
     let mut taken: Vec<Grant> = read::all(connection, "WHERE subject >= 'holders:' AND subject < 'holders;'", [])?;
-    taken.retain(|grant| matches!(&grant.row.subject, Subject::Holders(_, of) if *of == resource));
+    taken.retain(|grant| grant.row.subject.through().is_some_and(|(of, _)| resources.contains(&of)));
+    for resource in resources {
+        let itself = Subject::Itself(*resource).to_string();
+        taken.extend(read::all::<Grant>(connection, "WHERE subject = ?1", [itself])?);
+    }
     taken.iter().try_for_each(|grant| delete(connection, grant))?;
     Ok(taken)
 }
@@ -125,6 +129,9 @@ pub(super) fn take_whole(
 fn resource(connection: &Connection, name: &Pattern) -> Result<Option<ResourceId>, StoreError> {
     let mut keys = name.literal_prefix();
     let Some(namespace) = keys.next() else { return Ok(None) };
+    if let Some(id) = ResourceId::of_key(namespace) {
+        return Ok(Some(keys.next().and_then(ResourceId::of_key).unwrap_or(id)));
+    }
     let service = match keys.next() {
         Some(service) => services::service_named(connection, namespace, service)?,
         None => None,
@@ -139,6 +146,11 @@ fn resource(connection: &Connection, name: &Pattern) -> Result<Option<ResourceId
 fn owner(connection: &Connection, name: &Pattern) -> Result<Option<UserId>, StoreError> {
     let mut keys = name.literal_prefix();
     let Some(namespace) = keys.next() else { return Ok(None) };
+    if let Some(id) = ResourceId::of_key(namespace) {
+        let below = keys.next().and_then(ResourceId::of_key);
+        let below = below.map(|id| nodes::one(connection, id)).transpose()?.flatten().and_then(|node| node.owner);
+        return Ok(if below.is_some() { below } else { owner_of(connection, id)? });
+    }
     let service = match keys.next() {
         Some(service) => services::service_named(connection, namespace, service)?.and_then(|service| service.owner),
         None => None,
@@ -147,6 +159,18 @@ fn owner(connection: &Connection, name: &Pattern) -> Result<Option<UserId>, Stor
         Some(owner) => Ok(Some(owner)),
         None => Ok(services::namespace_named(connection, namespace)?.and_then(|namespace| namespace.owner)),
     }
+}
+
+/// The owner of the node; a user owns what stands for that user, and who runs a group what stands for the group.
+fn owner_of(connection: &Connection, id: ResourceId) -> Result<Option<UserId>, StoreError> {
+    if let Some(node) = nodes::one(connection, id)? {
+        return Ok(node.owner);
+    }
+    if let Some(group) = read::one::<Group>(connection, "WHERE id = ?1", [id.0.as_bytes()])? {
+        return Ok(group.owner);
+    }
+    let known: Option<User> = read::one(connection, "WHERE id = ?1", [id.0.as_bytes()])?;
+    Ok(known.map(|user| user.id))
 }
 
 fn of(connection: &Connection, subject: &Subject, pattern: &Pattern) -> Result<Option<Grant>, StoreError> {
@@ -163,8 +187,11 @@ fn subject_is_there(connection: &Connection, subject: &Subject) -> Result<(), St
     match subject {
         Subject::User(id) => user(connection, *id).map(|_| ()),
         Subject::Group(id) => group(connection, *id).map(|_| ()),
-        Subject::Holders(_, id) => {
-            let known = "SELECT 1 FROM namespaces WHERE id = ?1 UNION ALL SELECT 1 FROM services WHERE id = ?1";
+        Subject::Holders(_, id) | Subject::Same(id) | Subject::Itself(id) => {
+            // Users and groups stand for themselves: somebody may hold levels on what they are.
+            let known = "SELECT 1 FROM namespaces WHERE id = ?1 UNION ALL SELECT 1 FROM services WHERE id = ?1 \
+                         UNION ALL SELECT 1 FROM nodes WHERE id = ?1 \
+                         UNION ALL SELECT 1 FROM users WHERE id = ?1 UNION ALL SELECT 1 FROM groups WHERE id = ?1";
             if read::any(connection, known, [id.0.as_bytes()])? { Ok(()) } else { Err(missing("resource", id)) }
         }
         Subject::Role(_) | Subject::Everyone => Ok(()),

@@ -5,6 +5,7 @@ mod declare;
 mod grants;
 mod groups;
 mod keys;
+mod nodes;
 mod quota;
 mod secrets;
 mod services;
@@ -110,6 +111,9 @@ pub(super) fn apply(connection: &Connection, mutation: Mutation) -> Result<Outco
         M::RenameService { id, to } => services::rename(connection, id, to),
         M::RemoveService(id) => services::remove(connection, id),
         M::RemoveNamespace(id) => services::remove_namespace(connection, id),
+        M::CreateNode(node) => nodes::create(connection, *node),
+        M::UpdateNode { id, name, props } => nodes::update(connection, id, name, props),
+        M::RemoveNode(id) => nodes::remove(connection, id),
         M::DeclareServices(declared) => declare::declare(connection, &declared),
         M::PutSecrets(secrets) => secrets::put(connection, &secrets),
         M::DeleteSecret(user, name) => secrets::delete(connection, user, name),

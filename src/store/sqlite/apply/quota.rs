@@ -2,11 +2,11 @@
 
 use rusqlite::Connection;
 
-use crate::policy::UserId;
+use crate::policy::{ResourceId, UserId};
 use crate::store::sqlite::failure::failure;
 use crate::store::{
-    MOST_API_TOKENS, MOST_CONSENTS, MOST_GROUPS, MOST_IN_NAMESPACE, MOST_NAMESPACES, MOST_SECRETS, MOST_SERVICES,
-    Namespace, StoreError,
+    MOST_API_TOKENS, MOST_CONNECTIONS, MOST_CONSENTS, MOST_GROUPS, MOST_IN_NAMESPACE, MOST_NAMESPACES, MOST_NODE_BYTES,
+    MOST_NODES, MOST_SECRETS, MOST_SERVICES, Namespace, StoreError,
 };
 
 /// Refuses one namespace more.
@@ -27,6 +27,23 @@ pub(super) fn services(connection: &Connection, place: &Namespace, maker: UserId
     within(made + 1, MOST_SERVICES, "services that one user made", "remove one that is not needed")?;
     let there = count(connection, "SELECT count(*) FROM services WHERE namespace = ?1", place.id.0.as_bytes())?;
     within(there + 1, MOST_IN_NAMESPACE, "services in one namespace", "remove one that is not needed")
+}
+
+/// Refuses what was added to the share of who made the node, where it is too much.
+pub(super) fn nodes(connection: &Connection, node: ResourceId) -> Result<(), StoreError> {
+    let of = |what: &str| {
+        let statement = format!("SELECT {what} FROM nodes WHERE maker = (SELECT maker FROM nodes WHERE id = ?1)");
+        count(connection, &statement, node.0.as_bytes())
+    };
+    within(of("count(*)")?, MOST_NODES, "nodes that one user made", "delete one that is not needed")?;
+    let bytes = of("coalesce(sum(octet_length(name) + octet_length(labels) + octet_length(props)), 0)")?;
+    within(bytes, MOST_NODE_BYTES, "bytes of nodes that one user made", "delete one that is not needed")
+}
+
+/// Refuses one connection more.
+pub(super) fn connections(connection: &Connection, project: ResourceId) -> Result<(), StoreError> {
+    let there = count(connection, "SELECT count(*) FROM nodes WHERE parent = ?1", project.0.as_bytes())?;
+    within(there + 1, MOST_CONNECTIONS, "connections of one project", "delete one that is not needed")
 }
 
 /// Refuses what was added, where it is too much.

@@ -5,7 +5,7 @@ use rusqlite::Connection;
 use serde_json::json;
 use uuid::Uuid;
 
-use super::{Outcome, exists, grants, missing, quota, secrets, user, write};
+use super::{Outcome, exists, grants, missing, nodes, quota, secrets, user, write};
 use crate::policy::{Pattern, ResourceId, Subject, UserId};
 use crate::store::sqlite::{audit, read};
 use crate::store::{Consent, Grant, Key, Namespace, Origin, Service, StoreError, Withdrawal};
@@ -108,7 +108,7 @@ pub(super) fn remove(connection: &Connection, id: ResourceId) -> Result<Outcome,
     let withdrawals: Vec<Withdrawal> = read::all(connection, "WHERE service = ?1", [id.0.as_bytes()])?;
     write(connection, "DELETE FROM withdrawals WHERE service = ?1", [id.0.as_bytes()])?;
     let mut taken = grants::take_below(connection, &name_of(&service)?)?;
-    taken.extend(grants::take_of_holders(connection, id)?);
+    taken.extend(grants::take_of_holders(connection, &[id])?);
     write(connection, "DELETE FROM services WHERE id = ?1", [id.0.as_bytes()])?;
     let before = json!({
         "service": audit::service(&service),
@@ -131,7 +131,7 @@ pub(super) fn remove_namespace(connection: &Connection, id: ResourceId) -> Resul
         return Err(StoreError::Refused(format!("the namespace is not empty: it has `{}`", service.name)));
     }
     let mut taken = grants::take_below(connection, &literal([&namespace.name])?)?;
-    taken.extend(grants::take_of_holders(connection, id)?);
+    taken.extend(grants::take_of_holders(connection, &[id])?);
     write(connection, "DELETE FROM namespaces WHERE id = ?1", [id.0.as_bytes()])?;
     let before = json!({ "namespace": audit::namespace(&namespace), "grants": audit::grants(&taken) });
     Ok(Outcome::changed("namespace.remove", namespace.name)
@@ -150,19 +150,7 @@ pub(super) fn transfer(
 ) -> Result<Outcome, StoreError> {
     user(connection, to)?;
     let id = resource.0.as_bytes();
-    let (key, name, title, before) = match read::one::<Namespace>(connection, "WHERE id = ?1", [id])? {
-        Some(namespace) => {
-            (Key::Namespace(resource), Pattern::literal([namespace.name.as_str()]), namespace.name, namespace.owner)
-        }
-        None => {
-            let service = service(connection, resource)?;
-            if service.origin == Origin::File {
-                return Err(of_the_file(&service));
-            }
-            let name = Pattern::literal([service.namespace.as_str(), service.name.as_str()]);
-            (Key::Service(resource), name, title(&service), service.owner)
-        }
-    };
+    let (key, name, title, before) = owned(connection, resource)?;
     if before == Some(to) {
         return Ok(Outcome::unchanged().with_id(resource));
     }
@@ -173,12 +161,9 @@ pub(super) fn transfer(
     for table in ["UPDATE namespaces SET owner = ?2 WHERE id = ?1", "UPDATE services SET owner = ?2 WHERE id = ?1"] {
         write(connection, table, (id, to.0.as_bytes()))?;
     }
+    nodes::give(connection, resource, to)?;
     // An owner has no grant: what was given before would come back, unseen, with the next transfer.
-    let given = match name {
-        Ok(name) => grants::take_whole(connection, &Subject::User(to), &name)?,
-        // One or two keys are never too many.
-        Err(_) => None,
-    };
+    let given = grants::take_whole(connection, &Subject::User(to), &name)?;
     let kept = keep.filter(|grant| !grant.levels.is_empty()).map(|row| Grant { row, by: before, at });
     if let Some(kept) = &kept {
         grants::write_grant(connection, kept)?;
@@ -190,6 +175,21 @@ pub(super) fn transfer(
         .before(json!({ "owner": before, "had": given.as_ref().map(audit::grant) }))
         .after(json!({ "owner": to, "former_owner_keeps": kept.as_ref().map(audit::grant) }))
         .with_id(resource))
+}
+
+/// What has an owner: its key, its name in grants, its title, and who that is.
+fn owned(connection: &Connection, id: ResourceId) -> Result<(Key, Pattern, String, Option<UserId>), StoreError> {
+    if let Some(namespace) = read::one::<Namespace>(connection, "WHERE id = ?1", [id.0.as_bytes()])? {
+        return Ok((Key::Namespace(id), literal([&namespace.name])?, namespace.name, namespace.owner));
+    }
+    if let Some(node) = nodes::one(connection, id)? {
+        return Ok((Key::Node(id), node.pattern(), node.name, node.owner));
+    }
+    let service = service(connection, id)?;
+    if service.origin == Origin::File {
+        return Err(of_the_file(&service));
+    }
+    Ok((Key::Service(id), name_of(&service)?, title(&service), service.owner))
 }
 
 /// The namespace of this name.
