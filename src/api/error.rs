@@ -3,6 +3,7 @@
 use axum::response::{IntoResponse, Response};
 
 use super::View;
+use super::node::Node;
 use crate::config::Faults;
 use crate::identity::AuthError;
 use crate::policy::Denied;
@@ -45,12 +46,21 @@ impl Refusal {
     /// 403: says the level, the resource, and who could give it.
     pub(super) fn denied(view: &View, keys: &[&str], denied: &Denied) -> Self {
         let resource = keys.join(".");
+        Self::denied_of(view, resource.clone(), resource, denied)
+    }
+
+    /// The same about any node.
+    pub(super) fn denied_on(view: &View, node: &Node, denied: &Denied) -> Self {
+        Self::denied_of(view, node.title(), node.keys().join("."), denied)
+    }
+
+    fn denied_of(view: &View, title: String, resource: String, denied: &Denied) -> Self {
         let owner = denied.owner.and_then(|owner| view.user_name(owner));
         let ask = owner.map_or_else(
             || "nobody owns it: ask whoever runs this gateway".to_owned(),
             |owner| format!("its owner is `{owner}`: ask there"),
         );
-        let detail = format!("this needs {} on `{resource}`, and you have {}\n{ask}", denied.need, denied.held);
+        let detail = format!("this needs {} on `{title}`, and you have {}\n{ask}", denied.need, denied.held);
         let mut problem = Problem::new(&Kind::PERMISSION_DENIED, detail)
             .with("level", denied.need.to_string())
             .with("resource", resource);

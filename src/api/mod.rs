@@ -3,6 +3,7 @@
 //! A request comes in by [`Front::answer`]. A call of a service takes the proxy's walk at once; everything else is
 //! authenticated here and goes to the router, which has every URL.
 
+mod access;
 mod answer;
 mod check;
 mod cognito;
@@ -10,19 +11,28 @@ mod command;
 mod error;
 mod explain;
 mod extract;
+mod files;
 mod front;
 mod groups;
+mod item;
 mod login;
+mod node;
 mod openapi;
 mod permissions;
+mod permissions_v2;
 mod preview;
+mod projects;
+mod reach;
+mod records;
 mod role;
 mod router;
 mod search;
 mod secrets;
 mod services;
+mod shelf;
 mod signs;
 mod table;
+mod tier;
 mod tokens;
 mod tunnels;
 mod turn;
@@ -30,6 +40,7 @@ mod users;
 mod view;
 pub(crate) mod warn;
 mod well_known;
+mod workspaces;
 
 use std::sync::Arc;
 use std::time::Duration;

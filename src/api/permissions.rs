@@ -4,21 +4,95 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use jiff::Timestamp;
-use serde::Serialize;
-use utoipa::{IntoParams, ToSchema};
+use utoipa::IntoParams;
 
+use super::access::{held, may_administer};
 use super::command::grants;
 use super::error::Refusal;
 use super::extract::{Asked, Caller, Named};
+use super::item::{Entity, Item, TYPES};
+use super::node::{Node, Thing};
 use super::openapi::Barrier;
+use super::reach::{self, TooLong};
 use super::role::{self, Role, SubjectKind};
-use super::view::{Holder, Node, View, pattern};
+use super::tier::Tiers;
+use super::view::View;
 use super::{Api, answer, warn};
-use crate::policy::{Change, Grant, Levels, Permit, Snapshot, Subject, UserId};
+use crate::policy::{Change, Denied, Levels, Permit, Snapshot, UserId};
 use crate::proxy::why::Names;
-use crate::store::Revision;
+use crate::store::{Mutation, Revision};
+
+/// Types of resource
+#[utoipa::path(get, path = "/permissions/resources", tag = "permissions",
+    responses(
+        (status = 200, description = "the six of them", body = [String]),
+    ))]
+pub(super) async fn list_types(_: Caller) -> Json<[&'static str; 6]> {
+    Json(TYPES)
+}
+
+/// Resources of a type
+///
+/// Those that the caller has any flag on, by name; with `userId` those of that user, for administrators of the platform.
+#[utoipa::path(get, path = "/permissions/resources/{type}", tag = "permissions", params(About),
+    responses(
+        (status = 200, description = "the resources", body = [Item]),
+        (status = 404, description = "there is no such type, or no such user"),
+    ))]
+pub(super) async fn list_resources(
+    State(api): State<Arc<Api>>,
+    caller: Caller,
+    Named(kind): Named<String>,
+    asked: Asked,
+) -> Result<Json<Vec<Item>>, Refusal> {
+    let view = api.view();
+    let kind = kind_of_resource(&kind)?;
+    let from: Node = match asked.value("userId")? {
+        Some(user) => {
+            let account = view.user(user).ok_or_else(|| Refusal::unknown("user", user))?;
+            if account.id != caller.id() && !caller.identity.account.administrator {
+                let detail = "about somebody else only administrators of the platform may ask\nask one of them";
+                return Err(Refusal::forbidden(detail));
+            }
+            account.into()
+        }
+        None => caller.identity.account.clone().into(),
+    };
+    let list = reach::apart(move |mut deadline| {
+        let now = Timestamp::now();
+        let shown = |levels, _| role::text(levels) != role::text(Levels::NONE);
+        let found = reach::reached(&view, &from, kind, now, shown, &mut deadline)?;
+        Ok(found.iter().map(|one| Item::of(&api, &one.node, kind, one.levels)).collect())
+    });
+    Ok(Json(list.await?))
+}
+
+/// A resource of a type
+///
+/// For who has any flag on it.
+#[utoipa::path(get, path = "/permissions/resources/{type}/{id}", tag = "permissions",
+    responses(
+        (status = 200, description = "the resource", body = Item),
+        (status = 404, description = "there is no such resource of that type"),
+    ))]
+pub(super) async fn show_resource(
+    State(api): State<Arc<Api>>,
+    caller: Caller,
+    Named((kind, id)): Named<(String, String)>,
+) -> Result<Json<Item>, Refusal> {
+    let view = api.view();
+    let kind = kind_of_resource(&kind)?;
+    let node = view.node(&id).filter(|node| node.is(kind)).ok_or_else(|| Refusal::unknown(kind, &id))?;
+    let me = Node::from(caller.identity.account.clone());
+    let (levels, _) = held(&view, &me, &node, Timestamp::now());
+    if role::text(levels) == role::text(Levels::NONE) {
+        let denied = Denied { user: caller.id(), need: Levels::READ, held: levels, owner: view.owner(&node) };
+        return Err(Refusal::denied_on(&view, &node, &denied));
+    }
+    Ok(Json(Item::of(&api, &node, kind, levels)))
+}
 
 /// What a subject may do
 ///
@@ -36,15 +110,8 @@ pub(super) async fn get_permission(
     asked: Asked,
 ) -> Result<Response, Refusal> {
     let view = api.view();
-    let now = Timestamp::now();
-    let resource = find_resource(&view, &id)?;
-    let kind = kind(&asked);
-    let holder = kind.as_ref().ok().map(|kind| find_holder(&view, *kind, &subject)).transpose()?;
-    let own = matches!(&holder, Some(Holder::User(account)) if account.id == caller.id());
-    let permit =
-        if own { Snapshot::permit_self(caller.id()) } else { may_administer(&view, caller.id(), &resource, now)? };
-    let (_, Some(holder)) = (kind?, holder) else { return Err(Refusal::unknown("subject", &subject)) };
-    let levels = resolved(&permit, &view, &holder, &resource, now);
+    let on = find_resource(&view, &id)?;
+    let (_, _, levels) = look(&view, &caller, &on, &subject, &asked)?;
     Ok(answer::text(role::text(levels)))
 }
 
@@ -63,42 +130,8 @@ pub(super) async fn set_permission(
     asked: Asked,
 ) -> Result<Response, Refusal> {
     let view = api.view();
-    let (resource, holder, permit) = ask_to_change(&view, &caller, &id, &subject, &asked)?;
-    let role = asked.value("role")?.ok_or_else(|| Refusal::input("must provide role through query"))?;
-    let role = Role::parse(role)
-        .ok_or_else(|| Refusal::input(format!("unknown role `{role}`\nwrite None, Guest, User, Editor or Owner")))?;
-    let by = caller.actor()?;
-    let owner = view.state.policy.owner(&resource.keys());
-    let revision = match (&holder, role) {
-        (Holder::User(account), Role::Owner) => {
-            transfer(&api, &caller, permit, &resource, (owner, account.id), &view).await?
-        }
-        (_, Role::Owner) => return Err(Refusal::input("only a user can own a resource")),
-        (Holder::User(account), role) => {
-            spare_owner(&caller, owner, account.id)?;
-            grants::give(&api, permit, by, &resource, Subject::User(account.id), role.levels()).await?
-        }
-        (Holder::Group(group), role) => {
-            grants::give(&api, permit, by, &resource, Subject::Group(group.id), role.levels()).await?
-        }
-        (Holder::Namespace(with), role) => grants::share(&api, permit, by, &resource, with, role.levels()).await?,
-    };
-    let warnings = warnings(&view, &api.view(), &holder, &resource, role.levels());
-    Ok(answer::written(revision, Json(Entity { warnings, ..entity(&holder, role.levels()) })))
-}
-
-/// What the new row does to names for which other rows of the subject answer.
-fn warnings(before: &View, after: &View, holder: &Holder, resource: &Node, levels: Levels) -> Vec<String> {
-    let names = Names { policy: &before.state.policy, directory: &before.state.directory };
-    let subjects: Vec<Subject> = match holder {
-        Holder::User(account) => vec![Subject::User(account.id)],
-        Holder::Group(group) => vec![Subject::Group(group.id)],
-        Holder::Namespace(with) => role::single(levels).map(|level| Subject::Holders(level, with.id)).collect(),
-    };
-    let change = |subject| Change::Grant(Grant { subject, pattern: resource.pattern(), levels, expires: None });
-    let now = Timestamp::now();
-    let of = |subject| warn::of(names, &after.state.policy, &change(subject), now, &|| true);
-    subjects.into_iter().flat_map(of).collect()
+    let on = find_resource(&view, &id)?;
+    set(&api, &view, &caller, &on, &subject, &asked).await
 }
 
 /// Take a direct permission away
@@ -116,17 +149,8 @@ pub(super) async fn delete_permission(
     asked: Asked,
 ) -> Result<Response, Refusal> {
     let view = api.view();
-    let (resource, holder, permit) = ask_to_change(&view, &caller, &id, &subject, &asked)?;
-    let by = caller.actor()?;
-    let revision = match &holder {
-        Holder::User(account) => {
-            spare_owner(&caller, view.state.policy.owner(&resource.keys()), account.id)?;
-            grants::take(&api, permit, by, &resource, Subject::User(account.id)).await?
-        }
-        Holder::Group(group) => grants::take(&api, permit, by, &resource, Subject::Group(group.id)).await?,
-        Holder::Namespace(with) => grants::share(&api, permit, by, &resource, with, Levels::NONE).await?,
-    };
-    Ok(answer::written(revision, Json(entity(&holder, Levels::NONE))))
+    let on = find_resource(&view, &id)?;
+    remove(&api, &view, &caller, &on, &subject, &asked).await
 }
 
 /// Direct permissions
@@ -142,36 +166,157 @@ pub(super) async fn list_permissions(
     caller: Caller,
     Named(id): Named<String>,
     asked: Asked,
-) -> Result<Response, Refusal> {
+) -> Result<Json<Vec<Entity>>, Refusal> {
     let view = api.view();
-    let now = Timestamp::now();
-    let resource = find_resource(&view, &id)?;
-    let permit = may_administer(&view, caller.id(), &resource, now)?;
-    let held = direct(&permit, &view, &resource, kind(&asked)?, now);
-    let listed: Vec<Entity<'_>> = held.iter().map(|(holder, levels)| entity(holder, *levels)).collect();
-    Ok(Json(listed).into_response())
+    let on = find_resource(&view, &id)?;
+    list(view, &caller, on, &asked).await
 }
 
-/// What every change asks first, in the order of the contract: 404 for resource and subject, 403, then 400.
+/// The subject, and what it holds on the node.
+pub(super) fn look(
+    view: &View,
+    caller: &Caller,
+    on: &Node,
+    subject: &str,
+    asked: &Asked,
+) -> Result<(SubjectKind, Node, Levels), Refusal> {
+    let now = Timestamp::now();
+    let kind = kind(asked);
+    let from = find_subject(view, &kind, subject)?;
+    let own = matches!(&from, Some(Ok(node)) if node.user() == Some(caller.id()));
+    let Permit { .. } =
+        if own { Snapshot::permit_self(caller.id()) } else { may_administer(view, caller.id(), on, now)? };
+    let (kind, from) = known(kind, from)?;
+    let (levels, _) = held(view, &from, on, now);
+    Ok((kind, from, levels))
+}
+
+/// Replaces the direct permission of the subject by what the role gives.
+pub(super) async fn set(
+    api: &Api,
+    view: &View,
+    caller: &Caller,
+    on: &Node,
+    subject: &str,
+    asked: &Asked,
+) -> Result<Response, Refusal> {
+    let (kind, from, permit) = ask_to_change(view, caller, on, subject, asked)?;
+    let role = asked.value("role")?.ok_or_else(|| Refusal::input("must provide role through query"))?;
+    let role = Role::parse(role)
+        .ok_or_else(|| Refusal::input(format!("unknown role `{role}`\nwrite None, Guest, User, Editor or Owner")))?;
+    let by = caller.actor()?;
+    let mut tiers = Tiers::of_role(&from, role.levels());
+    let mut warnings = Vec::new();
+    let revision = match (from.user(), role) {
+        (Some(user), Role::Owner) => {
+            tiers = Tiers { owner: true, ..Tiers::default() };
+            transfer(api, caller, permit, on, (user, &from, tiers), view).await?
+        }
+        (None, Role::Owner) => return Err(only_users_own()),
+        (user, _) => {
+            spare_owner(view, caller, on, user)?;
+            let (revision, changes) = grants::set(api, permit, by, &from, on, tiers).await?;
+            warnings = warned(view, &api.view(), &changes);
+            revision
+        }
+    };
+    Ok(answer::written(revision, Json(Entity::of(&from, kind.word(), role.levels()).warning(warnings))))
+}
+
+/// Takes away the direct permission of the subject.
+pub(super) async fn remove(
+    api: &Api,
+    view: &View,
+    caller: &Caller,
+    on: &Node,
+    subject: &str,
+    asked: &Asked,
+) -> Result<Response, Refusal> {
+    let (kind, from, permit) = ask_to_change(view, caller, on, subject, asked)?;
+    let by = caller.actor()?;
+    spare_owner(view, caller, on, from.user())?;
+    let revision = grants::take(api, permit, by, &from, on).await?;
+    Ok(answer::written(revision, Json(Entity::of(&from, kind.word(), Levels::NONE))))
+}
+
+/// The direct permissions on the node of that kind of subject.
+pub(super) async fn list(
+    view: Arc<View>,
+    caller: &Caller,
+    on: Node,
+    asked: &Asked,
+) -> Result<Json<Vec<Entity>>, Refusal> {
+    let now = Timestamp::now();
+    let permit = may_administer(&view, caller.id(), &on, now)?;
+    let kind = kind(asked)?;
+    let list = reach::apart(move |mut deadline| {
+        let found = direct(&permit, &view, &on, kind.label(), now, &mut deadline)?;
+        let levels = |tiers: &Tiers| if tiers.owner { Levels::ALL } else { tiers.user };
+        Ok(found.iter().map(|(from, tiers)| Entity::of(from, kind.word(), levels(tiers))).collect())
+    });
+    Ok(Json(list.await?))
+}
+
+/// The entries of nodes with that label on exactly the node, the owner's among them, by name.
+pub(super) fn direct(
+    _: &Permit,
+    view: &View,
+    on: &Node,
+    label: &str,
+    now: Timestamp,
+    deadline: &mut reach::Deadline,
+) -> Result<Vec<(Node, Tiers)>, TooLong> {
+    let owner = view.owner(on);
+    let mut rows = Tiers::all_on(&view.state.policy, &on.pattern());
+    if let Some(owner) = owner {
+        rows.entry(crate::policy::ResourceId(owner.0)).or_default();
+    }
+    let mut found = Vec::new();
+    for (id, rows) in rows {
+        deadline.goes_on()?;
+        let Some(from) = view.node_of(id).filter(|from| from.is(label)) else { continue };
+        let owns = from.user().is_some() && from.user() == owner;
+        let tiers = Tiers::of_rows(&from, &rows, now);
+        if let Some(tiers) = tiers.or_else(|| owns.then(Tiers::default)) {
+            found.push((from, Tiers { owner: owns, ..tiers }));
+        }
+    }
+    found.sort_by(|(one, _), (other, _)| (one.name(), one.id()).cmp(&(other.name(), other.id())));
+    Ok(found)
+}
+
+/// What the new rows do to names for which other rows of the subject answer.
+fn warned(before: &View, after: &View, changes: &[Mutation]) -> Vec<String> {
+    let names = Names { policy: &before.state.policy, directory: &before.state.directory };
+    let now = Timestamp::now();
+    let given = changes.iter().filter_map(|change| match change {
+        Mutation::PutGrant { grant, .. } => Some(Change::Grant(grant.clone())),
+        _ => None,
+    });
+    given.flat_map(|change| warn::of(names, &after.state.policy, &change, now, &|| true)).collect()
+}
+
+/// What every change asks first, in the order of the contract: 404 for the subject (the resource was found), 403, then 400.
 fn ask_to_change(
     view: &View,
     caller: &Caller,
-    id: &str,
+    on: &Node,
     subject: &str,
     asked: &Asked,
-) -> Result<(Node, Holder, Permit), Refusal> {
-    let resource = find_resource(view, id)?;
+) -> Result<(SubjectKind, Node, Permit), Refusal> {
     let kind = kind(asked);
-    let holder = kind.as_ref().ok().map(|kind| find_holder(view, *kind, subject)).transpose()?;
-    let permit = may_administer(view, caller.id(), &resource, Timestamp::now())?;
-    match (kind?, holder) {
-        (_, Some(holder)) => Ok((resource, holder, permit)),
-        (_, None) => Err(Refusal::unknown("subject", subject)),
-    }
+    let from = find_subject(view, &kind, subject)?;
+    let permit = may_administer(view, caller.id(), on, Timestamp::now())?;
+    let (kind, from) = known(kind, from)?;
+    Ok((kind, from, permit))
 }
 
 fn find_resource(view: &View, id: &str) -> Result<Node, Refusal> {
     view.node(id).ok_or_else(|| Refusal::unknown("resource", id))
+}
+
+fn kind_of_resource(text: &str) -> Result<&'static str, Refusal> {
+    TYPES.into_iter().find(|kind| *kind == text).ok_or_else(|| Refusal::unknown("type of resource", text))
 }
 
 /// The kind that the query names; without one, a user.
@@ -184,136 +329,90 @@ fn kind(asked: &Asked) -> Result<SubjectKind, Refusal> {
     })
 }
 
-/// The subject by id or name; an id wins.
-fn find_holder(view: &View, kind: SubjectKind, text: &str) -> Result<Holder, Refusal> {
-    let found = match kind {
-        SubjectKind::User => view.user(text).map(Holder::User),
-        SubjectKind::UserGroup => view.group(text).map(Holder::Group),
-        SubjectKind::Namespace => view.namespace(text).map(Holder::Namespace),
-        SubjectKind::Other(_) => None,
-    };
-    found.ok_or_else(|| Refusal::unknown("subject", text))
+/// The subject by id or name; an id wins. None where the kind is not known; a name that several have is a refusal for
+/// later, because it is the content that is at fault.
+type Found = Option<Result<Node, Refusal>>;
+
+fn find_subject(view: &View, kind: &Result<SubjectKind, Refusal>, text: &str) -> Result<Found, Refusal> {
+    let Ok(kind) = kind else { return Ok(None) };
+    let unknown = || Refusal::unknown("subject", text);
+    match kind {
+        SubjectKind::User => view.user(text).map(Node::from).map(Ok).map(Some).ok_or_else(unknown),
+        SubjectKind::UserGroup => view.group(text).map(Node::from).map(Ok).map(Some).ok_or_else(unknown),
+        SubjectKind::Item(label) => {
+            if let Some(node) = view.node(text).filter(|node| node.is(label)) {
+                return Ok(Some(Ok(node)));
+            }
+            if *label == "Namespace" {
+                let found = view.catalog.namespace(text).cloned().ok_or_else(unknown)?;
+                return Ok(Some(Ok(found.into())));
+            }
+            let mut named = view.catalog.shelf().labelled(label).filter(|record| record.name == text);
+            let found = named.next().cloned().ok_or_else(unknown)?;
+            if named.next().is_none() {
+                return Ok(Some(Ok(found.into())));
+            }
+            let detail = format!("several have the name `{text}`\nwrite the id of the one that is meant");
+            Ok(Some(Err(Refusal::input(detail))))
+        }
+    }
 }
 
-fn may_administer(view: &View, user: UserId, resource: &Node, now: Timestamp) -> Result<Permit, Refusal> {
-    let keys = resource.keys();
-    view.state.policy.may_administer(user, &keys, now).map_err(|denied| Refusal::denied(view, &keys, &denied))
+fn known(kind: Result<SubjectKind, Refusal>, found: Found) -> Result<(SubjectKind, Node), Refusal> {
+    let kind = kind?;
+    // With a kind that is known, there is something or a refusal.
+    let found = found.unwrap_or_else(|| Err(Refusal::unknown("subject", kind.word())))?;
+    Ok((kind, found))
 }
 
 /// Moves the ownership: by the owner only, who keeps the other flags.
-async fn transfer(
+pub(super) async fn transfer(
     api: &Api,
     caller: &Caller,
     permit: Permit,
-    resource: &Node,
-    (owner, to): (Option<UserId>, UserId),
+    on: &Node,
+    (to, from, tiers): (UserId, &Node, Tiers),
     view: &View,
 ) -> Result<Revision, Refusal> {
+    let owner = view.owner(on);
+    if owner != Some(caller.id()) && owner != Some(to) {
+        return Err(Refusal::forbidden("only the owner can make somebody else the owner"));
+    }
     if owner == Some(to) {
         return Ok(Revision(view.state.revision));
     }
-    if owner != Some(caller.id()) {
-        return Err(Refusal::forbidden("only the owner can make somebody else the owner"));
+    if matches!(on.thing, Thing::User(_) | Thing::Group(_)) {
+        return Err(Refusal::forbidden("what stands for a user or a group is nobody else's"));
     }
-    grants::transfer(api, permit, caller.actor()?, resource, caller.id(), to).await
+    grants::transfer(api, permit, caller.actor()?, on, caller.id(), (to, from, tiers)).await
 }
 
 /// The owner's entry is the ownership: an administrator of the resource may not touch it, and the owner must not.
-fn spare_owner(caller: &Caller, owner: Option<UserId>, subject: UserId) -> Result<(), Refusal> {
-    if owner != Some(subject) {
+pub(super) fn spare_owner(view: &View, caller: &Caller, on: &Node, subject: Option<UserId>) -> Result<(), Refusal> {
+    if subject.is_none() || view.owner(on) != subject {
         return Ok(());
     }
-    if caller.id() == subject {
+    if Some(caller.id()) == subject {
         return Err(Refusal::input("a resource needs exactly one owner\nmake somebody else the owner first"));
     }
-    Err(Refusal::forbidden("the owner's permission cannot be changed by anybody else"))
+    Err(owners_entry())
 }
 
-/// The entries of that kind on exactly the resource, the owner's first.
-fn direct(_: &Permit, view: &View, resource: &Node, kind: SubjectKind, now: Timestamp) -> Vec<(Holder, Levels)> {
-    let owner = view.state.policy.owner(&resource.keys()).filter(|_| kind == SubjectKind::User);
-    let mut held: Vec<(Holder, Levels)> = Vec::new();
-    if let Some(account) = owner.and_then(|owner| view.state.directory.by_id(owner)) {
-        held.push((Holder::User(account.clone()), Levels::ALL));
-    }
-    for grant in view.state.policy.grants_on(&resource.pattern()) {
-        if grant.expires.is_some_and(|end| end <= now) {
-            continue;
-        }
-        let holder = match (&grant.subject, kind) {
-            (Subject::User(id), SubjectKind::User) if owner != Some(*id) => {
-                view.state.directory.by_id(*id).cloned().map(Holder::User)
-            }
-            (Subject::Group(id), SubjectKind::UserGroup) => view.state.directory.group(*id).cloned().map(Holder::Group),
-            (Subject::Holders(_, id), SubjectKind::Namespace) => {
-                view.catalog.namespace_of(*id).cloned().map(Holder::Namespace)
-            }
-            _ => None,
-        };
-        let Some(holder) = holder else { continue };
-        // A share is a row for each level.
-        match held.iter_mut().find(|(known, _)| id_of(known) == id_of(&holder)) {
-            Some((_, levels)) => *levels |= grant.levels,
-            None => held.push((holder, grant.levels)),
-        }
-    }
-    held
+/// 403: whose entry it is.
+pub(super) fn owners_entry() -> Refusal {
+    Refusal::forbidden("the owner's permission cannot be changed by anybody else")
 }
 
-/// What the subject holds on the resource: a user with all that reaches the user, others by their nearest entry.
-fn resolved(_: &Permit, view: &View, holder: &Holder, resource: &Node, now: Timestamp) -> Levels {
-    let keys = resource.keys();
-    match holder {
-        Holder::User(account) => view.state.policy.levels(account.id, &keys, now),
-        Holder::Group(group) => nearest(view, &Subject::Group(group.id), &keys, now),
-        Holder::Namespace(with) => role::single(Levels::ALL)
-            .map(|level| nearest(view, &Subject::Holders(level, with.id), &keys, now))
-            .fold(Levels::NONE, |all, levels| all | levels),
-    }
-}
-
-/// What the subject was given on the resource or, where that is nothing, on what is above it.
-fn nearest(view: &View, subject: &Subject, keys: &[&str], now: Timestamp) -> Levels {
-    (1..=keys.len())
-        .rev()
-        .filter_map(|length| keys.get(..length))
-        .filter_map(|keys| view.state.policy.grant_of(subject, &pattern(keys)))
-        .find(|grant| grant.expires.is_none_or(|end| end > now))
-        .map_or(Levels::NONE, |grant| grant.levels)
-}
-
-fn id_of(holder: &Holder) -> uuid::Uuid {
-    match holder {
-        Holder::User(account) => account.id.0,
-        Holder::Group(group) => group.id.0,
-        Holder::Namespace(namespace) => namespace.id.0,
-    }
-}
-
-/// Carta's PermissionEntity: what a subject has directly.
-#[derive(Serialize, ToSchema)]
-#[schema(as = PermissionEntity)]
-#[serde(rename_all = "camelCase")]
-struct Entity<'a> {
-    /// The subject's id.
-    id: uuid::Uuid,
-    /// The subject's name, so that it can be passed back.
-    user_id: &'a str,
-    /// The subject's kind.
-    user_type: &'static str,
-    /// `None`, or levels joined by comma and blank: `Read, Write, Execute, Clone, Admin`.
-    permission: String,
-    /// Names for which the change makes another grant answer than before.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    #[schema(required = false)]
-    warnings: Vec<String>,
+/// 400: what cannot own.
+pub(super) fn only_users_own() -> Refusal {
+    Refusal::input("only a user can own a resource")
 }
 
 /// What kind of thing the subject is.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query, rename_all = "camelCase")]
 #[expect(dead_code, reason = "it describes what `kind` reads")]
-struct Kind {
+pub(super) struct Kind {
     /// `User` where it is left out.
     #[param(nullable = false, pattern = "^(User|UserGroup|NamespaceItem|ProjectItem|WorkflowItem|WorkspaceItem)?$")]
     user_type: Option<String>,
@@ -323,23 +422,18 @@ struct Kind {
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
 #[expect(dead_code, reason = "it describes what `set_permission` reads")]
-struct Given {
+pub(super) struct Given {
     /// A name for a set of levels; `None` is a refusal.
     #[param(pattern = "^(None|Guest|User|Editor|Owner)$")]
     role: String,
 }
 
-fn entity(holder: &Holder, levels: Levels) -> Entity<'_> {
-    let (name, kind) = match holder {
-        Holder::User(account) => (&*account.name, SubjectKind::User),
-        Holder::Group(group) => (group.name.as_str(), SubjectKind::UserGroup),
-        Holder::Namespace(namespace) => (namespace.name.as_str(), SubjectKind::Namespace),
-    };
-    Entity {
-        id: id_of(holder),
-        user_id: name,
-        user_type: kind.word(),
-        permission: role::text(levels),
-        warnings: Vec::new(),
-    }
+/// About whom.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query, rename_all = "camelCase")]
+#[expect(dead_code, reason = "it describes what `list_resources` reads")]
+pub(super) struct About {
+    /// A user, by id or name; the caller where it is left out.
+    #[param(nullable = false)]
+    user_id: Option<String>,
 }

@@ -173,10 +173,19 @@ fn subject(view: &View, written: &Written) -> Result<Subject, Refusal> {
             let id = resource(view, of).ok_or_else(|| Refusal::unknown("resource", &of.to_string()))?;
             Subject::Holders(*levels, id)
         }
+        Written::Same(of) => {
+            Subject::Same(resource(view, of).ok_or_else(|| Refusal::unknown("resource", &of.to_string()))?)
+        }
+        Written::Itself(of) => {
+            Subject::Itself(resource(view, of).ok_or_else(|| Refusal::unknown("resource", &of.to_string()))?)
+        }
     })
 }
 
 fn resource(view: &View, name: &Pattern) -> Option<ResourceId> {
+    if let Some(id) = name.keys().last().and_then(PatternKey::literal).and_then(ResourceId::of_key) {
+        return view.node_of(id).map(|node| node.id());
+    }
     match name.keys() {
         [PatternKey::Key(namespace)] => Some(view.catalog.namespace(namespace)?.id),
         [PatternKey::Key(namespace), PatternKey::Key(service)] => Some(view.catalog.service(namespace, service)?.id),
@@ -405,7 +414,9 @@ fn users<'a>(view: &View, subjects: impl Iterator<Item = &'a Subject>, goes_on: 
             Subject::Role(role) => {
                 roles.insert(role.clone());
             }
-            Subject::Everyone | Subject::Holders(..) => everyone = true,
+            // Nobody is a resource; who holds levels on it may be anybody.
+            Subject::Itself(_) => {}
+            Subject::Everyone | Subject::Holders(..) | Subject::Same(_) => everyone = true,
         }
     }
     if everyone || !roles.is_empty() {

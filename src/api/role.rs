@@ -51,10 +51,8 @@ pub(super) enum SubjectKind {
     User,
     /// A group.
     UserGroup,
-    /// The holders of levels on a namespace.
-    Namespace,
-    /// A kind that clients know and of which there is nothing here yet: `ProjectItem`, `WorkflowItem`, `WorkspaceItem`.
-    Other(&'static str),
+    /// A node with this label, and whoever holds levels on it.
+    Item(&'static str),
 }
 
 impl SubjectKind {
@@ -64,12 +62,22 @@ impl SubjectKind {
         Some(match text {
             "User" => Self::User,
             "UserGroup" => Self::UserGroup,
-            "NamespaceItem" => Self::Namespace,
-            "ProjectItem" => Self::Other("ProjectItem"),
-            "WorkflowItem" => Self::Other("WorkflowItem"),
-            "WorkspaceItem" => Self::Other("WorkspaceItem"),
+            "NamespaceItem" => Self::Item("Namespace"),
+            "ProjectItem" => Self::Item("Project"),
+            "WorkflowItem" => Self::Item("Workflow"),
+            "WorkspaceItem" => Self::Item("Workspace"),
             _ => return None,
         })
+    }
+
+    /// The label of its nodes.
+    #[must_use]
+    pub(super) fn label(self) -> &'static str {
+        match self {
+            Self::User => "User",
+            Self::UserGroup => "UserGroup",
+            Self::Item(label) => label,
+        }
     }
 
     /// Its name.
@@ -78,8 +86,10 @@ impl SubjectKind {
         match self {
             Self::User => "User",
             Self::UserGroup => "UserGroup",
-            Self::Namespace => "NamespaceItem",
-            Self::Other(word) => word,
+            Self::Item("Namespace") => "NamespaceItem",
+            Self::Item("Project") => "ProjectItem",
+            Self::Item("Workflow") => "WorkflowItem",
+            Self::Item(_) => "WorkspaceItem",
         }
     }
 }
@@ -100,11 +110,6 @@ pub(super) fn text(levels: Levels) -> String {
     .map(|(_, word)| word)
     .collect();
     if words.is_empty() { "None".to_owned() } else { words.join(", ") }
-}
-
-/// The single levels of the set.
-pub(super) fn single(levels: Levels) -> impl Iterator<Item = Levels> {
-    (0..7).filter_map(|bit| Levels::from_bits(1 << bit)).filter(move |level| levels.has_all(*level))
 }
 
 #[cfg(test)]
@@ -130,12 +135,5 @@ mod tests {
         assert_eq!(Role::parse("Owner"), Some(Role::Owner));
         assert_eq!(Role::parse("owner"), None);
         assert_eq!(Role::parse(""), None);
-    }
-
-    #[test]
-    fn a_set_falls_apart_into_its_single_levels() {
-        assert_eq!(single(Levels::ALL).count(), 7);
-        assert_eq!(single(Levels::WRITE).collect::<Vec<_>>(), [Levels::UPDATE, Levels::CREATE, Levels::DELETE]);
-        assert_eq!(single(Levels::NONE).count(), 0);
     }
 }

@@ -10,8 +10,8 @@ use super::error::Refusal;
 use super::extract::Caller;
 use super::openapi::{self, Routes, page};
 use super::{
-    Api, check, cognito, explain, groups, login, permissions, preview, secrets, services, signs, tokens, tunnels,
-    users, well_known,
+    Api, check, cognito, explain, files, groups, login, permissions, permissions_v2, preview, projects, records,
+    secrets, services, signs, tokens, tunnels, users, well_known, workspaces,
 };
 use crate::proxy::error::{Kind, Problem};
 
@@ -55,9 +55,38 @@ pub(super) fn routes() -> Routes {
         // For applications that ask for themselves.
         .at(routes!(check::check))
         .at(routes!(preview::preview))
-        // Permissions of version 1; `users` is no subject.
+        // Permissions of version 1; `resources` is no resource, and `users` is no subject.
+        .at(routes!(permissions::list_types))
+        .at(routes!(permissions::list_resources))
+        .at(routes!(permissions::show_resource))
         .at(routes!(permissions::list_permissions))
         .at(routes!(permissions::get_permission, permissions::set_permission, permissions::delete_permission))
+        // Permissions of version 2.
+        .at(routes!(permissions_v2::get_flags, permissions_v2::set_tiers, permissions_v2::delete_tiers))
+        .at(routes!(permissions_v2::get_tiers))
+        .at(routes!(permissions_v2::list_labels))
+        .at(routes!(permissions_v2::list_resources))
+        .at(routes!(permissions_v2::list_accessors))
+        // Records that are kept to be shared.
+        .at(routes!(records::create_resource))
+        .at(routes!(records::show_resource, records::update_resource, records::delete_resource))
+        .at(routes!(projects::create_project))
+        .at(routes!(projects::delete_project))
+        .at(routes!(projects::create_connection, projects::delete_connection))
+        .at(routes!(workspaces::list_workspaces))
+        .at(routes!(workspaces::show_workspace, workspaces::create_workspace, workspaces::delete_workspace))
+        .at(routes!(workspaces::list_workspace_permissions))
+        .at(routes!(
+            workspaces::get_workspace_permission,
+            workspaces::set_workspace_permission,
+            workspaces::delete_workspace_permission
+        ))
+        // Files: none are kept here.
+        .at(routes!(files::list_sources))
+        .at(routes!(files::upload_file))
+        .at(routes!(files::source_support))
+        .at(routes!(files::list_files))
+        .at(routes!(files::read_file, files::update_file, files::delete_file))
         // Secrets: both spellings are the same store.
         .at_both("/secrets", routes!(secrets::put_secrets, secrets::show_secrets, secrets::delete_secret))
         .at_both("/secrets/{name}/consent", routes!(secrets::give_consent, secrets::withdraw_consent))

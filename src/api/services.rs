@@ -329,6 +329,16 @@ fn declared<'a>(api: &'a Api, service: &Service) -> Option<&'a config::Service> 
     api.config.services.iter().find(|known| known.namespace == service.namespace && known.name == service.name)
 }
 
+/// The address of the service, where it has one: its first.
+pub(super) fn address(api: &Api, service: &Service) -> Option<String> {
+    match service.origin {
+        Origin::Api => table::address(&service.table),
+        Origin::File => declared(api, service)
+            .and_then(|known| known.endpoints.first())
+            .map(|endpoint| endpoint.url.as_str().trim_end_matches('/').to_owned()),
+    }
+}
+
 /// Carta's Namespace object.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Namespace)]
@@ -359,12 +369,6 @@ struct Shown<'a> {
 impl<'a> Shown<'a> {
     fn of(api: &Api, view: &View, service: &'a Service, user: UserId) -> Self {
         let levels = view.state.policy.levels(user, &[&service.namespace, &service.name], Timestamp::now());
-        let base_url = match service.origin {
-            Origin::Api => table::address(&service.table),
-            Origin::File => declared(api, service)
-                .and_then(|known| known.endpoints.first())
-                .map(|endpoint| endpoint.url.as_str().trim_end_matches('/').to_owned()),
-        };
-        Self { id: service.id, name: &service.name, base_url, permission: role::text(levels) }
+        Self { id: service.id, name: &service.name, base_url: address(api, service), permission: role::text(levels) }
     }
 }

@@ -7,7 +7,7 @@ use crate::proxy::error::{Kind, Problem};
 /// How many wait for their turn; whoever comes after them is told to come back.
 const WAITING: usize = 8;
 
-/// One at a time, and a short line of those who wait.
+/// A few at a time, and a short line of those who wait.
 #[derive(Debug)]
 pub(super) struct Turns {
     line: Semaphore,
@@ -22,8 +22,14 @@ pub(super) struct Turn {
 }
 
 impl Turns {
+    /// One at a time.
     pub(super) const fn new() -> Self {
-        Self { line: Semaphore::const_new(WAITING + 1), work: Semaphore::const_new(1) }
+        Self::of(1, WAITING)
+    }
+
+    /// So many at a time, and so many who wait.
+    pub(super) const fn of(work: usize, waiting: usize) -> Self {
+        Self { line: Semaphore::const_new(work + waiting), work: Semaphore::const_new(work) }
     }
 
     /// Waits for a turn.

@@ -1,4 +1,4 @@
-//! What the API reads: the state that requests are decided on, and the catalog of namespaces and services beside it.
+//! What the API reads: the state that requests are decided on, and the catalog of what is there beside it.
 
 use std::sync::Arc;
 
@@ -6,10 +6,11 @@ use imbl::GenericHashMap;
 use imbl::shared_ptr::DefaultSharedPtr;
 use uuid::Uuid;
 
+use super::shelf::Shelf;
 use crate::identity::Account;
 use crate::policy::{GroupId, Pattern, ResourceId, UserId};
 use crate::proxy::State;
-use crate::store::{Group, Item, Key, Namespace, Service};
+use crate::store::{Group, Item, Key, Namespace, Node as Record, Service};
 
 /// Names come from callers, so the hash is keyed.
 type Map<K, V> = GenericHashMap<K, V, ahash::RandomState, DefaultSharedPtr>;
@@ -22,46 +23,17 @@ pub struct View {
     pub catalog: Catalog,
 }
 
-/// The namespaces and services by id and by name; a clone shares everything.
+/// The namespaces, services and records by id and by name; a clone shares everything.
 #[derive(Clone, Default)]
 pub struct Catalog {
     namespaces: Map<ResourceId, Arc<Namespace>>,
     services: Map<ResourceId, Arc<Service>>,
+    shelf: Shelf,
     namespace_names: Map<Arc<str>, ResourceId>,
     service_names: Map<Arc<str>, Map<Arc<str>, ResourceId>>,
 }
 
-/// A namespace or a service.
-#[derive(Clone, Debug)]
-pub enum Node {
-    /// A namespace.
-    Namespace(Arc<Namespace>),
-    /// A service.
-    Service(Arc<Service>),
-}
-
-/// What a permission is given to.
-#[derive(Clone, Debug)]
-pub(super) enum Holder {
-    /// A user.
-    User(Arc<Account>),
-    /// A group.
-    Group(Arc<Group>),
-    /// Whoever holds the same levels on this namespace.
-    Namespace(Arc<Namespace>),
-}
-
 impl View {
-    /// The namespace or service with this id; none for a service of the file that the file no longer declares.
-    #[must_use]
-    pub fn node(&self, id: &str) -> Option<Node> {
-        let id = ResourceId(Uuid::try_parse(id).ok()?);
-        if let Some(namespace) = self.catalog.namespaces.get(&id) {
-            return Some(Node::Namespace(namespace.clone()));
-        }
-        self.catalog.services.get(&id).filter(|service| service.present).cloned().map(Node::Service)
-    }
-
     /// The user with this id or, where no id is meant, this name.
     #[must_use]
     pub fn user(&self, text: &str) -> Option<Arc<Account>> {
@@ -101,6 +73,7 @@ impl Catalog {
     #[must_use]
     pub fn patched(&self, items: &[Item]) -> Self {
         let mut next = self.clone();
+        next.shelf.apply(items);
         // What goes, goes first: its name may have passed on to something else in the same patch.
         for item in items {
             match item {
@@ -157,6 +130,18 @@ impl Catalog {
         self.services.get(&id)
     }
 
+    /// The record with this id.
+    #[must_use]
+    pub fn record(&self, id: ResourceId) -> Option<&Arc<Record>> {
+        self.shelf.by_id(id)
+    }
+
+    /// The records, by what else they are known by.
+    #[must_use]
+    pub(super) fn shelf(&self) -> &Shelf {
+        &self.shelf
+    }
+
     /// Every namespace, in no order that matters.
     pub fn namespaces(&self) -> impl Iterator<Item = &Arc<Namespace>> {
         self.namespaces.values()
@@ -183,32 +168,6 @@ impl Catalog {
         if names.is_empty() {
             self.service_names.remove(gone.namespace.as_str());
         }
-    }
-}
-
-impl Node {
-    /// Its id.
-    #[must_use]
-    pub fn id(&self) -> ResourceId {
-        match self {
-            Self::Namespace(namespace) => namespace.id,
-            Self::Service(service) => service.id,
-        }
-    }
-
-    /// The keys of its resource name.
-    #[must_use]
-    pub fn keys(&self) -> Vec<&str> {
-        match self {
-            Self::Namespace(namespace) => vec![&namespace.name],
-            Self::Service(service) => vec![&service.namespace, &service.name],
-        }
-    }
-
-    /// Its resource name as the pattern of a grant on exactly this.
-    #[must_use]
-    pub fn pattern(&self) -> Pattern {
-        pattern(&self.keys())
     }
 }
 

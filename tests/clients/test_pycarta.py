@@ -294,3 +294,296 @@ def test_pycarta_makes_uses_revokes_and_deletes_api_tokens(pool):
         "gone": "ResourceNotFoundError",
         "names": ["ci"],
     }
+
+
+@pytest.fixture
+def lab(gateway, upstream):
+    """alice and bob, and an upstream that services may be registered for."""
+    gateway.configure("[register]\nallow_loopback = true")
+    for name in (OWNER, "alice", "bob"):
+        gateway.set_password(name, PASSWORD)
+    gateway.upstream = upstream
+    return gateway.serve()
+
+
+AS = """
+        import warnings
+        warnings.simplefilter("ignore")
+        import pycarta
+        def be(name):
+            pycarta.login(username=name, password=PASSWORD, host=HOST)
+        def tried(call):
+            try:
+                call()
+                return "done"
+            except Exception as error:
+                return type(error).__name__
+        """
+
+
+@pytest.mark.parametrize("version", [OLD, NEW])
+def test_pycarta_shares_by_role_with_users_groups_and_projects(lab, version):
+    said = run(
+        version,
+        lab,
+        AS
+        + """
+        import requests
+        from pycarta.admin import permission as p
+        from pycarta.admin.group import add_user_to_group, create_group
+        from pycarta.admin.project import create_project
+        from pycarta.admin.types import Group
+        from pycarta.admin.user import get_user
+
+        UPSTREAM = os.environ["UPSTREAM"]
+        be("alice")
+        agent = pycarta.get_agent()
+        agent.post("service/reserve/lab")
+        service = agent.post("service/register/lab/tool", params={"baseUrl": UPSTREAM}).json()["id"]
+
+        def permission(text):
+            return sorted(name for name, held in dict(text).items() if held)
+        def calls():
+            be("bob")
+            told = tried(lambda: pycarta.get_agent().get("service/lab/tool/x"))
+            mine = permission(p.get_user_permission(service, "bob", "User"))
+            be("alice")
+            return [told, mine]
+
+        said["types"] = [kind.value for kind in p.resource_types()]
+        said["before"] = calls()
+        p.set_user_permission(service, "bob", "User", "Guest")
+        said["guest"] = calls()
+        p.set_user_permission(service, "bob", "User", "User")
+        said["user"] = calls()
+        p.set_user_permission(service, "bob", "User", "None")
+        said["none"] = calls()
+        p.remove_user_permission(service, "bob", "User")
+        create_group(Group(name="team"))
+        add_user_to_group(get_user(username="bob"), Group(name="team"))
+        p.set_user_permission(service, "team", "UserGroup", "User")
+        said["group"] = calls()
+        said["entries"] = [
+            [entity.user_id, entity.user_type.value, permission(entity.permissions)]
+            for entity in p.list_resource_permissions(service, "UserGroup")
+        ]
+        p.remove_user_permission(service, "team", "UserGroup")
+        said["left"] = calls()
+        project = create_project("shared", "bucket")
+        p.set_user_permission(project.id, "bob", "User", "User")
+        p.set_user_permission(service, project.id, "ProjectItem", "Editor")
+        said["project"] = calls()
+        said["owner"] = permission(p.list_resource_permissions(service, "User")[0].permissions)
+        said["services"] = [item.name for item in p.get_user_resources("Service")]
+        said["projects"] = [item.bucket_name for item in p.get_user_resources("Project")]
+        said["namespace"] = p.get_user_resources("Namespace")[0].name
+        said["one"] = p.get_resource("Service", service).base_url == UPSTREAM
+        be("bob")
+        said["his"] = [item.name for item in p.get_user_resources("Service")]
+        said["may not"] = tried(lambda: p.set_user_permission(service, "bob", "User", "Editor"))
+        said["nothing"] = tried(lambda: p.get_resource("Project", service))
+        """,
+        UPSTREAM=lab.upstream.url,
+    )
+    assert said.pop("nothing") in ("HTTPError", "HTTPStatusError", "CartaHTTPError")
+    assert said == {
+        "types": ["Workspace", "Connection", "File", "Namespace", "Service", "Project"],
+        "before": ["PermissionDeniedException", []],
+        "guest": ["PermissionDeniedException", ["read"]],
+        "user": ["done", ["execute", "read"]],
+        "none": ["PermissionDeniedException", []],
+        "group": ["done", ["execute", "read"]],
+        "entries": [["team", "UserGroup", ["execute", "read"]]],
+        "left": ["PermissionDeniedException", []],
+        "project": ["done", ["execute", "read"]],
+        "owner": ["admin", "clone", "execute", "read", "write"],
+        "services": ["tool"],
+        "projects": ["bucket"],
+        "namespace": "lab",
+        "one": True,
+        "his": ["tool"],
+        "may not": "PermissionDeniedException",
+    }
+
+
+@pytest.mark.parametrize("version", [OLD, NEW])
+def test_pycarta_keeps_projects_connections_workspaces_and_no_files(lab, version):
+    said = run(
+        version,
+        lab,
+        AS
+        + """
+        from pycarta.admin import file as f, permission as p, project as pr, workspace as w
+        from pycarta.admin.types import Connection, NativeId, PermissionsRole, UserType
+        be("alice")
+        project = pr.create_project("p", "b")
+        said["project"] = [project.name, project.bucket_name]
+        made = pr.create_connection(
+            project.id,
+            Connection(name="c", backend="S3", key_path="k", native_id=NativeId(file_id="f", bucket_name="b", prefix="x")),
+        )
+        said["connection"] = [made.name, made.backend, made.key_path, made.native_id.file_id]
+        listed = p.get_user_resources("Connection")
+        said["listed"] = [one.id == made.id for one in listed]
+        pr.delete_connection(made.id)
+        pr.delete_project(project.id)
+        said["gone"] = [len(p.get_user_resources(kind)) for kind in ("Connection", "Project")]
+
+        made = w.create_workspace("ours")
+        said["workspace"] = [made.name, made.archived]
+        said["again"] = tried(lambda: w.create_workspace("ours"))
+        said["by name"] = w.get_workspace("ours").id == made.id
+        given = w.set_workspace_permission(made.id, "bob", UserType.USER, PermissionsRole.USER)
+        said["given"] = given["permission"]
+        said["told"] = w.get_workspace_permission(made.id, "bob", UserType.USER)["permission"]
+        said["all"] = sorted(entity.user_id for entity in w.get_workspace_permissions("ours"))
+        be("bob")
+        said["his"] = [one.name for one in w.current_user_workspaces()]
+        said["may not"] = tried(lambda: w.delete_workspace("ours"))
+        be("alice")
+        said["taken"] = w.remove_workspace_permission(made.id, "bob", UserType.USER)["permission"]
+        w.delete_workspace("ours")
+        said["left"] = w.current_user_workspaces()
+
+        said["sources"] = f.list_file_sources()
+        said["support"] = tried(lambda: f.file_source_support("Carta"))
+        said["files"] = tried(lambda: f.list_files("Carta"))
+        said["file"] = tried(lambda: f.get_file("Carta", "1"))
+        """,
+    )
+    failures = {said.pop(name) for name in ("support", "files", "file")}
+    assert failures <= {"HTTPError", "HTTPStatusError", "CartaHTTPError"}
+    assert said == {
+        "project": ["p", "b"],
+        "connection": ["c", "S3", "k", "f"],
+        "listed": [True],
+        "gone": [0, 0],
+        "workspace": ["ours", False],
+        "again": "InvalidParameterException",
+        "by name": True,
+        "given": "Read, Execute",
+        "told": "Read, Execute",
+        "all": ["alice", "bob"],
+        "his": ["ours"],
+        "may not": "PermissionDeniedException",
+        "taken": "None",
+        "left": [],
+        "sources": [],
+    }
+
+
+def test_pycarta_new_sets_tiers_and_keeps_resources(lab):
+    said = run(
+        NEW,
+        lab,
+        AS
+        + """
+        import asyncio
+        from pycarta.admin.user import get_user
+        from pycarta.admin.group import add_user_to_group, create_group
+        from pycarta.admin.types import Group
+        from pycarta.admin.v2 import permission as p, resource as r
+        from pycarta.admin.v2.advanced import get_all_permissions, permission_diff
+        from pycarta.admin.v2.aio import permission as ap, resource as ar
+        from pycarta.admin.v2.types import PermissionFlags, PermissionSet
+        def held(flags):
+            return [name for name, on in flags.model_dump().items() if on]
+        def tiers(given):
+            return [held(given.user), held(given.private), held(given.shared)]
+        be("alice")
+        bob = get_user(username="bob").id
+        data = r.create_resource("data", ["Dataset"], {"rows": 3})
+        team = r.create_resource("team", ["Project"])
+        said["got"] = r.get_resource(data).model_dump() == data.model_dump()
+        said["changed"] = r.update_resource(data, name="rows", props={"rows": 4}).model_dump()["props"]
+        wanted = PermissionSet(
+            user=PermissionFlags(read=True), private=PermissionFlags(admin=True), shared=PermissionFlags(execute=True)
+        )
+        said["set"] = p.set_permissions(team, data, wanted) == wanted
+        said["direct"] = tiers(p.get_direct_permissions(team, data))
+        p.set_permissions(bob, team, PermissionSet(user=PermissionFlags(execute=True)))
+        said["bob"] = held(p.get_permissions(bob, data))
+        said["self"] = held(p.get_permissions("self", data))
+        said["labels"] = p.list_labels("self")
+        said["resources"] = [[one.name, held(one.permission)] for one in p.list_resources("self", "Dataset")]
+        said["accessors"] = [[one.name, tiers(one.permission)] for one in p.list_accessors(data, "Project")]
+        audit = get_all_permissions("self")
+        said["audit"] = sorted({(entry.resource_name, entry.accessor_name) for entry in audit.entries})
+        diff = permission_diff(team, data, ["User"])
+        said["diff"] = [[info.accessor_name for info in part] for part in (diff.added, diff.removed, diff.unchanged)]
+        p.delete_permissions(team, data)
+        said["after"] = held(p.get_permissions(bob, data))
+
+        async def asynchronous():
+            made = await ar.create_resource("async", ["Dataset"])
+            await ap.set_permissions(bob, made, PermissionSet(user=PermissionFlags(read=True)))
+            said["async"] = held(await ap.get_permissions(bob, made))
+            said["async direct"] = tiers(await ap.get_direct_permissions(bob, made))
+            said["async labels"] = await ap.list_labels("self")
+            said["async resources"] = len(await ap.list_resources("self", "Dataset"))
+            said["async accessors"] = [one.name for one in await ap.list_accessors(made, "User")]
+            await ap.delete_permissions(bob, made)
+            await ar.update_resource(made, name="other")
+            said["async name"] = (await ar.get_resource(made)).name
+            await ar.delete_resource(made, verify=True)
+        asyncio.run(asynchronous())
+
+        be("bob")
+        said["denied"] = tried(lambda: p.set_permissions("self", data, wanted))
+        said["unread"] = tried(lambda: r.get_resource(data))
+        be("alice")
+        r.delete_resource(data, verify=True)
+        said["gone"] = tried(lambda: r.get_resource(data))
+        said["nowhere"] = tried(lambda: p.get_permissions("self", data))
+        """,
+    )
+    assert said == {
+        "got": True,
+        "changed": {"rows": 4},
+        "set": True,
+        "direct": [["read"], ["admin"], ["execute"]],
+        "bob": ["execute"],
+        "self": ["execute", "write", "read", "admin", "owner"],
+        "labels": ["Dataset", "Project"],
+        "resources": [["rows", ["execute", "write", "read", "admin", "owner"]]],
+        "accessors": [["team", [["read"], ["admin"], ["execute"]]]],
+        "audit": [["rows", "alice"], ["team", "alice"], ["team", "bob"]],
+        "diff": [[], ["bob"], ["alice"]],
+        "after": [],
+        "async": ["read"],
+        "async direct": [["read"], [], []],
+        "async labels": ["Dataset", "Project"],
+        "async resources": 2,
+        "async accessors": ["alice", "bob"],
+        "async name": "other",
+        "denied": "PermissionDeniedException",
+        "unread": "PermissionDeniedException",
+        "gone": "ResourceNotFoundError",
+        "nowhere": "ResourceNotFoundError",
+    }
+
+
+def test_an_audit_of_all_permissions_ends_where_pycarta_may_not_look(lab):
+    """The client means to note a 403 and go on; its agent has turned it into another exception by then."""
+    said = run(
+        NEW,
+        lab,
+        AS
+        + """
+        import traceback
+        from pycarta.admin.user import get_user
+        from pycarta.admin.v2 import permission as p, resource as r
+        from pycarta.admin.v2.advanced import get_all_permissions
+        from pycarta.admin.v2.types import PermissionFlags, PermissionSet
+        be("alice")
+        data = r.create_resource("data", ["Dataset"])
+        p.set_permissions(get_user(username="bob").id, data, PermissionSet(user=PermissionFlags(read=True)))
+        be("bob")
+        try:
+            said["denied"] = len(get_all_permissions("self").denied)
+        except Exception as error:
+            said["error"] = type(error).__name__
+            said["where"] = [frame.name for frame in traceback.extract_tb(error.__traceback__)]
+        """,
+    )
+    assert said["error"] == "PermissionDeniedException" and "get_all_permissions" in said["where"]

@@ -2,6 +2,7 @@
 //! allows it, so that no handler can forget to ask; the store itself authorizes nothing.
 
 pub(super) mod grants;
+pub(super) mod nodes;
 pub(super) mod people;
 pub(super) mod secrets;
 pub(super) mod services;

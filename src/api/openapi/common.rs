@@ -84,19 +84,26 @@ fn complete_one(path: &str, operation: &mut Map<String, Value>) {
 }
 
 /// The parts of paths.
-const PARTS: [(&str, &str); 12] = [
+const PARTS: [(&str, &str); 19] = [
     ("file", "`start.js`, `swagger-ui-bundle.js` or `swagger-ui.css`"),
+    ("file_id", "a file's id"),
+    ("from", "a node's id; `self` is what stands for the caller"),
     ("group", "a group: `Name` or `Organization:Name`; the two are different groups"),
-    ("id", "the id of a namespace or service"),
+    ("id", "the id of a namespace, service, project, connection, workspace, record, user or group"),
+    ("label", "a kind of node, such as `User`, `UserGroup`, `Service`, or a label of records"),
     ("name", "a secret's name, without case"),
     ("new", "the new name"),
     ("node", "`self`, or a user's id"),
     ("ns", "a namespace"),
     ("request_id", "the `X-Request-Id` of the call's answer"),
+    ("source", "a source of files"),
     ("subject", "the name or id of who or what it is about; an id wins"),
     ("svc", "a service of the namespace"),
+    ("to", "the id of the node that permissions are on; `self` is what stands for the caller"),
     ("token", "an API token's name"),
+    ("type", "`Workspace`, `Connection`, `File`, `Namespace`, `Service` or `Project`"),
     ("user", "a login name or an id; an id wins"),
+    ("workspace", "a workspace by id or name; an id wins"),
 ];
 
 /// Of which operations a common answer is one.

@@ -97,12 +97,14 @@ impl Description {
 }
 
 /// The chapters, in the order of `docs/API.md`.
-const TAGS: [(&str, &str); 9] = [
+const TAGS: [(&str, &str); 11] = [
     ("login", "Where to log in, what passwords must be, and Cognito's login calls (§2, §3)."),
     ("users", "Who the caller is, who else there is, and new accounts (§4)."),
     ("groups", "Groups and who is in them (§5)."),
-    ("permissions", "Who may do what (§6), and what changes would do (§15)."),
+    ("permissions", "Who may do what (§6, §7), and what changes would do (§15)."),
     ("tokens", "API tokens: narrower than their users, and their own end (§9)."),
+    ("records", "Resources, projects, connections and workspaces: records that are kept to be shared (§8, §17)."),
+    ("files", "Files, of which a gateway has none (§18)."),
     ("secrets", "One's own secrets, and to which services they may go (§10)."),
     ("services", "Namespaces and services (§11), calls of them (§12), and tunnels to them (§13)."),
     ("why", "What became of a call, and what would be decided now (§14)."),
