@@ -201,6 +201,9 @@ fn subject(text: &str, world: &mut World) -> Result<Subject, String> {
         "holders" => {
             let (levels, resource) =
                 name.split_once(':').ok_or_else(|| format!("`{text}` names no resource\n{WRITE}"))?;
+            if levels == "same" {
+                return Ok(Subject::Same(world.resource(Name::Text(resource.to_owned()).literal()?)));
+            }
             let levels: Levels = levels.parse().map_err(|error: crate::policy::UnknownLevel| error.to_string())?;
             if levels.is_empty() {
                 return Err(format!("`{text}` names no level: holders of nothing would be nobody"));
