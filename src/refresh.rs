@@ -174,23 +174,23 @@ fn heartbeat(max_staleness: Duration) -> Duration {
 
 async fn load(parts: &Parts) -> Result<View, RefreshError> {
     let started = Instant::now();
-    let (sender, batches) = mpsc::sync_channel(load::WAITING);
-    let gathering = tokio::task::spawn_blocking(move || Gathered::of(batches, load::PACE));
+    let (sender, portions) = mpsc::sync_channel(load::WAITING);
+    let gathering = tokio::task::spawn_blocking(move || Gathered::of(portions, load::PACE));
     let revision = parts.store.load_into(sender).await;
-    // Ends with the batches, whether or not they were all.
-    let gathered = gathering.await.map_err(|error| RefreshError::Compile(error.to_string()))?;
+    // Ends with the portions, whether or not they were all. What it refuses, the store reads in vain.
+    let gathered = gathering.await.map_err(|error| RefreshError::Compile(error.to_string()))??;
     let revision = revision?;
     if let Some(issuer) = &parts.issuer {
         issuer.load(&parts.vault, &gathered.rest);
     }
     let parts = parts.clone();
     let compiled = tokio::task::spawn_blocking(move || {
-        let Gathered { policy, directory, rest } = gathered;
+        let Gathered { policy, directory, rest, .. } = gathered;
         let state = State {
             revision: revision.0,
             loaded: started,
             policy: policy.finish(),
-            directory: Arc::new(directory),
+            directory: Arc::new(directory.finish()),
             routes: Arc::new(patch_routes(&parts, &Routes::empty(), &rest)),
             secrets: Secrets::empty(Arc::new(ProcessKey::random()?)).patched(&parts.vault, &rest)?,
         };
@@ -345,37 +345,4 @@ pub async fn declare(store: &dyn Store, config: &Config) -> Result<Revision, Sto
 }
 
 #[cfg(test)]
-mod tests {
-    use jiff::Timestamp;
-    use uuid::Uuid;
-
-    use super::*;
-    use crate::policy::{Levels, Recent, ResourceId, UserId};
-    use crate::store::{Namespace, Secret};
-
-    #[test]
-    fn a_change_that_concerns_no_decision_leaves_what_was_decided() {
-        let user = UserId(Uuid::from_u128(1));
-        let secret = Secret { user, name: "k".into(), sealed: vec![], created: Timestamp::UNIX_EPOCH, expires: None };
-        let namespace = Namespace { id: ResourceId(Uuid::from_u128(2)), name: "ns".into(), owner: Some(user) };
-        let policy = patch_policy(&Snapshot::empty(), &[Item::Namespace(namespace)]);
-        let mut recent = Recent::new(16);
-        let mut hits = |policy: &Snapshot| {
-            let _ = recent.permit(policy, user, &["ns"], Levels::READ, Timestamp::UNIX_EPOCH).unwrap();
-            recent.hits_and_misses().0
-        };
-        assert_eq!(hits(&policy), 0);
-        let policy = patch_policy(&policy, &[Item::Secret(secret)]);
-        assert_eq!(hits(&policy), 1);
-        let other = Namespace { id: ResourceId(Uuid::from_u128(3)), name: "other".into(), owner: None };
-        assert_eq!(hits(&patch_policy(&policy, &[Item::Namespace(other)])), 1);
-    }
-
-    #[test]
-    fn an_idle_store_is_asked_well_before_it_looks_stale() {
-        for seconds in [1, 60, 300, 86_400] {
-            let staleness = Duration::from_secs(seconds);
-            assert!(heartbeat(staleness) * 5 <= staleness || heartbeat(staleness) == Duration::from_millis(100));
-        }
-    }
-}
+mod tests;

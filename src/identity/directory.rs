@@ -1,6 +1,7 @@
 //! Who has an account: the snapshot's accounts under dense numbers, and who is found by what.
 
 mod groups;
+mod load;
 
 use std::hash::Hash;
 use std::sync::Arc;
@@ -9,6 +10,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use imbl::shared_ptr::DefaultSharedPtr;
 use imbl::{GenericHashMap, Vector};
 use smallvec::SmallVec;
+
+pub use self::load::Loading;
 
 use self::groups::Groups;
 use super::{Account, ApiTokens};
@@ -77,7 +80,7 @@ impl Directory {
     }
 
     /// This directory with the items as they stand now, sharing whatever did not change. Items of other kinds are
-    /// ignored, so that the whole feed can be given; from [`Directory::empty`] it is the full load.
+    /// ignored, so that the whole feed can be given; what makes one from nothing faster is a [`Loading`].
     #[must_use]
     pub fn patched(&self, items: &[Item]) -> Self {
         let mut next = self.clone();
@@ -85,8 +88,7 @@ impl Directory {
         next
     }
 
-    /// As [`Directory::patched`], in place: a load in batches, groups before users before links, need not copy.
-    pub fn apply(&mut self, items: &[Item]) {
+    fn apply(&mut self, items: &[Item]) {
         // Groups first: accounts hold the names of theirs.
         for item in items {
             match item {

@@ -35,7 +35,7 @@ pub use api_token::{ApiToken, ApiTokens, HINT, NewKey, Uses, endpoint};
 pub use authenticate::Authenticator;
 pub use cache::{Signed, TokenCache};
 pub use credential::email;
-pub use directory::Directory;
+pub use directory::{Directory, Loading};
 pub use enrol::StoreEnrol;
 pub use issuer::{Issuer, IssuerError, Minted};
 pub use jwks::{Fetchers, Pace};

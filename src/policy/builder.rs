@@ -10,10 +10,10 @@ use ahash::RandomState;
 use jiff::Timestamp;
 
 use super::names::NodeId;
-use super::rows::{NEVER, Row, Rows};
+use super::rows::{Counting, NEVER, Row, Rows};
 use super::snapshot::{Change, Grant, Member, Resource, Snapshot};
 use super::subjects::SubjectId;
-use super::{Pattern, Subject};
+use super::{Levels, Pattern, Subject};
 
 /// How many names are remembered, so that the next grant on one of them does not look for it key by key. A population
 /// has a few thousand that most grants are on.
@@ -32,9 +32,14 @@ pub struct Builder {
     subject: Option<Subject>,
     /// They, as they came.
     rows: Vec<Row>,
+    counting: Counting,
     /// Names count their uses from the end on, so nothing that releases one may come before.
     resources: Vec<Resource>,
 }
+
+/// A name that a builder knows.
+#[derive(Clone, Copy, Debug)]
+pub struct Name(NodeId);
 
 impl Default for Builder {
     fn default() -> Self {
@@ -52,19 +57,35 @@ impl Builder {
             granted: Vec::new(),
             subject: None,
             rows: Vec::new(),
+            counting: Counting::default(),
             resources: Vec::new(),
         }
     }
 
     /// Adds the grant, as [`Change::Grant`] does.
     pub fn grant(&mut self, grant: &Grant) {
-        if self.subject.as_ref() != Some(&grant.subject) {
+        self.subject(&grant.subject);
+        let name = Name(self.node(&grant.pattern));
+        self.row(name, grant.levels, grant.expires);
+    }
+
+    /// Says whose the rows are that follow.
+    pub fn subject(&mut self, subject: &Subject) {
+        if self.subject.as_ref() != Some(subject) {
             self.finish_subject();
-            self.subject = Some(grant.subject.clone());
+            self.subject = Some(subject.clone());
         }
-        let node = self.node(&grant.pattern);
-        let ends = grant.expires.map_or(NEVER, Timestamp::as_second);
-        self.rows.push(Row { node, levels: grant.levels, ends });
+    }
+
+    /// The name, for the rows on it.
+    pub fn name(&mut self, pattern: &Pattern) -> Name {
+        Name(self.snapshot.names.reserve(pattern))
+    }
+
+    /// Adds a grant to the subject that was named last, as [`Change::Grant`] does; without one nobody has it. The name is
+    /// of this builder.
+    pub fn row(&mut self, Name(node): Name, levels: Levels, expires: Option<Timestamp>) {
+        self.rows.push(Row { node, levels, ends: expires.map_or(NEVER, Timestamp::as_second) });
     }
 
     /// Adds the user, as [`Change::Member`] does.
@@ -121,7 +142,7 @@ impl Builder {
 
     /// Writes the rows that were gathered.
     fn finish_subject(&mut self) {
-        let Some(subject) = self.subject.take() else { return };
+        let Some(subject) = self.subject.take() else { return self.rows.clear() };
         let mut rows = std::mem::take(&mut self.rows);
         last_of_each_name(&mut rows);
         let id = self.snapshot.subjects.retain(&subject);
@@ -138,7 +159,7 @@ impl Builder {
     }
 
     fn write(&mut self, id: SubjectId, rows: &[Row]) {
-        let compiled = Rows::of(&self.snapshot.names, rows);
+        let compiled = Rows::of(&self.snapshot.names, rows, &mut self.counting);
         if let Some(entry) = self.snapshot.subjects.entry_mut(id) {
             entry.rows = compiled;
         }

@@ -27,6 +27,23 @@ struct Slot {
     number: u32,
 }
 
+/// Numbers and hashes of an index in the making, in no order.
+#[derive(Default)]
+pub(crate) struct Pairs(Vec<Slot>);
+
+impl Pairs {
+    /// Adds the number under this hash.
+    pub(crate) fn push(&mut self, hash: u64, number: u32) {
+        self.0.push(Slot { tag: tag(hash), number });
+    }
+}
+
+impl std::fmt::Debug for Pairs {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Pairs").field(&self.0.len()).finish()
+    }
+}
+
 impl Default for Index {
     fn default() -> Self {
         Self { pages: Vector::unit(Arc::default()), length: 0 }
@@ -34,6 +51,20 @@ impl Default for Index {
 }
 
 impl Index {
+    /// The index of these.
+    pub(crate) fn of(Pairs(mut slots): Pairs) -> Self {
+        slots.sort_unstable();
+        slots.dedup();
+        let count = (slots.len() / FULL + 1).next_power_of_two();
+        let mut rest = slots.as_slice();
+        let pages = (0..count).map(|place| {
+            let (page, after) = rest.split_at(rest.partition_point(|slot| page_of(slot.tag, count) <= place));
+            rest = after;
+            page.into()
+        });
+        Self { pages: pages.collect(), length: slots.len() }
+    }
+
     /// How many numbers there are.
     pub(crate) fn len(&self) -> usize {
         self.length
@@ -71,10 +102,8 @@ impl Index {
         self.length -= 1;
     }
 
-    /// Pages are a power of two of them, so the first bits of the tag name one.
     fn page(&self, tag: u32) -> usize {
-        // Of one page no bit does: a shift by the whole width is none.
-        tag.checked_shr(u32::BITS - self.pages.len().trailing_zeros()).unwrap_or(0) as usize
+        page_of(tag, self.pages.len())
     }
 
     /// Cuts each page in two by the next bit.
@@ -90,6 +119,12 @@ impl Index {
         };
         self.pages = self.pages.iter().flat_map(halves).collect();
     }
+}
+
+/// The place of the tag's page. There is a power of two of them, so the first bits of the tag name one.
+fn page_of(tag: u32, pages: usize) -> usize {
+    // Of one page no bit does: a shift by the whole width is none.
+    tag.checked_shr(u32::BITS - pages.trailing_zeros()).unwrap_or(0) as usize
 }
 
 fn tag(hash: u64) -> u32 {
@@ -137,6 +172,23 @@ mod tests {
                     prop_assert_eq!(found, expected);
                 }
             }
+        }
+    }
+
+    #[test]
+    fn an_index_made_at_once_finds_and_takes_what_one_made_step_by_step_does() {
+        for length in [0_u32, 1, 63, 64, 65, 5_000] {
+            let hash = |number: u32| u64::from(number / 2).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+            let mut pairs = Pairs::default();
+            (0..length).rev().for_each(|number| pairs.push(hash(number), number));
+            let mut index = Index::of(pairs);
+            assert_eq!(index.len(), length as usize);
+            assert!((0..length).all(|number| index.at(hash(number)).any(|found| found == number)));
+            (length..2 * length).for_each(|number| index.put(hash(number), number));
+            (0..length).for_each(|number| index.take(hash(number), number));
+            assert_eq!(index.len(), length as usize);
+            assert!((0..length).all(|number| index.at(hash(number)).all(|found| found != number)));
+            assert!((length..2 * length).all(|number| index.at(hash(number)).any(|found| found == number)));
         }
     }
 

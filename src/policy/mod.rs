@@ -28,7 +28,7 @@ mod subjects;
 mod tree;
 pub mod written;
 
-pub use builder::Builder;
+pub use builder::{Builder, Name};
 pub use explain::{Beaten, Because, Explanation, Winner};
 pub use level::{Levels, UnknownLevel};
 pub use name::{MAX_KEYS, NameError, Pattern, PatternKey};
@@ -37,5 +37,5 @@ pub use recent::Recent;
 pub use snapshot::{Change, Grant, Member, Resource, Size, Snapshot};
 pub use subject::{GroupId, ResourceId, Subject, UnknownSubject, UserId};
 
-pub(crate) use index::Index;
+pub(crate) use index::{Index, Pairs};
 pub(crate) use sorted::Sorted;

@@ -71,13 +71,10 @@ impl Keyed for Ending {
 
 impl Rows {
     /// These rows, which are in the order of their names, each name once.
-    pub(super) fn of(names: &Names, rows: &[Row]) -> Self {
-        let (lasting, ending): (Vec<Row>, Vec<Row>) = rows.iter().partition(|row| row.ends == NEVER);
-        let lasting: Vec<(NodeId, bool)> =
-            lasting.iter().flat_map(|row| above(names, row.node).map(|node| (node, row.levels.gives()))).collect();
-        let mut all = Self { rows: Sorted::of(rows), lasting: Sorted::of(&counted(lasting)), ending: None };
-        for row in ending {
-            all.count(names, row);
+    pub(super) fn of(names: &Names, rows: &[Row], counting: &mut Counting) -> Self {
+        let mut all = Self { rows: Sorted::of(rows), lasting: Sorted::of(counting.below(names, rows)), ending: None };
+        for row in rows.iter().filter(|row| row.ends != NEVER) {
+            all.count(names, *row);
         }
         all
     }
@@ -205,16 +202,48 @@ impl Rows {
     }
 }
 
-/// How often each name is there, and how often it is so for a row that gives something.
-fn counted(mut passed: Vec<(NodeId, bool)>) -> Vec<Lasting> {
-    passed.sort_unstable_by_key(|(node, _)| *node);
-    let runs = passed.chunk_by(|(one, _), (other, _)| one == other);
-    let counts = runs.filter_map(|run| {
-        let count = |length: usize| u32::try_from(length).unwrap_or(u32::MAX);
-        let positive = run.iter().filter(|(_, gives)| *gives).count();
-        Some(Lasting { node: run.first()?.0, all: count(run.len()), positive: count(positive) })
-    });
-    counts.collect()
+/// Counts the rows of one subject after the other below each name: what it needs for that is kept. Names may be added
+/// meanwhile, and none may go.
+#[derive(Default)]
+pub(super) struct Counting {
+    /// By number: the name above, and the rows below it that do not end.
+    names: Vec<(Option<NodeId>, Lasting)>,
+    /// The names that have any.
+    met: Vec<NodeId>,
+    counted: Vec<Lasting>,
+}
+
+impl Counting {
+    /// The rows below each name, in the order of the names.
+    fn below(&mut self, names: &Names, rows: &[Row]) -> &[Lasting] {
+        for node in (self.names.len()..names.reach()).map(NodeId::of) {
+            self.names.push((names.parent(node), Lasting { node, all: 0, positive: 0 }));
+        }
+        for row in rows.iter().filter(|row| row.ends == NEVER) {
+            let mut next = self.parent(row.node);
+            while let Some((above, below)) = next.and_then(|node| self.names.get_mut(node.number() as usize)) {
+                if below.all == 0 {
+                    self.met.push(below.node);
+                }
+                below.all += 1;
+                below.positive += u32::from(row.levels.gives());
+                next = *above;
+            }
+        }
+        self.met.sort_unstable();
+        self.counted.clear();
+        for node in self.met.drain(..) {
+            if let Some((_, below)) = self.names.get_mut(node.number() as usize) {
+                self.counted.push(*below);
+                (below.all, below.positive) = (0, 0);
+            }
+        }
+        &self.counted
+    }
+
+    fn parent(&self, node: NodeId) -> Option<NodeId> {
+        self.names.get(node.number() as usize)?.0
+    }
 }
 
 impl Tally {

@@ -6,6 +6,7 @@ mod access;
 mod api_token;
 mod chain;
 mod mutation;
+mod portion;
 mod quota;
 mod record;
 pub mod sqlite;
@@ -24,6 +25,7 @@ pub use chain::{
     AUDIT_KEYS, Break, CHAIN_BEGINS, CHAIN_BROKEN, ChainHash, ChainKeys, Followed, Head, Mac, NoHead, Noted, Step,
 };
 pub use mutation::{Committed, DeclaredService, Mutation, NewUser, Resealed, Sealed};
+pub use portion::{GrantRow, Grants, Portion};
 pub use quota::{
     MOST_API_TOKENS, MOST_CONNECTIONS, MOST_CONSENTS, MOST_GROUPS, MOST_IN_NAMESPACE, MOST_NAMESPACES, MOST_NODE_BYTES,
     MOST_NODES, MOST_SECRETS, MOST_SERVICES,
@@ -69,12 +71,12 @@ pub trait Feed: Send + Sync {
     /// Everything, at one revision.
     async fn load(&self) -> Result<Contents, StoreError>;
 
-    /// Everything, at one revision, in batches while it is read, so that it need not be in memory as a whole. Groups come
+    /// Everything, at one revision, in portions while it is read, so that it need not be in memory as a whole. Groups come
     /// before users, users before links, and the grants of one subject together. The store's own thread waits where
-    /// `batches` is full.
+    /// `portions` is full.
     ///
     /// What came is everything only where this is fine.
-    async fn load_into(&self, batches: SyncSender<Vec<Item>>) -> Result<Revision, StoreError>;
+    async fn load_into(&self, portions: SyncSender<Portion>) -> Result<Revision, StoreError>;
 
     /// What changed after `since`.
     async fn changes(&self, since: Revision) -> Result<Changes, StoreError>;

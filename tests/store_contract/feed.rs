@@ -1,7 +1,7 @@
 //! Revisions, the feed, the audit.
 
-use carta_gateway::policy::{Levels, Subject, UserId};
-use carta_gateway::store::{Actor, Changes, Contents, Item, Mutation, Revision, Store, StoreError};
+use carta_gateway::policy::{self, Levels, Subject, UserId};
+use carta_gateway::store::{Actor, Changes, Contents, Item, Mutation, Portion, Revision, Store, StoreError};
 
 use uuid::Uuid;
 
@@ -161,11 +161,36 @@ async fn what_comes_in_batches_is_everything_in_order(store: &dyn Store) {
         }
     }
     done(store, put(grant(Subject::Group(staff), &["a"], Levels::READ))).await;
-    let (sender, batches) = std::sync::mpsc::sync_channel(64);
+    let (sender, portions) = std::sync::mpsc::sync_channel(64);
     let revision = store.load_into(sender).await.unwrap();
-    let items: Vec<Item> = batches.iter().flatten().collect();
+    let (mut items, mut grants, mut patterns, mut runs) = (vec![], vec![], vec![], vec![]);
+    for portion in portions {
+        match portion {
+            Portion::Items(some) => items.extend(some),
+            Portion::Grants(some) => {
+                patterns.extend_from_slice(&some.patterns);
+                runs.extend(some.subjects.iter().map(|(subject, _)| subject.clone()));
+                for (subject, row) in some.runs().flat_map(|(subject, rows)| rows.iter().map(move |row| (subject, row)))
+                {
+                    let (subject, pattern) = (subject.clone(), patterns[row.pattern as usize].clone());
+                    grants.push(policy::Grant { subject, pattern, levels: row.levels, expires: row.expires });
+                }
+            }
+        }
+    }
     let whole = loaded(store).await;
-    assert_eq!((revision, &items), (whole.revision, &whole.items));
+    let is_grant = |item: &&Item| matches!(item, Item::Grant(_));
+    let others: Vec<Item> = whole.items.iter().filter(|item| !is_grant(item)).cloned().collect();
+    assert_eq!((revision, &items), (whole.revision, &others));
+    let by_key = |grant: &policy::Grant| (grant.subject.clone(), grant.pattern.clone());
+    let rows = whole.items.iter().filter_map(|item| match item {
+        Item::Grant(grant) => Some(grant.row.clone()),
+        _ => None,
+    });
+    let mut rows: Vec<_> = rows.collect();
+    rows.sort_by_key(by_key);
+    grants.sort_by_key(by_key);
+    assert_eq!(grants, rows);
     let kind = |item: &Item| match item {
         Item::Group(_) => 0,
         Item::User(..) => 1,
@@ -173,13 +198,9 @@ async fn what_comes_in_batches_is_everything_in_order(store: &dyn Store) {
         _ => 3,
     };
     assert!(items.is_sorted_by_key(kind), "{items:?}");
-    let subjects = items.iter().filter_map(|item| match item {
-        Item::Grant(grant) => Some(&grant.row.subject),
-        _ => None,
-    });
-    let mut runs: Vec<_> = subjects.collect();
     runs.dedup();
     assert_eq!(runs.len(), 3, "the grants of one subject come together");
+    assert_eq!(patterns.len(), 2, "a pattern comes once");
 }
 
 async fn a_load_that_nobody_takes_ends(store: &dyn Store) {

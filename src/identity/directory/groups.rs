@@ -80,6 +80,13 @@ impl Groups {
         number
     }
 
+    /// Gives the group of this number its members, which are in order.
+    pub(super) fn fill(&mut self, group: u32, members: &[u32]) {
+        if let Some(slot) = self.slots.get_mut(group as usize) {
+            slot.members = Sorted::of(members);
+        }
+    }
+
     /// Adds the user of this number to the group of that one.
     pub(super) fn join(&mut self, group: u32, user: u32) {
         if let Some(slot) = self.slots.get_mut(group as usize) {

@@ -256,7 +256,18 @@ proptest! {
             }
         }
         directory = directory.patched(&last_of_each(items, &model));
-        prop_assert_eq!(answers(&directory), answers(&Directory::empty().patched(&model.items())));
+        let mut loading = Loading::default();
+        model.items().chunks(3).for_each(|items| loading.take(items));
+        prop_assert_eq!(loading.accounts(), directory.len());
+        let loaded = loading.finish();
+        prop_assert_eq!(answers(&directory), answers(&loaded));
+        // What was loaded is patched like any other.
+        let (mut after, mut items) = (model.clone(), Vec::new());
+        for (what, one, other, text) in [(0, 1, 1, 0), (5, 1, 1, 4), (7, 1, 1, 0), (9, 1, 0, 1), (4, 2, 0, 0)] {
+            items.extend(after.change(what, one, other, text));
+        }
+        let patched = loaded.patched(&last_of_each(items, &after));
+        prop_assert_eq!(answers(&patched), answers(&Directory::empty().patched(&after.items())));
     }
 }
 

@@ -9,45 +9,74 @@ use super::code::column;
 use super::failure::{damaged, failure};
 use super::read;
 use super::row::Record;
-use crate::policy::{self, GroupId, Pattern, Subject, UserId};
-use crate::store::{Grant, Item, Revision, StoreError, User};
+use crate::policy::{self, GroupId, Subject, UserId};
+use crate::store::{Grant, GrantRow, Grants, Item, Portion, Revision, StoreError, User};
 
 /// Items in a batch: enough that handing it over costs nothing an item, few enough to stay in the processor's cache.
-const BATCH: usize = 4096;
+const BATCH: usize = 1024;
+
+/// Grants in a portion: as many bytes as an allocator takes from what it has at hand.
+const ROWS: usize = 2048;
 
 /// How many patterns are remembered by their text. A population has a few thousand that most grants are on.
 const REMEMBERED: usize = 1 << 16;
 
-/// Hands everything over, in the order that [`crate::store::Feed::load_into`] promises.
+/// Takes what was read; its error ends the load.
+type Take<'a, T> = &'a mut dyn FnMut(T) -> Result<(), StoreError>;
+
+/// Hands every record over, in the order that [`crate::store::Feed::load_into`] promises.
 ///
 /// # Errors
 /// [`StoreError`] of the file, or the one that `take` ends the load with.
-pub(super) fn load(
-    connection: &Connection,
-    take: &mut dyn FnMut(Vec<Item>) -> Result<(), StoreError>,
-) -> Result<Revision, StoreError> {
+pub(super) fn whole(connection: &Connection, take: Take<'_, Vec<Item>>) -> Result<Revision, StoreError> {
     let transaction = connection.unchecked_transaction().map_err(failure)?;
     let mut batch = Batch { items: Vec::with_capacity(BATCH), take };
-    each(&transaction, &mut batch, Item::Group)?;
-    users(&transaction, &mut batch)?;
-    each(&transaction, &mut batch, Item::Link)?;
-    each(&transaction, &mut batch, Item::Namespace)?;
-    each(&transaction, &mut batch, |service| Item::Service(Box::new(service)))?;
-    each(&transaction, &mut batch, |node| Item::Node(Box::new(node)))?;
-    grants(&transaction, &mut batch)?;
-    each(&transaction, &mut batch, Item::Secret)?;
-    each(&transaction, &mut batch, Item::Consent)?;
-    each(&transaction, &mut batch, Item::Withdrawal)?;
-    each(&transaction, &mut batch, |token| Item::ApiToken(Box::new(token)))?;
-    each(&transaction, &mut batch, |key| Item::SigningKey(Box::new(key)))?;
-    batch.hand_over()?;
+    before_grants(&transaction, &mut batch)?;
+    grant_records(&transaction, &mut batch)?;
+    after_grants(&transaction, &mut batch)?;
     read::revision(&transaction)
+}
+
+/// Hands everything over as [`crate::store::Feed::load_into`] does.
+///
+/// # Errors
+/// As [`whole`].
+pub(super) fn in_portions(
+    connection: &Connection,
+    take: &dyn Fn(Portion) -> Result<(), StoreError>,
+) -> Result<Revision, StoreError> {
+    let transaction = connection.unchecked_transaction().map_err(failure)?;
+    let take_items = &mut |items| take(Portion::Items(items));
+    let mut batch = Batch { items: Vec::with_capacity(BATCH), take: take_items };
+    before_grants(&transaction, &mut batch)?;
+    grants(&transaction, take)?;
+    after_grants(&transaction, &mut batch)?;
+    read::revision(&transaction)
+}
+
+fn before_grants(connection: &Connection, batch: &mut Batch<'_>) -> Result<(), StoreError> {
+    each(connection, batch, Item::Group)?;
+    users(connection, batch)?;
+    each(connection, batch, Item::Link)?;
+    each(connection, batch, Item::Namespace)?;
+    each(connection, batch, |service| Item::Service(Box::new(service)))?;
+    each(connection, batch, |node| Item::Node(Box::new(node)))?;
+    batch.hand_over()
+}
+
+fn after_grants(connection: &Connection, batch: &mut Batch<'_>) -> Result<(), StoreError> {
+    each(connection, batch, Item::Secret)?;
+    each(connection, batch, Item::Consent)?;
+    each(connection, batch, Item::Withdrawal)?;
+    each(connection, batch, |token| Item::ApiToken(Box::new(token)))?;
+    each(connection, batch, |key| Item::SigningKey(Box::new(key)))?;
+    batch.hand_over()
 }
 
 /// What is handed over next.
 struct Batch<'a> {
     items: Vec<Item>,
-    take: &'a mut dyn FnMut(Vec<Item>) -> Result<(), StoreError>,
+    take: Take<'a, Vec<Item>>,
 }
 
 impl Batch<'_> {
@@ -96,57 +125,95 @@ fn users(connection: &Connection, batch: &mut Batch<'_>) -> Result<(), StoreErro
 }
 
 /// Grants in the order of the table's key, which is that of their subjects.
-fn grants(connection: &Connection, batch: &mut Batch<'_>) -> Result<(), StoreError> {
-    let mut statement = connection.prepare(&format!("{} ORDER BY subject, pattern", Grant::SELECT)).map_err(failure)?;
+fn grants(connection: &Connection, take: &dyn Fn(Portion) -> Result<(), StoreError>) -> Result<(), StoreError> {
+    let select = "SELECT subject, pattern, levels, expires FROM grants ORDER BY subject, pattern";
+    let mut statement = connection.prepare(select).map_err(failure)?;
     let mut rows = statement.query([]).map_err(failure)?;
-    let mut words = Words::new();
+    let (mut words, mut portion) = (Words::new(), portion());
     while let Some(row) = rows.next().map_err(failure)? {
-        let (subject, pattern) = (words.subject(row)?, words.pattern(row)?);
-        let (levels, expires) = (column(row, 2)?, column(row, 3)?);
-        let (by, at) = (column(row, 4)?, column(row, 5)?);
-        batch.push(Item::Grant(Grant { row: policy::Grant { subject, pattern, levels, expires }, by, at }))?;
+        words.subject(row, &mut portion)?;
+        let pattern = words.pattern(row, &mut portion)?;
+        portion.rows.push(GrantRow { pattern, levels: column(row, 2)?, expires: column(row, 3)? });
+        if portion.rows.len() == ROWS {
+            take(Portion::Grants(std::mem::replace(&mut portion, self::portion())))?;
+        }
+    }
+    take(Portion::Grants(portion))
+}
+
+/// The same with all that is known of each.
+fn grant_records(connection: &Connection, batch: &mut Batch<'_>) -> Result<(), StoreError> {
+    let select = format!("{} ORDER BY subject, pattern", Grant::SELECT);
+    let mut statement = connection.prepare(&select).map_err(failure)?;
+    let mut rows = statement.query([]).map_err(failure)?;
+    let (mut words, mut known) = (Words::new(), Grants::default());
+    while let Some(row) = rows.next().map_err(failure)? {
+        words.subject(row, &mut known)?;
+        let number = words.pattern(row, &mut known)?;
+        let Some((subject, _)) = known.subjects.pop() else { continue };
+        let Some(pattern) = known.patterns.get(number as usize).cloned() else { continue };
+        let row_of_it = policy::Grant { subject, pattern, levels: column(row, 2)?, expires: column(row, 3)? };
+        batch.push(Item::Grant(Grant { row: row_of_it, by: column(row, 4)?, at: column(row, 5)? }))?;
     }
     Ok(())
+}
+
+fn portion() -> Grants {
+    Grants { rows: Vec::with_capacity(ROWS), ..Grants::default() }
 }
 
 /// What the texts of the rows before stand for: most rows have the subject of the row before them, and a pattern that
 /// many others have.
 struct Words {
-    subject: Option<(String, Subject)>,
-    patterns: HashMap<Box<str>, Pattern, RandomState>,
+    /// The subject of the row before, by its text, which is kept to be written over.
+    text: Vec<u8>,
+    subject: Option<Subject>,
+    numbers: HashMap<Box<[u8]>, u32, RandomState>,
+    next: u32,
 }
 
 impl Words {
     fn new() -> Self {
-        Self { subject: None, patterns: HashMap::with_hasher(RandomState::new()) }
+        let numbers = HashMap::with_hasher(RandomState::new());
+        Self { text: Vec::new(), subject: None, numbers, next: 0 }
     }
 
-    fn subject(&mut self, row: &Row<'_>) -> Result<Subject, StoreError> {
+    /// Counts the row as its subject's.
+    fn subject(&mut self, row: &Row<'_>, portion: &mut Grants) -> Result<(), StoreError> {
         let text = text(row, 0)?;
-        match &self.subject {
-            Some((known, subject)) if known == text => Ok(subject.clone()),
-            _ => {
-                let subject: Subject = column(row, 0)?;
-                self.subject = Some((text.to_owned(), subject.clone()));
-                Ok(subject)
+        let subject = match &self.subject {
+            Some(subject) if self.text == text => {
+                if let Some((_, count)) = portion.subjects.last_mut() {
+                    *count += 1;
+                    return Ok(());
+                }
+                subject.clone()
             }
-        }
+            _ => column(row, 0)?,
+        };
+        self.text.clear();
+        self.text.extend_from_slice(text);
+        self.subject = Some(subject.clone());
+        portion.subjects.push((subject, 1));
+        Ok(())
     }
 
-    fn pattern(&mut self, row: &Row<'_>) -> Result<Pattern, StoreError> {
+    fn pattern(&mut self, row: &Row<'_>, portion: &mut Grants) -> Result<u32, StoreError> {
         let text = text(row, 1)?;
-        if let Some(pattern) = self.patterns.get(text) {
-            return Ok(pattern.clone());
+        if let Some(number) = self.numbers.get(text) {
+            return Ok(*number);
         }
-        let pattern: Pattern = column(row, 1)?;
-        if self.patterns.len() >= REMEMBERED {
-            self.patterns.clear();
+        portion.patterns.push(column(row, 1)?);
+        if self.numbers.len() >= REMEMBERED {
+            self.numbers.clear();
         }
-        self.patterns.insert(text.into(), pattern.clone());
-        Ok(pattern)
+        let number = self.next;
+        self.next = number.checked_add(1).ok_or_else(|| damaged("there are more patterns than can be told apart"))?;
+        self.numbers.insert(text.into(), number);
+        Ok(number)
     }
 }
 
-fn text<'a>(row: &'a Row<'_>, index: usize) -> Result<&'a str, StoreError> {
-    row.get_ref(index).map_err(failure)?.as_str().map_err(|_| damaged("a subject or a pattern is no text"))
+fn text<'a>(row: &'a Row<'_>, index: usize) -> Result<&'a [u8], StoreError> {
+    row.get_ref(index).map_err(failure)?.as_bytes().map_err(|_| damaged("a subject or a pattern is no text"))
 }

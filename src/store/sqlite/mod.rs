@@ -34,8 +34,8 @@ use self::file::OpenFile;
 use self::seen::Seen;
 use super::{
     Actor, ApiToken, ApiTokenId, Audit, Auditor, Batch, ChainKeys, Changes, Committed, Contents, Count, Feed, Followed,
-    Grant, Group, Head, Item, Key, Mac, Meter, Mutation, Namespace, Password, Reader, Recorder, Refusal, Revision,
-    Service, Step, StoreError, User, Writer,
+    Grant, Group, Head, Item, Key, Mac, Meter, Mutation, Namespace, Password, Portion, Reader, Recorder, Refusal,
+    Revision, Service, Step, StoreError, User, Writer,
 };
 use crate::policy::{Subject, UserId};
 
@@ -128,7 +128,7 @@ impl Feed for SqliteStore {
         self.file.still_there()?;
         let whole = |connection: &Connection| {
             let mut items = Vec::new();
-            let revision = load::load(connection, &mut |mut batch| {
+            let revision = load::whole(connection, &mut |mut batch| {
                 items.append(&mut batch);
                 Ok(())
             })?;
@@ -137,11 +137,11 @@ impl Feed for SqliteStore {
         self.ask(&self.loader, whole).await
     }
 
-    async fn load_into(&self, batches: SyncSender<Vec<Item>>) -> Result<Revision, StoreError> {
+    async fn load_into(&self, portions: SyncSender<Portion>) -> Result<Revision, StoreError> {
         self.file.still_there()?;
         let hand_over = move |connection: &Connection| {
-            load::load(connection, &mut |batch| {
-                batches.send(batch).map_err(|_| StoreError::Unavailable("nobody takes what it reads".to_owned()))
+            load::in_portions(connection, &|portion| {
+                portions.send(portion).map_err(|_| StoreError::Unavailable("nobody takes what it reads".to_owned()))
             })
         };
         self.ask(&self.loader, hand_over).await
