@@ -5,6 +5,7 @@
 
 mod access;
 mod answer;
+mod audit;
 mod check;
 mod cognito;
 mod command;

@@ -10,7 +10,7 @@ use super::error::Refusal;
 use super::extract::Caller;
 use super::openapi::{self, Routes, page};
 use super::{
-    Api, check, cognito, explain, files, groups, login, permissions, permissions_v2, preview, projects, records,
+    Api, audit, check, cognito, explain, files, groups, login, permissions, permissions_v2, preview, projects, records,
     secrets, services, signs, tokens, tunnels, users, well_known, workspaces,
 };
 use crate::proxy::error::{Kind, Problem};
@@ -49,6 +49,8 @@ pub(super) fn routes() -> Routes {
         .at(routes!(tokens::list_tokens, tokens::create_token))
         .at(routes!(tokens::delete_token))
         .at(routes!(tokens::revoke_token))
+        // The audit.
+        .at(routes!(audit::list_entries))
         // Why.
         .at(routes!(explain::explain_call))
         .at(routes!(explain::explain_request))

@@ -1,15 +1,19 @@
-//! `audit verify|head|export`.
+//! `audit list|verify|head|export`.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry as Known;
 use std::io::Write;
 
 use clap::Subcommand;
+use jiff::Timestamp;
 
 use super::open::{self, block_on};
 use super::progress::Progress;
 use super::{ConfigArg, Failure};
 use crate::config::StoreUrl;
+use crate::policy::UserId;
 use crate::store::sqlite::SqliteStore;
-use crate::store::{Auditor, Break, Followed, Head, Noted, Reader, Step};
+use crate::store::{Audit, AuditQuery, Auditor, Break, Followed, Head, Item, Key, Noted, Reader, Step};
 
 /// Entries that are looked at before it is said how far it is.
 const AT_ONCE: usize = 10_000;
@@ -17,6 +21,11 @@ const AT_ONCE: usize = 10_000;
 /// The commands about the audit.
 #[derive(Debug, Subcommand)]
 pub(super) enum AuditCommand {
+    /// Print what was changed, the newest first
+    ///
+    /// Only entries for which all that is given holds. A gateway that runs answers the same at GET /audit, which needs no
+    /// file.
+    List(List),
     /// Tell whether the audit is as it was written
     ///
     /// Follows the chain of keyed hashes from the first entry to the last, and tells the first entry that was altered, removed,
@@ -28,6 +37,34 @@ pub(super) enum AuditCommand {
     Head(HeadArgs),
     /// Print entries as JSON lines, the oldest first
     Export(Export),
+}
+
+/// Arguments of `audit list`.
+#[derive(Debug, clap::Args)]
+pub(super) struct List {
+    /// Made by this user
+    #[arg(long, value_name = "NAME")]
+    user: Option<String>,
+    /// Of this kind, such as `grant.put`
+    #[arg(long, value_name = "WHAT")]
+    what: Option<String>,
+    /// To this, as the entries name it: a user, a group, `ns/svc`, `ns.svc` for grants
+    #[arg(long, value_name = "TARGET")]
+    target: Option<String>,
+    /// At this time or later: 2026-01-31T12:00:00Z
+    #[arg(long, value_name = "TIME")]
+    from: Option<Timestamp>,
+    /// Before this time
+    #[arg(long, value_name = "TIME")]
+    to: Option<Timestamp>,
+    /// The most entries to print
+    #[arg(long, value_name = "NUMBER", default_value_t = 50)]
+    limit: usize,
+    /// Print JSON lines, with before and after
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    config: ConfigArg,
 }
 
 /// Arguments of `audit verify`.
@@ -64,6 +101,7 @@ pub(super) struct Export {
 pub(super) fn run(command: &AuditCommand, out: &mut dyn Write) -> Result<(), Failure> {
     block_on(async {
         match command {
+            AuditCommand::List(args) => list(args, out).await,
             AuditCommand::Verify(args) => verify(args, out).await,
             AuditCommand::Head(args) => {
                 let store = look(&args.config).await?;
@@ -88,6 +126,59 @@ async fn look(config: &ConfigArg) -> Result<SqliteStore, Failure> {
         .ok_or_else(|| Failure::NotFine(format!("there is no store in `{}` yet", path.display())))?;
     crate::vault::compare_key(&store, &vault).await?;
     Ok(store)
+}
+
+async fn list(args: &List, out: &mut dyn Write) -> Result<(), Failure> {
+    let store = look(&args.config).await?;
+    let user = match &args.user {
+        None => None,
+        Some(name) => match store.user_named(name).await? {
+            Some(user) => Some(user.id),
+            None => return Err(Failure::NotFine(format!("no user `{name}`"))),
+        },
+    };
+    let mut query = AuditQuery {
+        user,
+        what: args.what.clone(),
+        target: args.target.clone(),
+        from: args.from,
+        to: args.to,
+        limit: args.limit,
+        ..AuditQuery::default()
+    };
+    let mut names = HashMap::new();
+    while query.limit > 0 {
+        let page = store.find_audit(query.clone()).await?;
+        for entry in &page.entries {
+            if args.json {
+                json_line(entry, out)?;
+                continue;
+            }
+            let who = match entry.user {
+                None => &entry.from,
+                Some(id) => match names.entry(id) {
+                    Known::Occupied(known) => known.into_mut(),
+                    Known::Vacant(new) => new.insert(name_of(&store, id).await?),
+                },
+            };
+            let Audit { seq, at, via, what, target, .. } = entry;
+            let at = at.strftime("%Y-%m-%dT%H:%M:%SZ");
+            writeln!(out, "{seq}  {at}  {}  {via}  {what}  {}", who.escape_debug(), target.escape_debug())?;
+        }
+        query.limit -= page.entries.len().min(query.limit);
+        query.after = page.next;
+        if page.next.is_none() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+async fn name_of(store: &SqliteStore, id: UserId) -> Result<String, Failure> {
+    Ok(match store.item(Key::User(id)).await? {
+        Item::User(user, _) => user.name,
+        _ => id.to_string(),
+    })
 }
 
 async fn verify(args: &Verify, out: &mut dyn Write) -> Result<(), Failure> {
@@ -169,9 +260,11 @@ async fn export(args: &Export, out: &mut dyn Write) -> Result<(), Failure> {
         let entries = store.audit(after, AT_ONCE).await?;
         let Some(last) = entries.last() else { return Ok(()) };
         after = last.seq;
-        for entry in &entries {
-            serde_json::to_writer(&mut *out, entry).map_err(std::io::Error::from)?;
-            writeln!(out)?;
-        }
+        entries.iter().try_for_each(|entry| json_line(entry, out))?;
     }
+}
+
+fn json_line(entry: &Audit, out: &mut dyn Write) -> Result<(), Failure> {
+    serde_json::to_writer(&mut *out, entry).map_err(std::io::Error::from)?;
+    Ok(writeln!(out)?)
 }

@@ -31,8 +31,8 @@ pub use quota::{
     MOST_NODES, MOST_SECRETS, MOST_SERVICES,
 };
 pub use record::{
-    Actor, Audit, Changes, Consent, Contents, Grant, Group, HEADER_ISSUER, Item, Key, Link, Namespace, Node, NodeKind,
-    Origin, Password, Revision, Secret, Service, SigningKey, User, Withdrawal,
+    Actor, Audit, AuditPage, AuditQuery, Changes, Consent, Contents, Grant, Group, HEADER_ISSUER, Item, Key, Link,
+    Namespace, Node, NodeKind, Origin, Password, Revision, Secret, Service, SigningKey, User, Withdrawal,
 };
 
 /// Why the store did not do what was asked.
@@ -149,6 +149,10 @@ pub trait Auditor: Send + Sync {
     /// Follows the chain over up to `limit` entries after `from`, and is told by what it finds. Its end is compared with
     /// what the store says elsewhere of the last change.
     async fn follow_audit(&self, from: Followed, limit: usize) -> Result<Step, StoreError>;
+
+    /// The entries that are asked for, the newest first. A page may have fewer than asked for, or none, and yet a next one:
+    /// what one question looks at is bounded. `Missing` where the entry to go on after is not there.
+    async fn find_audit(&self, query: AuditQuery) -> Result<AuditPage, StoreError>;
 
     /// The newest entry that has a hash.
     async fn audit_head(&self) -> Result<Option<Head>, StoreError>;

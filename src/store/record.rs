@@ -383,3 +383,33 @@ pub struct Audit {
     /// Its keyed hash; none for an entry of a store from before the chain.
     pub mac: Option<Mac>,
 }
+
+/// Which entries of the audit are asked for: those that every condition holds for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AuditQuery {
+    /// Made by this user.
+    pub user: Option<UserId>,
+    /// About this namespace or service.
+    pub resource: Option<ResourceId>,
+    /// With exactly this target.
+    pub target: Option<String>,
+    /// Of exactly this kind.
+    pub what: Option<String>,
+    /// Made at this time or later.
+    pub from: Option<Timestamp>,
+    /// Made before this time.
+    pub to: Option<Timestamp>,
+    /// Older than this entry, which ended the page before.
+    pub after: Option<u64>,
+    /// The most entries of a page.
+    pub limit: usize,
+}
+
+/// Some entries, the newest first.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct AuditPage {
+    /// The entries.
+    pub entries: Vec<Audit>,
+    /// Where the next page goes on, where there may be one: as [`AuditQuery::after`].
+    pub next: Option<u64>,
+}

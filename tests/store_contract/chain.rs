@@ -5,7 +5,8 @@ use std::sync::OnceLock;
 use carta_gateway::policy::{Levels, Subject};
 use carta_gateway::store::sqlite::SqliteStore;
 use carta_gateway::store::{
-    AUDIT_KEYS, Auditor, Break, CHAIN_BEGINS, CHAIN_BROKEN, Followed, Mutation, Reader, Step, Store,
+    AUDIT_KEYS, Actor, AuditQuery, Auditor, Break, CHAIN_BEGINS, CHAIN_BROKEN, Followed, Mutation, Reader, Step, Store,
+    StoreError,
 };
 use proptest::prelude::*;
 use rusqlite::Connection;
@@ -13,7 +14,11 @@ use rusqlite::types::Value;
 
 use crate::fixture::*;
 
-crate::contract!(every_change_leaves_an_entry_that_holds, a_batch_leaves_an_entry_for_each_part_that_holds);
+crate::contract!(
+    every_change_leaves_an_entry_that_holds,
+    a_batch_leaves_an_entry_for_each_part_that_holds,
+    questions_to_the_audit_are_answered_newest_first_and_page_by_page
+);
 
 /// The chain followed to its end in steps of this many entries.
 async fn followed(store: &dyn Store, limit: usize) -> Result<Followed, Break> {
@@ -371,4 +376,54 @@ async fn processes_that_write_at_once_make_one_chain() {
     futures_util::future::join_all(work).await;
     let end = followed(&stores[0], 7).await.unwrap();
     assert_eq!((end.seq, end.before), (60, 0));
+}
+
+/// All pages of the question, and that none is longer than asked for.
+async fn paged(store: &dyn Store, query: AuditQuery) -> Vec<u64> {
+    let (mut found, mut query) = (Vec::new(), query);
+    loop {
+        let page = store.find_audit(query.clone()).await.unwrap();
+        assert!(page.entries.len() <= query.limit);
+        found.extend(page.entries.iter().map(|entry| entry.seq));
+        query.after = page.next;
+        if page.next.is_none() {
+            return found;
+        }
+    }
+}
+
+async fn questions_to_the_audit_are_answered_newest_first_and_page_by_page(store: &dyn Store) {
+    let (ann, bob) = (made(store, "ann").await, made(store, "bob").await);
+    let namespace = reserved(store, "ns", ann).await;
+    // Several entries of one moment.
+    let grants = (0..6).map(|number| put(grant(Subject::Role(format!("r-{number}").into()), &["ns"], Levels::READ)));
+    store.commit(Actor { user: Some(bob), ..actor() }, Mutation::Batch(grants.collect())).await.unwrap();
+    store
+        .commit(Actor { user: Some(ann), ..actor() }, put(grant(Subject::Everyone, &["ns"], Levels::READ)))
+        .await
+        .unwrap();
+    let all = store.audit(0, 100).await.unwrap();
+    assert_eq!(all.len(), 10);
+    let (from, to) = (Some(all[2].at), Some(all[9].at));
+    let (what, target) = (Some("grant.put".to_owned()), Some("ns".to_owned()));
+    let resource = Some(namespace);
+    let none = AuditQuery::default();
+    let range = |seqs: std::ops::RangeInclusive<u64>| seqs.rev().collect::<Vec<_>>();
+    for limit in [1, 2, 3, 100] {
+        for (query, expected) in [
+            (none.clone(), range(1..=10)),
+            (AuditQuery { user: Some(bob), ..none.clone() }, range(4..=9)),
+            (AuditQuery { user: Some(ann), what: what.clone(), ..none.clone() }, vec![10]),
+            (AuditQuery { what: what.clone(), from, ..none.clone() }, range(4..=10)),
+            (AuditQuery { target: target.clone(), ..none.clone() }, range(3..=10)),
+            (AuditQuery { resource, to, ..none.clone() }, range(3..=9)),
+            (AuditQuery { from: to, ..none.clone() }, vec![10]),
+            (AuditQuery { target: Some("nothing".to_owned()), ..none.clone() }, vec![]),
+        ] {
+            let asked = AuditQuery { limit, ..query };
+            assert_eq!(paged(store, asked.clone()).await, expected, "{asked:?}");
+        }
+    }
+    let beyond = AuditQuery { after: Some(99), limit: 1, ..none };
+    assert!(matches!(store.find_audit(beyond).await, Err(StoreError::Missing { what: "entry", .. })));
 }

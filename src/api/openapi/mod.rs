@@ -97,7 +97,7 @@ impl Description {
 }
 
 /// The chapters, in the order of `docs/API.md`.
-const TAGS: [(&str, &str); 11] = [
+const TAGS: [(&str, &str); 12] = [
     ("login", "Where to log in, what passwords must be, and Cognito's login calls (§2, §3)."),
     ("users", "Who the caller is, who else there is, and new accounts (§4)."),
     ("groups", "Groups and who is in them (§5)."),
@@ -108,6 +108,7 @@ const TAGS: [(&str, &str); 11] = [
     ("secrets", "One's own secrets, and to which services they may go (§10)."),
     ("services", "Namespaces and services (§11), calls of them (§12), and tunnels to them (§13)."),
     ("why", "What became of a call, and what would be decided now (§14)."),
+    ("audit", "Who changed what (§19)."),
     ("gateway", "Signs of life, metrics, and this description (§16)."),
 ];
 

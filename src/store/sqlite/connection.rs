@@ -11,7 +11,7 @@ use super::failure::{damaged, failure};
 use crate::store::StoreError;
 
 /// The steps from an empty file to this program's schema; a file's `user_version` counts those it has.
-const MIGRATIONS: &[&str] = &[
+pub(super) const MIGRATIONS: &[&str] = &[
     include_str!("../../../migrations/sqlite/0001_start.sql"),
     include_str!("../../../migrations/sqlite/0002_withdrawals.sql"),
     include_str!("../../../migrations/sqlite/0003_access.sql"),

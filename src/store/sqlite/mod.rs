@@ -10,6 +10,7 @@ mod chain;
 mod changes;
 mod code;
 mod connection;
+mod entries;
 mod failure;
 mod file;
 mod load;
@@ -33,9 +34,9 @@ use self::chain::Chain;
 use self::file::OpenFile;
 use self::seen::Seen;
 use super::{
-    Actor, ApiToken, ApiTokenId, Audit, Auditor, Batch, ChainKeys, Changes, Committed, Contents, Count, Feed, Followed,
-    Grant, Group, Head, Item, Key, Mac, Meter, Mutation, Namespace, Password, Portion, Reader, Recorder, Refusal,
-    Revision, Service, Step, StoreError, User, Writer,
+    Actor, ApiToken, ApiTokenId, Audit, AuditPage, AuditQuery, Auditor, Batch, ChainKeys, Changes, Committed, Contents,
+    Count, Feed, Followed, Grant, Group, Head, Item, Key, Mac, Meter, Mutation, Namespace, Password, Portion, Reader,
+    Recorder, Refusal, Revision, Service, Step, StoreError, User, Writer,
 };
 use crate::policy::{Subject, UserId};
 
@@ -253,6 +254,18 @@ impl Auditor for SqliteStore {
 
     async fn audit_head(&self) -> Result<Option<Head>, StoreError> {
         self.ask(&self.reader, chain::head).await
+    }
+
+    async fn find_audit(&self, query: AuditQuery) -> Result<AuditPage, StoreError> {
+        let find = move |connection: &Connection| {
+            if let Some(after) = query.after
+                && !entries::is_there(connection, after)?
+            {
+                return Err(StoreError::Missing { what: "entry", name: after.to_string() });
+            }
+            entries::find(connection, &query)
+        };
+        self.ask(&self.loader, find).await
     }
 
     async fn audit_mac(&self, seq: u64) -> Result<Option<Mac>, StoreError> {
