@@ -200,6 +200,10 @@ mod tests {
         assert_eq!("crud".parse(), Ok(Levels::WRITE | Levels::READ));
         assert_eq!("read, execute".parse(), Ok(Levels::READ | Levels::EXECUTE));
         assert_eq!("".parse(), Ok(Levels::NONE));
+        assert_eq!("none".parse(), Ok(Levels::NONE));
+        assert_eq!("write".parse(), Ok(Levels::WRITE));
+        assert_eq!("all".parse(), Ok(Levels::ALL));
+        assert_eq!("r,clone admin".parse(), Ok(Levels::READ | Levels::CLONE | Levels::ADMIN));
         assert!("deny".parse::<Levels>().is_err());
         assert!("Read".parse::<Levels>().is_err());
     }
@@ -209,6 +213,17 @@ mod tests {
         assert_eq!(Levels::ALL.singles().count(), 7);
         assert_eq!(Levels::WRITE.singles().collect::<Vec<_>>(), [Levels::UPDATE, Levels::CREATE, Levels::DELETE]);
         assert_eq!(Levels::NONE.singles().count(), 0);
+    }
+
+    #[test]
+    fn what_two_sets_share_and_what_one_has_more() {
+        let (one, other) = (Levels::READ | Levels::UPDATE, Levels::UPDATE | Levels::CREATE);
+        assert_eq!(
+            (one & other, one.without(other), other.without(one)),
+            (Levels::UPDATE, Levels::READ, Levels::CREATE)
+        );
+        assert_eq!(Levels::from_bits(128), Some(Levels::BLANK));
+        assert_eq!((Levels::from_bits(127), Levels::from_bits(129)), (Some(Levels::ALL), None));
     }
 
     #[test]

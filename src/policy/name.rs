@@ -167,6 +167,20 @@ mod tests {
     }
 
     #[test]
+    fn a_name_is_literal_where_no_key_stands_for_others() {
+        for (written, literal, prefix) in [
+            ("a.b", true, vec!["a", "b"]),
+            ("a.*.b", false, vec!["a"]),
+            ("*", false, vec![]),
+            ("a.%2A.b", true, vec!["a", "*", "b"]),
+        ] {
+            let pattern = Pattern::parse(written).unwrap();
+            assert_eq!((pattern.is_literal(), pattern.literal_prefix().collect()), (literal, prefix), "{written}");
+        }
+        assert!(Pattern::default().is_literal());
+    }
+
+    #[test]
     fn a_key_survives_its_text_whatever_it_holds() {
         for key in ["a.b", "*", "?", "%2E", "", "ä", "a%"] {
             let pattern = Pattern::literal(["x", key, "y"]).unwrap();
@@ -180,5 +194,11 @@ mod tests {
         assert!(matches!(Pattern::parse("a%f"), Err(NameError::Encoding(_))));
         assert!(matches!(Pattern::parse("%ff.a"), Err(NameError::Encoding(_))));
         assert!(matches!(Pattern::parse(&"a.".repeat(100).replace("a.", "a.b.")), Err(NameError::TooLong)));
+        let longest = vec!["a"; MAX_KEYS];
+        assert_eq!(Pattern::parse(&longest.join(".")), Pattern::literal(longest.clone()));
+        assert_eq!(Pattern::literal(longest.clone()).unwrap().keys().len(), MAX_KEYS);
+        let longer = [longest, vec!["a"]].concat();
+        assert_eq!(Pattern::parse(&longer.join(".")), Err(NameError::TooLong));
+        assert_eq!(Pattern::literal(longer), Err(NameError::TooLong));
     }
 }

@@ -159,3 +159,42 @@ impl std::fmt::Debug for Recent {
         f.debug_struct("Recent").field("hits", &self.hits).field("misses", &self.misses).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slot_is_of_one_name_however_its_keys_are_cut() {
+        let mut recent = Recent::new(1);
+        let (snapshot, user) = (Snapshot::empty(), UserId(uuid::Uuid::nil()));
+        let mut ask = |keys: &[&str]| recent.permit(&snapshot, user, keys, Levels::READ, Timestamp::UNIX_EPOCH).is_ok();
+        assert!(!ask(&["ab", "c"]) && !ask(&["ab", "c"]));
+        assert_eq!(recent.hits_and_misses(), (1, 1));
+        let slot = recent.slots.iter().find(|slot| slot.age > 0).unwrap();
+        assert!(slot.is_named(&["ab", "c"]));
+        for keys in [&["a", "bc"][..], &["abc"], &["ab"], &["ab", "c", ""], &["ab", "c", "d"], &["ab", "cd"], &[]] {
+            assert!(!slot.is_named(keys), "{keys:?}");
+        }
+    }
+
+    #[test]
+    fn questions_spread_over_the_slots_and_a_long_name_takes_none() {
+        let mut recent = Recent::new(1024);
+        let (snapshot, user) = (Snapshot::empty(), UserId(uuid::Uuid::nil()));
+        let names: Vec<String> = (0..128).map(|number| number.to_string()).collect();
+        for _ in 0..2 {
+            for name in &names {
+                assert!(recent.permit(&snapshot, user, &[name], Levels::READ, Timestamp::UNIX_EPOCH).is_err());
+            }
+        }
+        assert!(recent.hits_and_misses().0 > 64, "{:?}", recent.hits_and_misses());
+        let (hits, misses) = recent.hits_and_misses();
+        let mut ask = |length: usize| {
+            let name = "x".repeat(length);
+            assert!(recent.permit(&snapshot, user, &[&name], Levels::READ, Timestamp::UNIX_EPOCH).is_err());
+        };
+        [MAX_NAME - 1, MAX_NAME - 1, MAX_NAME, MAX_NAME].into_iter().for_each(&mut ask);
+        assert_eq!(recent.hits_and_misses(), (hits + 1, misses + 3));
+    }
+}

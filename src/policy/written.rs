@@ -187,7 +187,10 @@ mod tests {
 
     #[test]
     fn presets_words_and_letters_name_levels_and_nothing_else_does() {
+        assert_eq!(levels_of("Guest"), Ok(Levels::READ));
         assert_eq!(levels_of("User"), Ok(Levels::READ | Levels::EXECUTE));
+        assert_eq!(levels_of("Editor"), Ok(Levels::READ | Levels::WRITE | Levels::EXECUTE));
+        assert_eq!(levels_of("None"), Ok(Levels::NONE));
         assert_eq!(levels_of("execute"), Ok(Levels::EXECUTE));
         assert_eq!(levels_of("none"), Ok(Levels::NONE));
         assert_eq!(levels_of("nothing"), Ok(Levels::BLANK));
@@ -197,10 +200,34 @@ mod tests {
     }
 
     #[test]
+    fn a_subject_is_written_as_it_is_read() {
+        for text in ["user:bob", "group:Org:Name", "role:Analyst", "everyone", "holders:read,execute:a.*.b"] {
+            assert_eq!(text.parse::<Written>().unwrap().to_string(), text);
+        }
+    }
+
+    #[test]
+    fn a_login_name_reads_as_nobody_else() {
+        assert!(can_be_login("bob@example.com"));
+        for name in ["", "everyone", "a/b", "role:x", ":", "/"] {
+            assert!(!can_be_login(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_resource_is_written_with_dots_and_a_path_is_told_how() {
+        assert_eq!(resource_of("a.*.b"), Ok(Pattern::parse("a.*.b").unwrap()));
+        assert!(resource_of("/a/b/").unwrap_err().ends_with("write the resource's name with dots: a.b"));
+        assert!(resource_of("a.%zz").is_err());
+    }
+
+    #[test]
     fn a_moment_is_never_in_the_past() {
         let now: Timestamp = "2026-11-22T07:00:00Z".parse().unwrap();
         assert_eq!(moment("1d", now), Ok("2026-11-23T07:00:00Z".parse().unwrap()));
         assert!(moment("2026-11-22T06:59:59Z", now).is_err());
+        assert!(moment("2026-11-22T07:00:00Z", now).is_err(), "what ends now has ended");
+        assert_eq!(moment("2026-11-22T07:00:01Z", now), Ok("2026-11-22T07:00:01Z".parse().unwrap()));
         assert!(moment("0s", now).is_err());
         assert!(moment("tomorrow", now).is_err());
     }

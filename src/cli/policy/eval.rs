@@ -180,7 +180,7 @@ fn ask_one(case: &Case, known: Names<'_>, question: &Question, keys: &[&str], no
         allowed,
         levels: Vec::new(),
         mask,
-        navigable: mask != 0 || policy.navigable(question.user, keys, now),
+        navigable: (mask != 0 && !question.explicit) || policy.navigable(question.user, keys, now),
         because: because(&explained, allowed, level, known),
     }
 }

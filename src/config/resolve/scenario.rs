@@ -338,6 +338,7 @@ fn given(written: &TextOrList) -> Read<Levels> {
             "User" => Ok(Levels::READ | Levels::EXECUTE),
             "Editor" => Ok(Levels::READ | Levels::WRITE | Levels::EXECUTE),
             "None" | "none" => Ok(Levels::NONE),
+            "nothing" => Ok(Levels::BLANK),
             "Owner" => Err(Complaint::new("ownership is not a grant", "write it as [[owner]]")),
             "" => Err(Complaint::new("an empty text is no level", "write `none` for a deny")),
             text => value::levels(text),

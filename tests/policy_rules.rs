@@ -1,0 +1,263 @@
+//! Rules that random policies seldom meet, one case each.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
+
+use carta_gateway::policy::{
+    Because, Builder, Change, Explanation, Grant, GroupId, Levels, Member, Pattern, PatternKey, Resource, ResourceId,
+    Snapshot, Subject, UserId, Winner,
+};
+use jiff::Timestamp;
+use uuid::Uuid;
+
+const ME: UserId = UserId(Uuid::from_u128(1));
+const GROUP: GroupId = GroupId(Uuid::from_u128(2));
+const NOW: Timestamp = Timestamp::UNIX_EPOCH;
+
+fn me() -> Subject {
+    Subject::User(ME)
+}
+
+fn group() -> Subject {
+    Subject::Group(GROUP)
+}
+
+fn role() -> Subject {
+    Subject::Role("Ops".into())
+}
+
+/// `*` is any key; `-` is a deny.
+fn give(subject: Subject, name: &str, levels: &str) -> Change {
+    let keys = name.split('.').map(|key| if key == "*" { PatternKey::Any } else { PatternKey::Key(key.into()) });
+    let levels = if levels == "-" { Levels::NONE } else { levels.parse().unwrap() };
+    Change::Grant(Grant { subject, pattern: Pattern::new(keys).unwrap(), levels, expires: None })
+}
+
+fn resource(id: u128, name: &str, owner: Option<UserId>) -> Change {
+    Change::Resource(Resource { id: ResourceId(Uuid::from_u128(id)), name: Pattern::parse(name).unwrap(), owner })
+}
+
+fn policy(changes: impl IntoIterator<Item = Change>) -> Snapshot {
+    let member = Change::Member(Member { id: ME, role: "Ops".into(), groups: vec![GROUP] });
+    Snapshot::empty().patched(changes).patched([member])
+}
+
+fn held(snapshot: &Snapshot, name: &str) -> String {
+    let keys: Vec<&str> = name.split('.').collect();
+    snapshot.levels(ME, &keys, NOW).to_string()
+}
+
+fn explain(snapshot: &Snapshot, name: &str, need: Levels) -> Explanation {
+    let keys: Vec<&str> = name.split('.').collect();
+    snapshot.explain(ME, &keys, need, NOW)
+}
+
+fn told(grants: &[Grant]) -> Vec<String> {
+    grants.iter().map(|grant| format!("{} {}", grant.pattern, grant.levels)).collect()
+}
+
+fn beaten(explanation: &Explanation) -> Vec<(String, Winner)> {
+    explanation.beaten.iter().map(|one| (format!("{} {}", one.grant.pattern, one.grant.levels), one.by)).collect()
+}
+
+#[test]
+fn a_star_meets_every_first_key_but_the_whole_name_of_a_resource_that_has_only_an_id() {
+    let snapshot = policy([give(me(), "*", "r")]);
+    for (key, levels) in [
+        ("@4be0643f-1d98-573b-97cd-ca98a65347dd", "none"),
+        ("@4BE0643F-1D98-573B-97CD-CA98A65347DD", "none"),
+        ("@4be0643f1d98573b97cdca98a65347dd", "read"),
+        ("@4be0643f-1d98-573b-97cd-ca98a65347dg", "read"),
+        ("@123456789012345678901234567890123456", "read"),
+        ("4be0643f-1d98-573b-97cd-ca98a65347dd", "read"),
+        ("@", "read"),
+    ] {
+        assert_eq!(held(&snapshot, key), levels, "{key}");
+    }
+}
+
+#[test]
+fn a_value_is_as_deep_as_the_row_that_it_comes_from_whatever_passes_through() {
+    // The role's row on `a` reaches a.b.c by way of names that its longer row passes through: it stays one key deep, above
+    // the group's deny, whatever names the role or anybody else has rows on.
+    let snapshot = policy([give(role(), "a", "r"), give(role(), "a.b.c.d", "u"), give(group(), "a.b", "-")]);
+    let stranger = Subject::User(UserId(Uuid::from_u128(9)));
+    for (who, name) in
+        [(role(), "a.b.x.y"), (stranger.clone(), "a.b.x"), (stranger.clone(), "a.b.*"), (stranger, "a.*.x")]
+    {
+        let beside = snapshot.patched([give(who, name, "crud")]);
+        for asked in ["a.b", "a.b.c", "a.b.x"] {
+            assert_eq!(held(&beside, asked), "none", "{asked} beside {name}");
+        }
+    }
+}
+
+#[test]
+fn what_an_owner_and_one_who_is_denied_in_person_have_beside_that_is_told_as_beaten() {
+    let share = || give(Subject::Holders(Levels::READ, ResourceId(Uuid::from_u128(1))), "a", "r");
+    let rows = || [resource(1, "p", None), give(me(), "p", "r"), share(), give(group(), "a", "u")];
+    let denied = explain(&policy(rows()).patched([give(me(), "a", "-")]), "a", Levels::READ);
+    assert_eq!(denied.because, Because::OwnDeny);
+    let mut all = beaten(&denied);
+    all.sort_by(|one, other| one.0.cmp(&other.0));
+    assert_eq!(all, [("a read".to_owned(), Winner::OwnDeny), ("a update".to_owned(), Winner::OwnDeny)]);
+    let owned = explain(&policy(rows()).patched([resource(2, "a", Some(ME))]), "a", Levels::READ);
+    assert_eq!((owned.because, owned.held, told(&owned.counting)), (Because::Owner, Levels::ALL, Vec::new()));
+    let mut all = beaten(&owned);
+    all.sort_by(|one, other| one.0.cmp(&other.0));
+    assert_eq!(all, [("a read".to_owned(), Winner::Owner), ("a update".to_owned(), Winner::Owner)]);
+}
+
+#[test]
+fn a_deny_is_the_reason_where_without_it_there_would_be_enough() {
+    let rows = || vec![give(role(), "a", "r"), give(group(), "a.b", "-"), give(me(), "a.b", "u")];
+    let refused = explain(&policy(rows()), "a.b", Levels::READ);
+    assert_eq!((refused.because, refused.held), (Because::Deny, Levels::UPDATE));
+    assert_eq!(told(&refused.deciding), ["a.b none"]);
+    assert_eq!(beaten(&refused), [("a read".to_owned(), Winner::Deny)]);
+    let little = explain(&policy(rows()), "a.b", Levels::CLONE);
+    assert_eq!((little.because, told(&little.deciding)), (Because::TooLittle, vec!["a.b update".to_owned()]));
+}
+
+#[test]
+fn what_gives_nothing_of_what_is_needed_does_not_decide() {
+    let allowed = explain(&policy([give(me(), "a", "r"), give(role(), "a", "u")]), "a", Levels::READ);
+    assert_eq!((allowed.because, told(&allowed.deciding)), (Because::Granted, vec!["a read".to_owned()]));
+    assert_eq!(allowed.counting.len(), 2);
+    // The deny at the same name beats the role, and not what was given in person.
+    let rows = [give(me(), "a", "r"), give(role(), "a", "r"), give(group(), "a", "-")];
+    let excepted = explain(&policy(rows), "a", Levels::READ);
+    assert_eq!((excepted.because, excepted.deciding.len()), (Because::Granted, 1));
+    assert_eq!(excepted.deciding.first().map(|grant| grant.subject.clone()), Some(me()));
+    assert_eq!(beaten(&excepted), [("a none".to_owned(), Winner::Deeper), ("a read".to_owned(), Winner::Deny)]);
+}
+
+fn until(change: Change, second: i64) -> Change {
+    let Change::Grant(grant) = change else { return change };
+    Change::Grant(Grant { expires: Some(Timestamp::from_second(second).unwrap()), ..grant })
+}
+
+fn take(subject: Subject, name: &str) -> Change {
+    Change::Ungrant(subject, Pattern::parse(name).unwrap())
+}
+
+/// The seconds of 0 to 11 at which it is so.
+fn seconds(is: impl Fn(Timestamp) -> bool) -> Vec<i64> {
+    (0..12).filter(|second| is(Timestamp::from_second(*second).unwrap())).collect()
+}
+
+#[test]
+fn a_menu_leads_to_what_is_given_below_for_as_long_as_that_is() {
+    let shown = |snapshot: &Snapshot| seconds(|now| snapshot.navigable(ME, &["a"], now));
+    let lasting = policy([give(me(), "a.b", "r"), give(me(), "a.c", "-"), give(me(), "a.d.e", "u")]);
+    assert_eq!(shown(&lasting).len(), 12);
+    assert_eq!(shown(&lasting.patched([take(me(), "a.b")])).len(), 12);
+    assert_eq!(shown(&lasting.patched([take(me(), "a.b"), take(me(), "a.d.e")])), [], "a deny leads nowhere");
+    assert_eq!(shown(&lasting.patched([take(me(), "a.b"), give(me(), "a.d.e", "-")])), []);
+    let ending = policy([
+        until(give(me(), "a.b", "r"), 3),
+        until(give(me(), "a.c", "-"), 9),
+        until(give(me(), "a.d", "u"), 6),
+        until(give(me(), "a.e", "u"), 6),
+    ]);
+    assert_eq!(shown(&ending), (0..6).collect::<Vec<_>>());
+    assert_eq!(shown(&ending.patched([take(me(), "a.d")])), (0..6).collect::<Vec<_>>());
+    let shorter = ending.patched([take(me(), "a.d"), take(me(), "a.e")]);
+    assert_eq!(shown(&shorter), [0, 1, 2]);
+    assert_eq!(shown(&shorter.patched([until(give(me(), "a.b", "r"), 8)])), (0..8).collect::<Vec<_>>());
+    assert_eq!(shown(&shorter.patched([take(me(), "a.b")])), []);
+}
+
+#[test]
+fn a_snapshot_knows_how_much_it_holds() {
+    let count = |snapshot: &Snapshot| {
+        let size = snapshot.size();
+        [size.grants, size.subjects, size.names, size.resources]
+    };
+    let empty = Snapshot::empty();
+    assert_eq!(count(&empty), [0, 1, 1, 0]);
+    let some = empty.patched([give(me(), "a.b", "r"), give(role(), "a.*", "r"), resource(1, "a", None)]);
+    assert_eq!(count(&some), [2, 3, 4, 1]);
+    let none = some.patched([take(me(), "a.b"), Change::ResourceGone(ResourceId(Uuid::from_u128(1)))]);
+    assert_eq!(count(&none.patched([Change::Ungrant(role(), star_below("a"))])), [0, 1, 1, 0]);
+}
+
+fn star_below(name: &str) -> Pattern {
+    Pattern::new([PatternKey::Key(name.into()), PatternKey::Any]).unwrap()
+}
+
+#[test]
+fn what_a_builder_is_told_in_several_runs_counts_as_told_last() {
+    let holders = Subject::Holders(Levels::READ, ResourceId(Uuid::from_u128(1)));
+    let grants = [
+        give(holders.clone(), "a", "r"),
+        give(me(), "a", "u"),
+        give(holders.clone(), "a", "-"),
+        give(holders.clone(), "b", "r"),
+        give(me(), "b", "u"),
+        give(me(), "a", "c"),
+        give(holders, "c", "-"),
+    ];
+    let mut builder = Builder::new();
+    for change in &grants {
+        let Change::Grant(grant) = change else { continue };
+        builder.grant(grant);
+    }
+    let built = builder.finish();
+    let patched = Snapshot::empty().patched(grants);
+    assert_eq!((built.size(), built.size().grants), (patched.size(), 3));
+    for name in ["a", "b", "c"] {
+        let on = |snapshot: &Snapshot| {
+            let mut all: Vec<_> = snapshot.grants_on(&Pattern::parse(name).unwrap()).collect();
+            all.sort_by(|one, other| one.subject.cmp(&other.subject));
+            all
+        };
+        assert_eq!(on(&built), on(&patched), "{name}");
+    }
+}
+
+#[test]
+fn who_could_give_is_who_holds_admin_now_the_nearest_first() {
+    let [ann, bob, cy] = [11, 12, 13].map(|id| Subject::User(UserId(Uuid::from_u128(id))));
+    let snapshot = policy([
+        give(ann.clone(), "a", "admin"),
+        give(ann.clone(), "a.b.c", "r"),
+        give(bob.clone(), "a.b", "admin,read"),
+        give(cy.clone(), "a.b", "read"),
+        until(give(role(), "a.*", "admin"), 5),
+        until(give(group(), "a", "admin"), 4),
+        give(Subject::Everyone, "x", "admin"),
+    ]);
+    let givers = |keys: &[&str], second: i64| -> Vec<Subject> {
+        snapshot.administering(keys, Timestamp::from_second(second).unwrap()).map(|grant| grant.subject).collect()
+    };
+    let sorted = |mut all: Vec<Subject>| {
+        all.sort();
+        all
+    };
+    let names = |all: &[&Subject]| sorted(all.iter().map(|one| (*one).clone()).collect());
+    assert_eq!(sorted(givers(&["a", "b"], 3)), names(&[&ann, &bob, &role(), &group()]));
+    assert_eq!(sorted(givers(&["a", "b"], 4)), names(&[&ann, &bob, &role()]), "what ends has ended at its second");
+    assert_eq!(sorted(givers(&["a", "b"], 5)), names(&[&ann, &bob]));
+    assert_eq!(givers(&["a", "b"], 9), [bob.clone(), ann], "the nearest first");
+    assert_eq!(givers(&["a", "b", "c"], 9), [bob], "a row of ann's own is nearer, and gives no admin");
+    assert_eq!(givers(&["y"], 9), []);
+}
+
+#[test]
+fn the_smallest_change_repeats_what_it_replaces_and_leaves_out_what_others_give() {
+    let change = |rows: Vec<Change>, need: &str| {
+        let explained = explain(&policy(rows), "a.b", need.parse().unwrap());
+        explained.smallest_change.map(|grant| (grant.subject, grant.levels.to_string()))
+    };
+    let mine = |levels: &str| Some((me(), levels.to_owned()));
+    assert_eq!(change(vec![], "r"), mine("read"));
+    assert_eq!(change(vec![give(me(), "a", "r")], "u"), mine("read, update"));
+    assert_eq!(change(vec![give(role(), "a", "r")], "ru"), mine("update"));
+    assert_eq!(change(vec![give(role(), "a", "r"), give(group(), "a", "u")], "crud"), mine("create, delete"));
+    assert_eq!(change(vec![give(role(), "a", "r"), give(group(), "a", "-")], "ru"), mine("read, update"));
+    assert_eq!(change(vec![give(role(), "a.b", "r"), give(group(), "a", "-")], "ru"), mine("update"));
+    assert_eq!(change(vec![give(role(), "a", "r"), give(me(), "a.b", "-")], "r"), mine("read"));
+    assert_eq!(change(vec![give(me(), "a", "r")], "r"), mine("none"), "what is allowed is turned around by a deny");
+    let share = give(Subject::Holders(Levels::READ, ResourceId(Uuid::from_u128(1))), "a", "r");
+    let shared = vec![resource(1, "p", None), give(me(), "p", "r"), share];
+    assert_eq!(change(shared, "ru"), mine("read, update"), "what comes by another resource is not counted on");
+}
