@@ -100,7 +100,7 @@ fn what_an_owner_and_one_who_is_denied_in_person_have_beside_that_is_told_as_bea
     all.sort_by(|one, other| one.0.cmp(&other.0));
     assert_eq!(all, [("a read".to_owned(), Winner::OwnDeny), ("a update".to_owned(), Winner::OwnDeny)]);
     let owned = explain(&policy(rows()).patched([resource(2, "a", Some(ME))]), "a", Levels::READ);
-    assert_eq!((owned.because, owned.held, told(&owned.counting)), (Because::Owner, Levels::ALL, Vec::new()));
+    assert_eq!((owned.because, owned.held, told(&owned.counting).len()), (Because::Owner, Levels::ALL, 0));
     let mut all = beaten(&owned);
     all.sort_by(|one, other| one.0.cmp(&other.0));
     assert_eq!(all, [("a read".to_owned(), Winner::Owner), ("a update".to_owned(), Winner::Owner)]);
@@ -150,8 +150,8 @@ fn a_menu_leads_to_what_is_given_below_for_as_long_as_that_is() {
     let lasting = policy([give(me(), "a.b", "r"), give(me(), "a.c", "-"), give(me(), "a.d.e", "u")]);
     assert_eq!(shown(&lasting).len(), 12);
     assert_eq!(shown(&lasting.patched([take(me(), "a.b")])).len(), 12);
-    assert_eq!(shown(&lasting.patched([take(me(), "a.b"), take(me(), "a.d.e")])), [], "a deny leads nowhere");
-    assert_eq!(shown(&lasting.patched([take(me(), "a.b"), give(me(), "a.d.e", "-")])), []);
+    assert!(shown(&lasting.patched([take(me(), "a.b"), take(me(), "a.d.e")])).is_empty(), "a deny leads nowhere");
+    assert!(shown(&lasting.patched([take(me(), "a.b"), give(me(), "a.d.e", "-")])).is_empty());
     let ending = policy([
         until(give(me(), "a.b", "r"), 3),
         until(give(me(), "a.c", "-"), 9),
@@ -163,7 +163,7 @@ fn a_menu_leads_to_what_is_given_below_for_as_long_as_that_is() {
     let shorter = ending.patched([take(me(), "a.d"), take(me(), "a.e")]);
     assert_eq!(shown(&shorter), [0, 1, 2]);
     assert_eq!(shown(&shorter.patched([until(give(me(), "a.b", "r"), 8)])), (0..8).collect::<Vec<_>>());
-    assert_eq!(shown(&shorter.patched([take(me(), "a.b")])), []);
+    assert!(shown(&shorter.patched([take(me(), "a.b")])).is_empty());
 }
 
 #[test]
@@ -239,7 +239,7 @@ fn who_could_give_is_who_holds_admin_now_the_nearest_first() {
     assert_eq!(sorted(givers(&["a", "b"], 5)), names(&[&ann, &bob]));
     assert_eq!(givers(&["a", "b"], 9), [bob.clone(), ann], "the nearest first");
     assert_eq!(givers(&["a", "b", "c"], 9), [bob], "a row of ann's own is nearer, and gives no admin");
-    assert_eq!(givers(&["y"], 9), []);
+    assert!(givers(&["y"], 9).is_empty());
 }
 
 #[test]
