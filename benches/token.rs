@@ -63,6 +63,7 @@ impl Stage {
             pool_id: "local_carta".into(),
             client_id: "client".into(),
             token_ttl: std::time::Duration::from_secs(8 * 3600),
+            admin_keys: vec![],
         };
         let issuer = Issuer::new(&config, &"http://127.0.0.1:8081".parse().unwrap());
         let vault = Vault::new(&VaultConfig { key: VaultKey([7; 32]), previous: vec![] }).unwrap();

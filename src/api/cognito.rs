@@ -1,6 +1,8 @@
 //! Cognito's calls, as boto3 sends them (AWS JSON 1.1): login by SRP, and a refusal for everything else
 //! (`docs/API.md` §3).
 
+mod admin;
+
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -11,7 +13,7 @@ use axum::response::{IntoResponse, Response};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::header::CONTENT_TYPE;
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use utoipa::{IntoParams, ToSchema};
@@ -56,6 +58,7 @@ type Outcome = Result<Value, Fault>;
 pub(super) async fn operate_at_root(
     state: State<Arc<Api>>,
     visitor: Visitor,
+    uri: Uri,
     headers: HeaderMap,
     sent: Sent,
 ) -> Result<Response, Refusal> {
@@ -63,12 +66,13 @@ pub(super) async fn operate_at_root(
         visitor.identity?;
         return Err(Problem::new(&Kind::NOT_FOUND, "there is nothing at this path").into());
     }
-    Ok(operate(state, visitor, headers, sent).await)
+    Ok(operate(state, visitor, uri, headers, sent).await)
 }
 
 /// One of Cognito's operations
 ///
-/// `InitiateAuth` and `RespondToAuthChallenge`; every other is refused with `AccessDeniedException`.
+/// `InitiateAuth` and `RespondToAuthChallenge`; for a key of `[auth.local] admin_keys` also `AdminGetUser`,
+/// `AdminResetUserPassword` and the resending `AdminCreateUser`. Every other is refused with `AccessDeniedException`.
 #[utoipa::path(post, path = "/cognito", tag = "login", security(()), params(Target), request_body(content = Operation, content_type = "application/x-amz-json-1.1"),
     responses(
         (status = 200, description = "a challenge, or the tokens", body = Outcomes, content_type = "application/x-amz-json-1.1"),
@@ -76,13 +80,23 @@ pub(super) async fn operate_at_root(
         (status = 500, description = "the gateway failed", body = Refused, content_type = "application/x-amz-json-1.1"),
         (status = 503, description = "the store cannot be reached", body = Refused, content_type = "application/x-amz-json-1.1"),
     ))]
-pub(super) async fn operate(State(api): State<Arc<Api>>, visitor: Visitor, headers: HeaderMap, sent: Sent) -> Response {
+pub(super) async fn operate(
+    State(api): State<Arc<Api>>,
+    visitor: Visitor,
+    uri: Uri,
+    headers: HeaderMap,
+    sent: Sent,
+) -> Response {
     let target = headers.get(&X_AMZ_TARGET).and_then(|target| target.to_str().ok());
     let from = client(&api, visitor.peer, &headers);
     answer(match target.and_then(|target| target.strip_prefix(SERVICE)) {
         Some("InitiateAuth") => initiate(&api, from, sent).await,
         Some("RespondToAuthChallenge") => respond(&api, from, visitor.request_id, sent).await,
-        // No keys are configured for any other, so none is allowed, whatever signature it carries.
+        Some(operation @ ("AdminGetUser" | "AdminCreateUser" | "AdminResetUserPassword")) => {
+            let arrived = admin::Arrived { uri: &uri, headers: &headers, from, request_id: visitor.request_id };
+            admin::operate(&api, operation, arrived, sent).await
+        }
+        // No key opens any other, whatever signature it carries.
         _ => Err(Fault::new("AccessDeniedException", "this operation is not available here")),
     })
 }
@@ -310,6 +324,7 @@ impl From<LoginError> for Fault {
     fn from(error: LoginError) -> Self {
         let code = match &error {
             LoginError::Incorrect | LoginError::Session => "NotAuthorizedException",
+            LoginError::Reset => "PasswordResetRequiredException",
             LoginError::Attempts | LoginError::Busy => "TooManyRequestsException",
             LoginError::Parameter(_) => "InvalidParameterException",
             LoginError::Password(_) => "InvalidPasswordException",

@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use axum::extract::{FromRequest, FromRequestParts, Path, Request};
 use http::request::Parts;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
@@ -168,6 +168,17 @@ impl Sent {
     /// # Errors
     /// As for [`Sent::object`].
     pub(super) async fn object_within(self, most: usize, limits: &Limits) -> Result<serde_json::Value, Refusal> {
+        let bytes = self.bytes_within(most, limits).await?;
+        let value: serde_json::Value =
+            serde_json::from_slice(&bytes).map_err(|error| Refusal::input(format!("the body is not JSON: {error}")))?;
+        if value.is_object() { Ok(value) } else { Err(Refusal::input("the body is not a JSON object")) }
+    }
+
+    /// The body as it came, of at most `most` bytes.
+    ///
+    /// # Errors
+    /// 408, 413 beyond the limits.
+    pub(super) async fn bytes_within(self, most: usize, limits: &Limits) -> Result<Bytes, Refusal> {
         let reading = Limited::new(self.0, most.min(limits.api_body_bytes)).collect();
         let read = tokio::time::timeout(limits.api_body_timeout, reading).await.map_err(|_| {
             let detail = "the body of the request did not arrive in time\nsend it at once";
@@ -177,9 +188,7 @@ impl Sent {
             Some(_) => Problem::new(&Kind::BODY_TOO_LARGE, "the body is larger than the API reads"),
             None => Problem::new(&Kind::MALFORMED_REQUEST, "the body did not arrive whole"),
         })?;
-        let value: serde_json::Value = serde_json::from_slice(&bytes.to_bytes())
-            .map_err(|error| Refusal::input(format!("the body is not JSON: {error}")))?;
-        if value.is_object() { Ok(value) } else { Err(Refusal::input("the body is not a JSON object")) }
+        Ok(bytes.to_bytes())
     }
 }
 

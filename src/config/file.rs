@@ -168,6 +168,19 @@ pub(super) struct LocalFile {
     /// How long its tokens live.
     #[schemars(extend("default" = defaults::TOKEN_TTL))]
     pub(super) token_ttl: Option<String>,
+    /// The keys by which administrators look users up and reset passwords with Cognito's calls.
+    pub(super) admin_keys: Vec<AdminKeyFile>,
+}
+
+/// An access key, as AWS has them: give it to boto3 as `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY`.
+#[derive(Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(extend("required" = ["id", "secret"]))]
+pub(super) struct AdminKeyFile {
+    /// Its id: 16 to 128 letters, digits and `_`.
+    pub(super) id: Option<String>,
+    /// What signs: at least 32 characters. `file:PATH` or `${ENV}`.
+    pub(super) secret: Option<Hidden>,
 }
 
 /// An issuer of tokens.

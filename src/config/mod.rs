@@ -212,6 +212,17 @@ pub struct Local {
     pub client_id: String,
     /// How long its tokens live.
     pub token_ttl: Duration,
+    /// The keys by which administrators reset passwords with Cognito's calls.
+    pub admin_keys: Vec<AdminKey>,
+}
+
+/// An access key as AWS has them: who holds it signs calls.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AdminKey {
+    /// Its id, which is no secret.
+    pub id: String,
+    /// What signs.
+    pub secret: Hidden,
 }
 
 /// An issuer of tokens.

@@ -120,6 +120,9 @@ pub enum LoginError {
     /// Wrong name or password, a challenge that is not there any more: never more than that.
     #[error("Incorrect username or password.")]
     Incorrect,
+    /// The password was reset: told only to who has it.
+    #[error("Password reset required for the user")]
+    Reset,
     /// A session for a new password that is not there any more.
     #[error("Invalid session for the user.")]
     Session,
@@ -264,6 +267,9 @@ impl Logins {
         };
         if !right || !self.still(user, &password).await? {
             return Err(LoginError::Incorrect);
+        }
+        if password.reset {
+            return Err(LoginError::Reset);
         }
         if !password.temporary {
             return Ok(Proved::User(user));

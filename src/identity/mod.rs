@@ -18,6 +18,7 @@ mod jwt;
 mod key;
 mod login;
 mod origin;
+mod sigv4;
 mod source;
 mod spelling;
 pub mod srp;
@@ -41,6 +42,7 @@ pub use issuer::{Issuer, IssuerError, Minted};
 pub use jwks::{Fetchers, Pace};
 pub use login::{Answer, Asked, LoginError, Logins, Proved, When};
 pub use origin::check_origin;
+pub use sigv4::{Claim as SignatureClaim, SignatureError, Signed as SignedRequest};
 pub use spelling::{is_everybodys_group, is_group_name, is_login_name};
 
 /// An account as requests, and the API's answers about users, need it.

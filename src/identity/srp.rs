@@ -157,7 +157,7 @@ impl Verifier {
         plain.extend_from_slice(&[LAYOUT, length]);
         plain.extend_from_slice(&salt);
         plain.extend_from_slice(Zeroizing::new(be_bytes(&self.v)).as_slice());
-        Ok(Password { sealed: vault.seal(Context::Password(user), &plain)?, temporary })
+        Ok(Password { sealed: vault.seal(Context::Password(user), &plain)?, temporary, reset: false })
     }
 
     /// Opens what was sealed for this user.
@@ -386,7 +386,7 @@ mod tests {
         assert!(matches!(Verifier::open(&vault, bob, &password), Err(SrpError::Vault(_))));
         for plain in [&b""[..], &[1], &[2, 1, 9], &[1, 0], &[1, 200, 1], &[1; 300]] {
             let sealed = vault.seal(Context::Password(alice), plain).unwrap();
-            let password = Password { sealed, temporary: false };
+            let password = Password { sealed, temporary: false, reset: false };
             assert!(matches!(Verifier::open(&vault, alice, &password), Err(SrpError::Layout)));
         }
     }

@@ -79,6 +79,14 @@ pub enum Mutation {
         /// Now.
         at: Timestamp,
     },
+    /// Makes the password open nothing any more, until another one is set. Tokens issued so far die; secrets stay, as
+    /// nobody learns a password by it. Once more changes nothing. `Missing` where there is no password.
+    ResetPassword {
+        /// Whose.
+        user: UserId,
+        /// Now.
+        at: Timestamp,
+    },
     /// Lets one more issuer's subject prove the account; said by somebody else, it deletes the user's secrets and consents.
     /// `Exists` where another account has it.
     Link {

@@ -249,11 +249,16 @@ pub struct Password {
     pub sealed: Vec<u8>,
     /// Whether the user must choose another at the next login.
     pub temporary: bool,
+    /// Whether it opens nothing any more, until another one takes its place.
+    pub reset: bool,
 }
 
 impl fmt::Debug for Password {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Password").field("temporary", &self.temporary).finish_non_exhaustive()
+        f.debug_struct("Password")
+            .field("temporary", &self.temporary)
+            .field("reset", &self.reset)
+            .finish_non_exhaustive()
     }
 }
 

@@ -241,7 +241,7 @@ mod tests {
             created: NOW,
         };
         let sealed = vault.seal(Context::Password(ALICE), b"verifier").unwrap();
-        let password = Some(Password { sealed, temporary: false });
+        let password = Some(Password { sealed, temporary: false, reset: false });
         let new = NewUser { user, link: None, password, first_role: None };
         store.commit(actor(), Mutation::CreateUser(Box::new(new))).await.unwrap();
         let secrets = (0..600).map(|number| secret(vault, &format!("key-{number}"))).collect();

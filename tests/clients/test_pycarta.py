@@ -587,3 +587,49 @@ def test_an_audit_of_all_permissions_ends_where_pycarta_may_not_look(lab):
         """,
     )
     assert said["error"] == "PermissionDeniedException" and "get_all_permissions" in said["where"]
+@pytest.mark.parametrize("version", [OLD, NEW])
+def test_pycarta_and_boto3_reset_a_password_with_a_configured_key_and_with_no_other(gateway, version):
+    identity, secret = "CARTAADMIN000001", "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY"
+    gateway.configure(f'[[auth.local.admin_keys]]\nid = "{identity}"\nsecret = "{secret}"')
+    for name, temporary in ((OWNER, False), ("alice", False), ("temp", True)):
+        gateway.set_password(name, PASSWORD, temporary=temporary)
+    gateway.serve()
+    script = """
+        import boto3
+        import pycarta
+        from pycarta.auth.agent import CartaAgent
+        agent = CartaAgent(username="olga", password=PASSWORD, host=HOST)
+        for name in ("alice", "temp", "nobody"):
+            try:
+                agent.reset_user_password(name)
+                said[name] = "reset"
+            except Exception as error:
+                said[name] = getattr(error, "response", {}).get("Error", {}).get("Code", type(error).__name__)
+        if SIGNS:
+            client = boto3.client("cognito-idp")
+            for name in ("alice", "temp"):
+                found = client.admin_get_user(UserPoolId="local_carta", Username=name)
+                said[name] += " " + found["UserStatus"]
+            made = found["UserCreateDate"]
+            said["made"] = made.year
+            said["sub"] = [pair["Name"] for pair in found["UserAttributes"]]
+        for name in ("alice", "olga"):
+            try:
+                said[name + " logs in"] = pycarta.login(username=name, password=PASSWORD, host=HOST)
+            except Exception as error:
+                said[name + " logs in"] = type(error).__name__
+        """
+    keys = {"AWS_DEFAULT_REGION": "us-east-2", "AWS_ACCESS_KEY_ID": identity}
+    wrong = run(version, gateway, script.replace("SIGNS", "False"), **keys, AWS_SECRET_ACCESS_KEY="other")
+    denied = dict.fromkeys(("alice", "temp", "nobody"), "AccessDeniedException")
+    assert wrong == denied | {"alice logs in": True, "olga logs in": True}
+    said = run(version, gateway, script.replace("SIGNS", "True"), **keys, AWS_SECRET_ACCESS_KEY=secret)
+    assert said.pop("made") > 2000
+    assert said == {
+        "alice": "reset RESET_REQUIRED",
+        "temp": "reset RESET_REQUIRED",
+        "nobody": "UserNotFoundException",
+        "sub": ["sub"],
+        "alice logs in": "BadCredentialsException",
+        "olga logs in": True,
+    }

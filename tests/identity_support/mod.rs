@@ -335,6 +335,7 @@ pub fn local() -> Local {
         pool_id: "local_carta".into(),
         client_id: CLIENT.into(),
         token_ttl: Duration::from_secs(8 * 3600),
+        admin_keys: vec![],
     }
 }
 

@@ -114,7 +114,7 @@ pub(crate) fn link(issuer: &str, subject: &str, user: UserId) -> Link {
 }
 
 pub(crate) fn password(byte: u8) -> Password {
-    Password { sealed: format!("{CANARY}-{byte}").into_bytes(), temporary: false }
+    Password { sealed: format!("{CANARY}-{byte}").into_bytes(), temporary: false, reset: false }
 }
 
 pub(crate) fn secret(user: UserId, name: &str, byte: u8) -> Secret {

@@ -1,7 +1,7 @@
 //! Accounts, groups and what proves an account.
 
 use carta_gateway::policy::{GroupId, UserId};
-use carta_gateway::store::{Group, Item, Key, Link, MOST_GROUPS, Mutation, NewUser, Store, User};
+use carta_gateway::store::{Group, Item, Key, Link, MOST_GROUPS, Mutation, NewUser, Password, Store, User};
 use uuid::Uuid;
 
 use crate::fixture::*;
@@ -17,6 +17,7 @@ crate::contract![
     disabling_kills_tokens_and_enabling_does_not_revive_them,
     a_password_set_by_somebody_else_deletes_secrets_and_consents,
     a_password_set_by_its_user_keeps_secrets,
+    a_reset_ends_the_password_and_the_tokens_and_keeps_secrets,
     a_role_takes_the_place_of_the_one_before,
     the_last_administrator_who_can_sign_in_stays_one,
     a_link_is_given_once,
@@ -170,6 +171,20 @@ async fn a_password_set_by_somebody_else_deletes_secrets_and_consents(store: &dy
     assert_eq!(store.password(ann).await.unwrap(), Some(password(1)));
     let left = |item: &Item| matches!(item, Item::Secret(secret) if secret.user == bob);
     assert_eq!(items(store).await.iter().filter(|item| left(item)).count(), 2);
+}
+
+async fn a_reset_ends_the_password_and_the_tokens_and_keeps_secrets(store: &dyn Store) {
+    let ann = with_secrets(store, "ann").await;
+    let reset = || Mutation::ResetPassword { user: ann, at: at(30) };
+    misses(store, "password of", reset()).await;
+    done(store, set_password(ann, 1, true)).await;
+    done(store, reset()).await;
+    idle(store, reset()).await;
+    assert_eq!(store.password(ann).await.unwrap(), Some(Password { reset: true, ..password(1) }));
+    assert_eq!(known(store, ann).await.tokens_dead_until, Some(at(30)));
+    assert!(items(store).await.iter().any(|item| matches!(item, Item::Secret(_))));
+    done(store, set_password(ann, 2, true)).await;
+    assert_eq!(store.password(ann).await.unwrap(), Some(password(2)));
 }
 
 async fn a_password_set_by_its_user_keeps_secrets(store: &dyn Store) {

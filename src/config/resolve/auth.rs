@@ -3,9 +3,9 @@
 use url::Url;
 
 use super::super::fault::{Complaint, shown};
-use super::super::file::{AuthFile, HeaderFile, JwtFile, LocalFile};
+use super::super::file::{AdminKeyFile, AuthFile, HeaderFile, JwtFile, LocalFile};
 use super::super::header::{HeaderUse, header_use};
-use super::super::{Auth, JwtIssuer, Local, TrustedHeader, defaults, own_issuer, pem, value};
+use super::super::{AdminKey, Auth, Hidden, JwtIssuer, Local, TrustedHeader, defaults, own_issuer, pem, value};
 use super::scope::Scope;
 
 pub(super) fn auth(here: &Scope<'_>, file: &AuthFile) -> Option<Auth> {
@@ -44,12 +44,46 @@ fn local(here: &Scope<'_>, file: &LocalFile) -> Option<Local> {
     let pool_id = here.read("pool_id", file.pool_id.as_ref(), defaults::POOL_ID, value::pool_id);
     let client_id = here.read("client_id", file.client_id.as_ref(), defaults::CLIENT_ID, value::label);
     let token_ttl = here.read("token_ttl", file.token_ttl.as_ref(), defaults::TOKEN_TTL, value::some_duration);
+    let admin_keys = here.each("admin_keys", &file.admin_keys, admin_key);
+    for (index, one) in file.admin_keys.iter().enumerate() {
+        if one.id.is_some() && file.admin_keys.iter().take(index).any(|earlier| earlier.id == one.id) {
+            let id = here.key("admin_keys").index(index).key("id");
+            id.fault("this id is there twice", "give each key an id of its own");
+        }
+    }
     Some(Local {
         enabled: file.enabled.unwrap_or(defaults::LOCAL_ENABLED),
         pool_id: pool_id?,
         client_id: client_id?,
         token_ttl: token_ttl?,
+        admin_keys: admin_keys?,
     })
+}
+
+/// An access key; a guessable secret would let anybody sign.
+fn admin_key(here: &Scope<'_>, file: &AdminKeyFile) -> Option<AdminKey> {
+    let id = here.need("id", file.id.as_ref(), "write `id = \"…\"`, 16 to 128 letters, digits and `_`", |text| {
+        let fits = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+        if fits && (16..=128).contains(&text.len()) {
+            return Ok(text.to_owned());
+        }
+        Err(Complaint::new(format!("{} is no key's id", shown(text)), "write 16 to 128 letters, digits and `_`"))
+    });
+    let place = here.key("secret");
+    let Some(written) = &file.secret else {
+        place.missing("write `secret = \"file:admin.key\"`; make one: `openssl rand -base64 30 > admin.key`");
+        return None;
+    };
+    let secret = place.accept(place.references().text(written.reveal()).and_then(|text| {
+        let fits = (32..=256).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic());
+        let short = "the secret is no text of 32 to 256 characters without blanks";
+        if fits {
+            Ok(Hidden::new(text.to_string()))
+        } else {
+            Err(Complaint::new(short, "make one: `openssl rand -base64 30`"))
+        }
+    }));
+    Some(AdminKey { id: id?, secret: secret? })
 }
 
 fn jwt(here: &Scope<'_>, file: &JwtFile) -> Option<JwtIssuer> {

@@ -183,10 +183,10 @@ impl Record for SigningKey {
 }
 
 impl Record for (UserId, Password) {
-    const SELECT: &'static str = "SELECT user, sealed, temporary FROM passwords";
+    const SELECT: &'static str = "SELECT user, sealed, temporary, reset FROM passwords";
 
     fn read(row: &Row<'_>) -> Result<Self, StoreError> {
-        Ok((column(row, 0)?, Password { sealed: column(row, 1)?, temporary: column(row, 2)? }))
+        Ok((column(row, 0)?, Password { sealed: column(row, 1)?, temporary: column(row, 2)?, reset: column(row, 3)? }))
     }
 }
 

@@ -94,6 +94,7 @@ pub(super) fn apply(connection: &Connection, mutation: Mutation) -> Result<Outco
         M::SetAdministrator { user, administrator } => users::set_administrator(connection, user, administrator),
         M::DisableUser { user, disabled, at } => users::disable(connection, user, disabled, at),
         M::SetPassword { user, password, by_self, at } => users::set_password(connection, user, &password, by_self, at),
+        M::ResetPassword { user, at } => users::reset_password(connection, user, at),
         M::Link { link, by_self } => users::link(connection, link, by_self),
         M::CreateGroup(group) => groups::create(connection, group),
         M::AddMember(group, user) => groups::add(connection, group, user),

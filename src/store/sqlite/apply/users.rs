@@ -157,6 +157,20 @@ pub(super) fn set_password(
     Ok(Outcome::changed("user.password", before.name).touching([Key::User(id)]).touching(gone).after(after))
 }
 
+pub(super) fn reset_password(connection: &Connection, id: UserId, at: Timestamp) -> Result<Outcome, StoreError> {
+    let before = user(connection, id)?;
+    let password = read::password(connection, id)?.ok_or_else(|| missing("password of", &before.name))?;
+    if password.reset {
+        return Ok(Outcome::unchanged());
+    }
+    let after = User { tokens_dead_until: Some(tokens_end(&before, at)), ..before.clone() };
+    put_password(connection, id, &Password { reset: true, ..password })?;
+    write_user(connection, &after)?;
+    Ok(Outcome::changed("user.password.reset", before.name)
+        .touching([Key::User(id)])
+        .after(json!({ "tokens_dead_until": after.tokens_dead_until })))
+}
+
 pub(super) fn link(connection: &Connection, link: Link, by_self: bool) -> Result<Outcome, StoreError> {
     let user = user(connection, link.user)?;
     match link_of(connection, &link)? {
@@ -220,9 +234,10 @@ fn write_user(connection: &Connection, user: &User) -> Result<(), StoreError> {
 }
 
 fn put_password(connection: &Connection, user: UserId, password: &Password) -> Result<(), StoreError> {
-    let statement = "INSERT INTO passwords (user, sealed, temporary) VALUES (?1, ?2, ?3) \
-                     ON CONFLICT (user) DO UPDATE SET sealed = excluded.sealed, temporary = excluded.temporary";
-    write(connection, statement, (user.0.as_bytes(), &password.sealed, password.temporary)).map(|_| ())
+    let statement = "INSERT INTO passwords (user, sealed, temporary, reset) VALUES (?1, ?2, ?3, ?4) \
+                     ON CONFLICT (user) DO UPDATE \
+                     SET sealed = excluded.sealed, temporary = excluded.temporary, reset = excluded.reset";
+    write(connection, statement, (user.0.as_bytes(), &password.sealed, password.temporary, password.reset)).map(|_| ())
 }
 
 fn link_of(connection: &Connection, link: &Link) -> Result<Option<Link>, StoreError> {
