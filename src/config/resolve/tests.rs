@@ -23,6 +23,7 @@ pub(super) fn directory() -> tempfile::TempDir {
         ("cert.pem", pair.cert.pem()),
         ("key.pem", pair.signing_key.serialize_pem()),
         ("other.pem", other.signing_key.serialize_pem()),
+        ("admin.key", "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY".to_owned()),
         ("private-ca.pem", other.cert.pem()),
         ("tls/cert.pem", pair.cert.pem()),
         ("tls/key.pem", pair.signing_key.serialize_pem()),
