@@ -23,7 +23,7 @@ pub struct Explanation {
     pub because: Because,
     /// Who owns the resource, and so can always grant and rescind.
     pub owner: Option<UserId>,
-    /// The grants that count: `held` is the union of their levels, but for an owner, who needs none.
+    /// The grants that count, each with the levels that do: `held` is their union, but for an owner, who needs none.
     pub counting: Vec<Grant>,
     /// The grants that decided: those that give the needed levels, or those that stand in the way, or, where they are
     /// only too little, those that the user holds.
@@ -152,7 +152,9 @@ impl Recording {
     fn counting(&self, snapshot: &Snapshot, verdict: &Verdict) -> Vec<Grant> {
         let Basis::Answers(deny) = verdict.basis else { return Vec::new() };
         let counting = self.answers.iter().filter(|(answer, _)| answer.counts(deny) && !answer.found.levels.is_empty());
-        counting.filter_map(|(answer, _)| grant(snapshot, answer)).collect()
+        // Of what is shared with who holds the same elsewhere, only what is held there counts.
+        let cut = |answer: &Answer| Some(Grant { levels: answer.found.levels, ..grant(snapshot, answer)? });
+        counting.filter_map(|(answer, _)| cut(answer)).collect()
     }
 
     fn deciding(&self, snapshot: &Snapshot, verdict: &Verdict, because: Because, need: Levels) -> Vec<Grant> {

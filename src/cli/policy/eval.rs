@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 
 use super::case::{self, Asked, Case, Question};
 use crate::cli::Failure;
-use crate::policy::{Because, Explanation, Levels, dialect};
+use crate::policy::{Because, Explanation, Levels, Subject, dialect};
 use crate::proxy::why::Names;
 
 /// The longest line that is read, in bytes: a line is held in memory as a whole.
@@ -192,7 +192,9 @@ fn mask(case: &Case, explained: &Explanation) -> i128 {
     }
     explained.counting.iter().fold(0, |mask, grant| {
         let key = (grant.subject.clone(), grant.pattern.clone());
-        mask | case.masks.get(&key).copied().unwrap_or_else(|| grant.levels.bits().into())
+        // Of what is shared with who holds the same elsewhere, only a part may count.
+        let written = case.masks.get(&key).copied().filter(|_| !matches!(grant.subject, Subject::Same(_)));
+        mask | written.unwrap_or_else(|| grant.levels.bits().into())
     })
 }
 
