@@ -7,12 +7,13 @@ use axum::extract::State;
 use jiff::Timestamp;
 use percent_encoding::percent_decode_str;
 use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use utoipa::ToSchema;
 
 use super::Api;
 use super::error::Refusal;
 use super::extract::{Caller, Sent};
+use super::openapi::shapes;
 use super::view::View;
 use crate::policy::{Levels, MAX_KEYS, UserId};
 use crate::proxy::why::{self, Names, Why};
@@ -124,7 +125,7 @@ struct Answer {
     navigable: bool,
     /// With `reasons`: the walk that decided, as far as the caller may see it.
     #[schema(nullable = false)]
-    why: Option<Map<String, Value>>,
+    why: Option<shapes::Why>,
 }
 
 /// How many questions are answered before others of this thread have their turn.

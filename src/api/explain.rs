@@ -12,6 +12,7 @@ use serde_json::{Map, Value, json};
 use super::Api;
 use super::error::Refusal;
 use super::extract::{Asked, Caller, Named};
+use super::openapi::shapes;
 use super::view::View;
 use crate::identity::Account;
 use crate::policy::{Levels, Pattern, PatternKey, ResourceId, UserId};
@@ -28,12 +29,12 @@ use crate::telemetry::RequestId;
 /// By the functions that the gateway decides with. Anybody asks about themselves, who administers the service about
 /// others.
 #[utoipa::path(get, path = "/explain", tag = "why", params(
-        ("path" = String, Query, description = "the call's path, `/<namespace>/<service>/…`"),
+        ("path" = String, Query, min_length = 1, description = "the call's path, `/<namespace>/<service>/…`"),
         ("method" = Option<String>, Query, nullable = false, description = "`GET` where it is left out"),
         ("user" = Option<String>, Query, nullable = false, description = "a login name or an id; the caller where it is left out"),
     ),
     responses(
-        (status = 200, description = "the decision", body = Map<String, Value>),
+        (status = 200, description = "the decision", body = shapes::Decision),
         (status = 404, description = "there is no such service, or no such user"),
     ))]
 pub(super) async fn explain_call(
@@ -150,7 +151,7 @@ fn refuse(told: &mut Map<String, Value>, problem: &Problem) {
 /// Told to its caller and to who administers the service; to everybody else it is as if it had never been.
 #[utoipa::path(get, path = "/explain/{request_id}", tag = "why",
     responses(
-        (status = 200, description = "what is remembered of it", body = Map<String, Value>),
+        (status = 200, description = "what is remembered of it", body = shapes::PastCall),
         (status = 404, description = "there is no such request that the caller may ask about, or no record of it any more"),
     ))]
 pub(super) async fn explain_request(

@@ -1,6 +1,6 @@
 //! What handlers take from a request, each piece refused with a problem of ours.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -104,7 +104,7 @@ impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Named<T
 }
 
 /// The query's parameters. One with an empty value is absent, as the new client sends `None`.
-pub(super) struct Asked(HashMap<String, Given>);
+pub(super) struct Asked(BTreeMap<String, Given>);
 
 /// What the query says of a parameter.
 enum Given {
@@ -126,8 +126,16 @@ impl Asked {
         }
     }
 
+    /// Every parameter that has one value, by name.
+    pub(super) fn once(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().filter_map(|(name, given)| match given {
+            Given::Once(value) => Some((name.as_str(), value.as_str())),
+            Given::Twice => None,
+        })
+    }
+
     fn of(parts: &Parts) -> Self {
-        let mut values = HashMap::new();
+        let mut values = BTreeMap::new();
         for (name, value) in url::form_urlencoded::parse(parts.uri.query().unwrap_or_default().as_bytes()) {
             if value.is_empty() {
                 continue;

@@ -10,9 +10,10 @@ use super::command::people;
 use super::error::Refusal;
 use super::extract::{Asked, Caller, Named};
 use super::openapi::Barrier;
+use super::paging::Page;
 use super::users::Person;
 use super::view::View;
-use super::{Api, answer, search};
+use super::{Api, answer, paging};
 use crate::identity::{Account, is_everybodys_group, is_group_name};
 use crate::policy::{Permit, Snapshot};
 use crate::proxy::error::{Kind, Problem};
@@ -45,7 +46,7 @@ pub(super) async fn create_group(
 }
 
 /// The members of a group
-#[utoipa::path(get, path = "/user/group/{group}", tag = "groups", params(search::Page),
+#[utoipa::path(get, path = "/user/group/{group}", tag = "groups", params(Page),
     responses(
         (status = 200, description = "its members, by name", body = [Person]),
         (status = 404, description = "there is no such group"),
@@ -61,7 +62,7 @@ pub(super) async fn list_members(
     let mut members: Vec<_> = view.state.directory.members(group.id).cloned().collect();
     members.sort_unstable_by(|one, other| one.name.cmp(&other.name));
     let name = percent_encoding::utf8_percent_encode(&group.name, percent_encoding::NON_ALPHANUMERIC);
-    search::listed(&members, &format!("/user/group/{name}"), &asked)
+    paging::listed(&members, |account| Person::of(account), &format!("/user/group/{name}"), &asked)
 }
 
 /// Add a member

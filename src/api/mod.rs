@@ -19,6 +19,7 @@ mod item;
 mod login;
 mod node;
 mod openapi;
+mod paging;
 mod permissions;
 mod permissions_v2;
 mod preview;

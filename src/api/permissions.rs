@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use axum::response::Response;
+use http::Uri;
 use jiff::Timestamp;
 use utoipa::IntoParams;
 
@@ -15,6 +16,7 @@ use super::extract::{Asked, Caller, Named};
 use super::item::{Entity, Item, TYPES};
 use super::node::{Node, Thing};
 use super::openapi::Barrier;
+use super::paging::{self, Page};
 use super::reach::{self, TooLong};
 use super::role::{self, Role, SubjectKind};
 use super::tier::Tiers;
@@ -156,7 +158,7 @@ pub(super) async fn delete_permission(
 /// Direct permissions
 ///
 /// Those of one kind of subject, the owner's among those of users; for who may administer the resource.
-#[utoipa::path(get, path = "/permissions/{id}/users", tag = "permissions", params(Kind),
+#[utoipa::path(get, path = "/permissions/{id}/users", tag = "permissions", params(Kind, Page),
     responses(
         (status = 200, description = "the permissions", body = [Entity]),
         (status = 404, description = "there is no such resource"),
@@ -166,10 +168,12 @@ pub(super) async fn list_permissions(
     caller: Caller,
     Named(id): Named<String>,
     asked: Asked,
-) -> Result<Json<Vec<Entity>>, Refusal> {
+    uri: Uri,
+) -> Result<Response, Refusal> {
     let view = api.view();
     let on = find_resource(&view, &id)?;
-    list(view, &caller, on, &asked).await
+    let Json(all) = list(view, &caller, on, &asked).await?;
+    paging::listed(&all, |entity| entity, uri.path(), &asked)
 }
 
 /// The subject, and what it holds on the node.

@@ -15,6 +15,7 @@ use utoipa::ToSchema;
 use super::Api;
 use super::error::Refusal;
 use super::extract::{Caller, Sent};
+use super::openapi::shapes;
 use super::turn::Turns;
 use super::view::View;
 use super::warn;
@@ -76,7 +77,7 @@ struct Line {
 /// change; for who may administer every resource named.
 #[utoipa::path(post, path = "/permissions/preview", tag = "permissions", request_body = Lines,
     responses(
-        (status = 200, description = "what they would do", body = Map<String, Value>),
+        (status = 200, description = "what they would do", body = shapes::Preview),
         (status = 404, description = "there is no such user, group or resource"),
     ))]
 pub(super) async fn preview(State(api): State<Arc<Api>>, caller: Caller, sent: Sent) -> Result<Json<Value>, Refusal> {

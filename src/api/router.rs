@@ -8,7 +8,7 @@ use utoipa_axum::routes;
 
 use super::error::Refusal;
 use super::extract::Caller;
-use super::openapi::{self, Routes, page};
+use super::openapi::{self, Routes, calls, page};
 use super::{
     Api, audit, check, cognito, explain, files, groups, login, permissions, permissions_v2, preview, projects, records,
     secrets, services, signs, tokens, tunnels, users, well_known, workspaces,
@@ -104,6 +104,8 @@ pub(super) fn routes() -> Routes {
         // The service tunnel.
         .at(routes!(tunnels::tunnel_address))
         .at(routes!(tunnels::open_tunnel))
+        // Calls, which `is_call` tells from all of these.
+        .elsewhere("/service/{ns}/{svc}", routes!(calls::call_service, calls::send_to_service))
 }
 
 /// The words that follow `/service/` and are no namespace.

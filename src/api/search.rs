@@ -1,16 +1,11 @@
-//! `GET /user/users`: which users, by one attribute (`docs/API.md` §4), and lists in pages.
+//! `GET /user/users`: which users, by one attribute (`docs/API.md` §4).
 
 use std::sync::Arc;
 
-use axum::Json;
-use axum::response::{IntoResponse, Response};
-use http::HeaderValue;
-use http::header::LINK;
 use utoipa::IntoParams;
 
 use super::error::Refusal;
 use super::extract::Asked;
-use super::users::Person;
 use crate::identity::{Account, Directory};
 
 /// What the three parameters ask for. Values are plain text, never patterns.
@@ -48,19 +43,6 @@ pub(super) struct Parameters {
     attribute_filter: Option<String>,
 }
 
-/// A page of a list. Without `limit` lists are whole.
-#[derive(IntoParams)]
-#[into_params(parameter_in = Query)]
-#[expect(dead_code, reason = "it describes what `listed` reads")]
-pub(super) struct Page {
-    /// The most entries of the answer; where there are more, `Link` has the next page.
-    #[param(nullable = false, minimum = 1)]
-    limit: Option<u32>,
-    /// How many entries to leave out.
-    #[param(nullable = false, minimum = 0)]
-    offset: Option<u32>,
-}
-
 /// The users that are asked for, by name.
 pub(super) fn find(directory: &Directory, asked: &Asked) -> Result<Vec<Arc<Account>>, Refusal> {
     let filter = Filter::read(asked)?;
@@ -70,35 +52,6 @@ pub(super) fn find(directory: &Directory, asked: &Asked) -> Result<Vec<Arc<Accou
     };
     found.sort_unstable_by(|one, other| one.name.cmp(&other.name));
     Ok(found)
-}
-
-/// The users as a plain list: all, or with `limit` and `offset` a page, whose `Link` names the next one.
-pub(super) fn listed(users: &[Arc<Account>], path: &str, asked: &Asked) -> Result<Response, Refusal> {
-    let number = |name: &str| -> Result<Option<usize>, Refusal> {
-        let read = |text: &str| text.parse().map_err(|_| Refusal::input(format!("`{name}` is no number: `{text}`")));
-        asked.value(name)?.map(read).transpose()
-    };
-    let (limit, offset) = (number("limit")?, number("offset")?.unwrap_or(0));
-    if limit == Some(0) {
-        return Err(Refusal::input("`limit` is 0\nwrite at least 1, or leave it out"));
-    }
-    let rest = users.get(offset..).unwrap_or_default();
-    let page = rest.get(..limit.unwrap_or(rest.len())).unwrap_or(rest);
-    let list: Vec<Person<'_>> = page.iter().map(|account| Person::of(account)).collect();
-    let mut response = Json(list).into_response();
-    if page.len() < rest.len() {
-        let mut query = url::form_urlencoded::Serializer::new(String::new());
-        for name in ["attributeName", "attributeValue", "attributeFilter", "limit"] {
-            if let Some(value) = asked.value(name)? {
-                query.append_pair(name, value);
-            }
-        }
-        query.append_pair("offset", &(offset + page.len()).to_string());
-        if let Ok(link) = HeaderValue::from_str(&format!("<{path}?{}>; rel=\"next\"", query.finish())) {
-            response.headers_mut().insert(LINK, link);
-        }
-    }
-    Ok(response)
 }
 
 impl<'a> Filter<'a> {

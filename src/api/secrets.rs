@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use axum::response::{IntoResponse, Response};
-use http::HeaderMap;
+use axum::response::Response;
+use http::{HeaderMap, Uri};
 use jiff::Timestamp;
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -17,13 +17,14 @@ use super::command::secrets::{self, Plain};
 use super::error::Refusal;
 use super::extract::{Asked, Caller, Named};
 use super::openapi::Barrier;
+use super::paging::{self, Page};
 use super::view::View;
 use super::{Api, answer};
 use crate::policy::{ResourceId, Snapshot};
 use crate::proxy::error::{Kind, Problem};
 use crate::proxy::{consent, inject};
 use crate::store::{Consent, Service};
-use crate::vault::SecretFault;
+use crate::vault::{self, SecretFault};
 
 /// The most characters of a value; as many are allowed.
 const MAX_CHARACTERS: usize = 1024;
@@ -37,7 +38,7 @@ const MAX_NAME: usize = crate::config::SECRET_NAME_BYTES;
 /// names are compared without case.
 #[utoipa::path(put, path = "/secret", tag = "secrets",
     params(
-        ("secret-{name}" = Option<String>, Header, nullable = false, description = "a secret's value; `{name}` stands for its name"),
+        ("secret-Name" = Option<String>, Header, nullable = false, description = "the value of the secret `Name`"),
         ("ttl" = Option<String>, Query, nullable = false, description = "how long they live, such as `90s`, `8h` or `30d`"),
         Barrier,
     ),
@@ -59,7 +60,7 @@ pub(super) async fn put_secrets(
 ///
 /// With `name` the value, as text. Without: the caller's own secrets, without any value.
 #[utoipa::path(get, path = "/secret", tag = "secrets",
-    params(("name" = Option<String>, Query, nullable = false, description = "the secret whose value to show")),
+    params(("name" = Option<String>, Query, nullable = false, description = "the secret whose value to show"), Page),
     responses(
         (status = 200, description = "the value, or the list", content((String = "text/plain"), (Vec<Listed> = "application/json"))),
         (status = 404, description = "the caller has no such secret"),
@@ -68,9 +69,10 @@ pub(super) async fn show_secrets(
     State(api): State<Arc<Api>>,
     caller: Caller,
     asked: Asked,
+    uri: Uri,
 ) -> Result<Response, Refusal> {
     let view = api.view();
-    let Some(name) = asked.value("name")? else { return Ok(list(&view, &caller).into_response()) };
+    let Some(name) = asked.value("name")? else { return list(&view, &caller, uri.path(), &asked) };
     let mut value = Zeroizing::new(Vec::new());
     let found = view.state.secrets.open(caller.id(), &name.to_lowercase(), Timestamp::now(), &mut value);
     match found {
@@ -87,7 +89,7 @@ pub(super) async fn show_secrets(
 ///
 /// With its consents; a withdrawal stays.
 #[utoipa::path(delete, path = "/secret", tag = "secrets",
-    params(("name" = String, Query, description = "which"), Barrier),
+    params(("name" = String, Query, min_length = 1, description = "which"), Barrier),
     responses(
         (status = 200, description = "it is gone", body = Done),
         (status = 404, description = "the caller has no such secret"),
@@ -108,7 +110,7 @@ pub(super) async fn delete_secret(
 /// To the service as it is now; with `shown`, as the line to paste has it, only if that is what the user was shown.
 #[utoipa::path(post, path = "/secret/{name}/consent", tag = "secrets",
     params(
-        ("service" = String, Query, description = "`namespace/service`"),
+        ("service" = String, Query, min_length = 1, description = "`namespace/service`"),
         ("shown" = Option<String>, Query, nullable = false, description = "the digest in the refusal's line to paste"),
         Barrier,
     ),
@@ -150,7 +152,7 @@ pub(super) async fn give_consent(
 ///
 /// Every consent for the two; no use gives it again. Also for a service that the file no longer declares: it may come back.
 #[utoipa::path(delete, path = "/secret/{name}/consent", tag = "secrets",
-    params(("service" = String, Query, description = "`namespace/service`"), Barrier),
+    params(("service" = String, Query, min_length = 1, description = "`namespace/service`"), Barrier),
     responses(
         (status = 200, description = "it is withdrawn", body = Done),
         (status = 404, description = "there is no such service"),
@@ -208,11 +210,12 @@ struct Given {
     at: Timestamp,
 }
 
-fn list(view: &View, caller: &Caller) -> Json<Vec<Listed>> {
+fn list(view: &View, caller: &Caller, path: &str, asked: &Asked) -> Result<Response, Refusal> {
     let now = Timestamp::now();
     let consents: Vec<_> = view.state.secrets.consents_of(caller.id()).collect();
     let withdrawn: Vec<_> = view.state.secrets.withdrawn_of(caller.id()).collect();
-    let listed = view.state.secrets.of(caller.id()).map(|secret| {
+    let listed: Vec<_> = view.state.secrets.of(caller.id()).collect();
+    let shown = |secret: &vault::Listed| {
         let given = consents.iter().filter(|consent| consent.secret == *secret.name).map(|consent| Given {
             service: name_of(view, consent.service),
             origins: origins_of(&consent.origins),
@@ -228,8 +231,8 @@ fn list(view: &View, caller: &Caller) -> Json<Vec<Listed>> {
             expires: secret.expires,
             expired: secret.expires.map(|expires| expires <= now),
         }
-    });
-    Json(listed.collect())
+    };
+    paging::listed(&listed, shown, path, asked)
 }
 
 fn origins_of(origins: &str) -> Vec<String> {

@@ -14,7 +14,7 @@ use super::answer::Done;
 use super::command::services;
 use super::error::Refusal;
 use super::extract::{Asked, Caller, Named, Sent};
-use super::openapi::Barrier;
+use super::openapi::{Barrier, ServiceTable};
 use super::view::View;
 use super::{Api, answer, role, table};
 use crate::config;
@@ -51,7 +51,7 @@ pub(super) async fn reserve_namespace(
 /// Register a service
 ///
 /// Makes one, for who may write on the namespace; or gives it another address, for who may write on the service.
-#[utoipa::path(post, path = "/service/register/{ns}/{svc}", tag = "services", params(("baseUrl" = String, Query, description = "its address, `http` or `https`"), Barrier),
+#[utoipa::path(post, path = "/service/register/{ns}/{svc}", tag = "services", params(("baseUrl" = String, Query, min_length = 1, description = "its address, `http` or `https`"), Barrier),
     responses(
         (status = 200, description = "the service", body = Shown),
         (status = 404, description = "there is no such namespace"),
@@ -216,7 +216,7 @@ pub(super) async fn remove_namespace(
 /// shown.
 #[utoipa::path(get, path = "/service/config/{ns}/{svc}", tag = "services",
     responses(
-        (status = 200, description = "the table", body = Map<String, Value>),
+        (status = 200, description = "the table", body = ServiceTable),
         (status = 404, description = "there is no such service"),
     ))]
 pub(super) async fn service_config(
@@ -233,9 +233,9 @@ pub(super) async fn service_config(
 /// Replace a service's table
 ///
 /// By who may administer the service; at most 65536 bytes.
-#[utoipa::path(put, path = "/service/config/{ns}/{svc}", tag = "services", params(Barrier), request_body = Map<String, Value>,
+#[utoipa::path(put, path = "/service/config/{ns}/{svc}", tag = "services", params(Barrier), request_body = ServiceTable,
     responses(
-        (status = 200, description = "the table as it is kept", body = Map<String, Value>),
+        (status = 200, description = "the table as it is kept", body = ServiceTable),
         (status = 404, description = "there is no such service"),
     ))]
 pub(super) async fn set_service_config(

@@ -16,7 +16,8 @@ use super::command::people;
 use super::error::Refusal;
 use super::extract::{Asked, Caller, Sent};
 use super::openapi::Barrier;
-use super::{Api, answer, search};
+use super::paging::Page;
+use super::{Api, answer, paging, search};
 use crate::identity::{Account, LoginError, email, is_login_name};
 use crate::policy::{Snapshot, UserId};
 use crate::proxy::error::{Kind, Problem};
@@ -36,7 +37,7 @@ pub(super) async fn current_user(caller: Caller) -> Response {
 
 /// Whether the credential is good
 #[utoipa::path(get, path = "/user/authenticated", tag = "users",
-    responses((status = 200, description = "it is", body = bool)))]
+    responses((status = 200, description = "it is", body = bool, content_type = "application/json")))]
 pub(super) async fn is_authenticated(_: Caller) -> Json<bool> {
     Json(true)
 }
@@ -45,11 +46,11 @@ pub(super) async fn is_authenticated(_: Caller) -> Json<bool> {
 ///
 /// The three `attribute…` parameters stand together, or not at all. Values are plain text, compared with case except for
 /// `Email`; `^=` with `*` alone is everybody.
-#[utoipa::path(get, path = "/user/users", tag = "users", params(search::Parameters, search::Page),
+#[utoipa::path(get, path = "/user/users", tag = "users", params(search::Parameters, Page),
     responses((status = 200, description = "the users, by name", body = [Person])))]
 pub(super) async fn find_users(State(api): State<Arc<Api>>, _: Caller, asked: Asked) -> Result<Response, Refusal> {
     let found = search::find(&api.view().state.directory, &asked)?;
-    search::listed(&found, "/user/users", &asked)
+    paging::listed(&found, |account| Person::of(account), "/user/users", &asked)
 }
 
 /// Make an account

@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 use utoipa::openapi::{RefOr, Schema};
 use utoipa::{IntoParams, PartialSchema, ToSchema};
 
+use super::table;
 use crate::proxy::error::ProblemBody;
 
 /// The parameter that every write takes, and which tells that the operation is one: its answer then has
@@ -39,7 +40,7 @@ pub(super) fn complete(paths: &mut Value) {
 }
 
 fn complete_one(path: &str, operation: &mut Map<String, Value>) {
-    let public = operation.contains_key("security");
+    let public = operation.get("security").is_some_and(|security| *security == json!([{}]));
     if public {
         operation.insert("security".to_owned(), json!([]));
     }
@@ -70,6 +71,9 @@ fn complete_one(path: &str, operation: &mut Map<String, Value>) {
             response.insert("headers".to_owned(), headers.clone().into());
         }
     }
+    if responses.contains_key("default") {
+        return;
+    }
     for (status, _, who) in COMMON {
         let wanted = match who {
             Who::All => true,
@@ -84,7 +88,7 @@ fn complete_one(path: &str, operation: &mut Map<String, Value>) {
 }
 
 /// The parts of paths.
-const PARTS: [(&str, &str); 19] = [
+const PARTS: [(&str, &str); 20] = [
     ("file", "`start.js`, `swagger-ui-bundle.js` or `swagger-ui.css`"),
     ("file_id", "a file's id"),
     ("from", "a node's id; `self` is what stands for the caller"),
@@ -95,6 +99,7 @@ const PARTS: [(&str, &str); 19] = [
     ("new", "the new name"),
     ("node", "`self`, or a user's id"),
     ("ns", "a namespace"),
+    ("rest", "the path at the service"),
     ("request_id", "the `X-Request-Id` of the call's answer"),
     ("source", "a source of files"),
     ("subject", "the name or id of who or what it is about; an id wins"),
@@ -136,6 +141,7 @@ pub(super) fn credentials() -> Value {
 /// What the operations refer to.
 pub(super) fn components(schemas: &[(String, RefOr<Schema>)]) -> Value {
     let mut named: Map<String, Value> = schemas.iter().map(|(name, schema)| (name.clone(), json!(schema))).collect();
+    named.extend(table::schemas());
     named.insert(ProblemBody::name().into_owned(), json!(ProblemBody::schema()));
     let refusals: Map<String, Value> = COMMON
         .iter()

@@ -1,8 +1,11 @@
 //! The description of the API (OpenAPI 3.1), made from what stands beside each handler, and the page that shows it
 //! (`docs/API.md` §16).
 
+pub(super) mod calls;
 mod common;
 pub(super) mod page;
+pub(super) mod shapes;
+mod table;
 
 use std::sync::{Arc, OnceLock};
 
@@ -18,6 +21,7 @@ use utoipa_axum::router::UtoipaMethodRouter;
 
 use super::{Api, router};
 pub(super) use common::Barrier;
+pub(super) use table::ServiceTable;
 
 /// Routes of handlers that are described. There is no other way to add one to the API.
 pub(super) struct Routes {
@@ -50,6 +54,17 @@ impl Routes {
             self.describe(other.to_owned(), item.clone());
         }
         self.at((schemas, paths, methods))
+    }
+
+    /// Handlers that the router is never asked for, at the path that they describe and at another.
+    #[must_use]
+    pub(super) fn elsewhere(mut self, other: &str, (schemas, paths, _): UtoipaMethodRouter<Arc<Api>>) -> Self {
+        for (path, item) in paths.paths {
+            self.describe(other.to_owned(), item.clone());
+            self.describe(path, item);
+        }
+        self.schemas.extend(schemas);
+        self
     }
 
     /// What the router has, and what describes it.

@@ -75,11 +75,22 @@ fn every_part_of_a_path_is_a_parameter_with_a_description() {
 fn public_operations_are_those_for_which_nobody_is_identified() {
     let document = document();
     for (name, path, operation) in operations(&document) {
-        let public = operation.get("security").is_some();
+        let public = operation["security"] == json!([]);
         let request = http::Request::builder().uri(path.replace(['{', '}'], ""));
         let request = request.header(crate::api::cognito::X_AMZ_TARGET, "x").body(()).unwrap();
         assert_eq!(public, router::is_public(&request), "{name}: `security(())` here and `is_public` in the router");
     }
+}
+
+#[test]
+fn a_services_table_is_described_as_the_file_has_it() {
+    let document = document();
+    let table = document.pointer("/components/schemas/ServiceTable").unwrap();
+    assert_eq!(table["required"], json!(["base_url"]));
+    assert_eq!(table["properties"]["timeouts"]["$ref"], "#/components/schemas/ServiceTable.Timeouts");
+    let put =
+        document.pointer("/paths/~1service~1config~1{ns}~1{svc}/put/requestBody/content/application~1json/schema");
+    assert_eq!(put.unwrap()["$ref"], "#/components/schemas/ServiceTable");
 }
 
 #[test]
