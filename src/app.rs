@@ -290,7 +290,7 @@ fn undeclared(error: &StoreError) -> StartError {
              user add {}",
             word(name)
         ),
-        StoreError::Missing { .. } | StoreError::Refused(_) | StoreError::Exists { .. } => {
+        StoreError::Missing { .. } | StoreError::Refused(_) | StoreError::Full(_) | StoreError::Exists { .. } => {
             format!("a service of the configuration cannot be declared: {error}\n`carta-gateway check` says where")
         }
         StoreError::Unavailable(_) | StoreError::Damaged(_) => return StartError::Store(error.to_string()),

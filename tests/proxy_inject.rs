@@ -11,7 +11,7 @@ use carta_gateway::policy::{ResourceId, UserId};
 use carta_gateway::proxy::error::{Kind, Problem};
 use carta_gateway::proxy::inject::{Buffers, Named, Program, strip_cookies};
 use carta_gateway::proxy::template::Values;
-use carta_gateway::proxy::{FirstConsent, FirstUse};
+use carta_gateway::proxy::{FirstConsent, FirstUse, Unnoted};
 use carta_gateway::store::{Consent, Item, Secret};
 use carta_gateway::vault::{Context, ProcessKey, Secrets, Vault};
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -221,10 +221,30 @@ struct Notes(Mutex<Vec<FirstConsent>>);
 
 #[async_trait]
 impl FirstUse for Notes {
-    async fn consent(&self, consent: FirstConsent) -> Result<(), String> {
+    async fn consent(&self, consent: FirstConsent) -> Result<(), Unnoted> {
         self.0.lock().unwrap().push(consent);
         Ok(())
     }
+}
+
+/// Has room for no consent.
+struct Full;
+
+#[async_trait]
+impl FirstUse for Full {
+    async fn consent(&self, _: FirstConsent) -> Result<(), Unnoted> {
+        Err(Unnoted::Full("there would be more than 7 consents of one user\ndelete a secret".to_owned()))
+    }
+}
+
+#[tokio::test]
+async fn who_has_no_room_for_one_more_consent_is_told_which_bound_and_what_to_delete() {
+    let program = program("https://up.example", json!({"headers": {"X-A": "{secret:key}"}}));
+    let (identity, secrets) = (identity(ALICE), secrets(&[("key", "x")], &[]));
+    let values = Values { identity: &identity, secrets: &secrets, now: NOW };
+    let problem = program.consent(&values, (SERVICE, true), &NAMED, &Full).await.unwrap_err();
+    assert_eq!(problem.kind(), &Kind::CONFLICT);
+    assert!(problem.detail().contains("more than 7 consents") && problem.detail().contains("delete"), "{problem:?}");
 }
 
 async fn consent(program: &Program, secrets: &Secrets, user: UserId, trusted: bool) -> (Result<bool, Problem>, usize) {

@@ -227,7 +227,11 @@ async fn respond(api: &Api, from: IpAddr, request_id: Arc<str>, sent: Sent) -> O
             let by =
                 Actor { user: Some(user), via: "login", from: from.to_string().into(), request_id: Some(request_id) };
             // The password is set all the same where this gateway does not show it yet: the next login finds it.
-            api.commit(by, change).await.map_err(|refusal| unavailable(refusal.0.detail().to_owned()))?;
+            api.commit(by, change).await.map_err(|refusal| match refusal.0.kind() {
+                // Somebody was faster with the same temporary password.
+                kind if *kind == Kind::CONFLICT => LoginError::Session.into(),
+                _ => unavailable(refusal.0.detail().to_owned()),
+            })?;
             tokens(api, user).await
         }
         _ => Err(Fault::new("InvalidParameterException", "this challenge was never given")),

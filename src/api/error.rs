@@ -96,7 +96,7 @@ impl From<StoreError> for Refusal {
             StoreError::Exists { what: "user", name } => Self::user_exists(&name),
             StoreError::Exists { what, name } => Self::duplicate(what, &name),
             StoreError::Missing { what, name } => Self::unknown(what, &name),
-            StoreError::Refused(why) => Self(Problem::new(&Kind::CONFLICT, why)),
+            StoreError::Refused(why) | StoreError::Full(why) => Self(Problem::new(&Kind::CONFLICT, why)),
             StoreError::Unavailable(why) => {
                 tracing::warn!(%why, "the store is not available");
                 Self(Problem::new(&Kind::STORE_UNAVAILABLE, "the store cannot be reached\ntry again").retry_after(1))

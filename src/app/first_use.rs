@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use tokio::sync::watch;
 
 use crate::api::wait_for;
-use crate::proxy::{FirstConsent, FirstUse};
+use crate::proxy::{FirstConsent, FirstUse, Unnoted};
 use crate::store::{Actor, Consent, Mutation, Revision, Store, StoreError};
 
 /// How long a call waits for its consent to be shown.
@@ -29,7 +29,7 @@ impl StoreFirstUse {
 
 #[async_trait]
 impl FirstUse for StoreFirstUse {
-    async fn consent(&self, first: FirstConsent) -> Result<(), String> {
+    async fn consent(&self, first: FirstConsent) -> Result<(), Unnoted> {
         let actor = Actor { user: Some(first.user), via: "api", from: "first use".into(), request_id: None };
         let consent = Consent {
             user: first.user,
@@ -43,11 +43,12 @@ impl FirstUse for StoreFirstUse {
             Ok(committed) => committed.revision,
             // The user withdrew, said something else or deleted the secret meanwhile: the call is judged by that.
             Err(StoreError::Refused(_) | StoreError::Missing { .. }) => *self.store.revisions().borrow(),
-            Err(error) => return Err(error.to_string()),
+            Err(StoreError::Full(why)) => return Err(Unnoted::Full(why)),
+            Err(error) => return Err(Unnoted::Unavailable(error.to_string())),
         };
         if wait_for(&self.shown, revision, PATIENCE).await {
             return Ok(());
         }
-        Err(format!("revision {} is not shown yet", revision.0))
+        Err(Unnoted::Unavailable(format!("revision {} is not shown yet", revision.0)))
     }
 }

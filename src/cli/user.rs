@@ -207,7 +207,9 @@ fn passwd(args: &Name, temporary: bool, input: &mut dyn BufRead, out: &mut dyn W
         let user = opened.user(&args.name).await?;
         let password = seal_password(&opened, &user, &text, temporary)?;
         let at = Timestamp::now();
-        let done = opened.commit(Mutation::SetPassword { user: user.id, password, by_self: false, at }).await?;
+        let done = opened
+            .commit(Mutation::SetPassword { user: user.id, password, by_self: false, replaces: None, at })
+            .await?;
         writeln!(
             out,
             "the password of {} is set; older tokens and the secrets are gone (revision {})",

@@ -312,7 +312,8 @@ impl Logins {
             return Err(LoginError::Session);
         }
         let password = fresh.seal(&self.vault, session.user, false)?;
-        Ok((session.user, Mutation::SetPassword { user: session.user, password, by_self: true, at: when.clock }))
+        let (user, replaces) = (session.user, Some(session.password));
+        Ok((user, Mutation::SetPassword { user, password, by_self: true, replaces, at: when.clock }))
     }
 
     /// The record of a new password for somebody else's account.

@@ -43,6 +43,15 @@ pub struct FirstConsent {
     pub of: SecretUse,
 }
 
+/// Why a first use is no consent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unnoted {
+    /// The user has as many as one may have; says which bound, and what to remove.
+    Full(String),
+    /// It could not be noted now, with the reason for the log.
+    Unavailable(String),
+}
+
 /// Notes a consent that a first use is.
 #[async_trait]
 pub trait FirstUse: Send + Sync {
@@ -50,8 +59,8 @@ pub trait FirstUse: Send + Sync {
     /// shows what holds.
     ///
     /// # Errors
-    /// Where it could not be noted, with the reason for the log: the secret then stays where it is.
-    async fn consent(&self, consent: FirstConsent) -> Result<(), String>;
+    /// Where it could not be noted: the secret then stays where it is.
+    async fn consent(&self, consent: FirstConsent) -> Result<(), Unnoted>;
 }
 
 impl SecretUse {

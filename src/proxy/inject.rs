@@ -9,7 +9,7 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use zeroize::Zeroizing;
 
 use super::alias::{canonical_header, canonical_parameter, without_parameters};
-use super::consent::{self, FirstConsent, FirstUse, SecretUse, needs_consent};
+use super::consent::{self, FirstConsent, FirstUse, SecretUse, Unnoted, needs_consent};
 use super::error::{Kind, Problem};
 use super::template::{Buffer, Fault, Place, Values, fill};
 use crate::config::{Basic, HeaderUse, Service, Template, header_use};
@@ -101,7 +101,8 @@ impl Program {
     /// for, and the question is to be asked again of the values as they are then.
     ///
     /// # Errors
-    /// 400 `secret-consent`; 503 where a first use could not be noted.
+    /// 400 `secret-consent`; 400 `conflict` where the caller has no room for one more consent; 503 where a first use could
+    /// not be noted.
     pub async fn consent(
         &self,
         values: &Values<'_>,
@@ -114,9 +115,13 @@ impl Program {
         if !trusted || of.exposed || values.secrets.decided_before(user, &of.secret, service) {
             return Err(needs_consent(of, named));
         }
-        first_use.consent(FirstConsent { user, service, of: of.clone() }).await.map_err(|reason| {
-            tracing::warn!(%user, service = named.service, secret = &*of.secret, reason, "a first use could not be noted");
-            Problem::new(&Kind::STORE_UNAVAILABLE, "your consent could not be noted now\ntry again").retry_after(1)
+        first_use.consent(FirstConsent { user, service, of: of.clone() }).await.map_err(|unnoted| match unnoted {
+            Unnoted::Full(why) => Problem::new(&Kind::CONFLICT, format!("your consent could not be noted: {why}")),
+            Unnoted::Unavailable(reason) => {
+                let secret = &*of.secret;
+                tracing::warn!(%user, service = named.service, secret, reason, "a first use could not be noted");
+                Problem::new(&Kind::STORE_UNAVAILABLE, "your consent could not be noted now\ntry again").retry_after(1)
+            }
         })?;
         Ok(false)
     }

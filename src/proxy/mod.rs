@@ -54,7 +54,7 @@ use names::Rules;
 use streams::Standing;
 use template::Values;
 
-pub use consent::{FirstConsent, FirstUse, SecretUse};
+pub use consent::{FirstConsent, FirstUse, SecretUse, Unnoted};
 pub use gateway::{Gateway, Peer, Settings, Shared, State, Worker};
 pub use route::{Route, Routes};
 pub use target::{Door, Target};

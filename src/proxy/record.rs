@@ -38,6 +38,9 @@ const MOST_COUNTED: usize = 16 * 1024;
 /// How many resource names are counted apart, of one user, service and operation, between two drains.
 const MOST_NAMES: u32 = 64;
 
+/// How many combinations of one user are counted between two drains: nobody leaves others uncounted.
+const MOST_OF_USER: u32 = 1024;
+
 /// How many refusals wait for a drain, and how many of them may be one user's.
 const MOST_REFUSALS: (usize, u32) = (512, 64);
 
@@ -186,6 +189,8 @@ struct Counts {
     by_hash: HashMap<u64, Counted, BuildHasherDefault<Hashed>>,
     /// How many names each user, service and operation has.
     names: HashMap<u64, u32, BuildHasherDefault<Hashed>>,
+    /// How many combinations each user has.
+    of_user: HashMap<UserId, u32, RandomState>,
     uncounted: u64,
 }
 
@@ -407,10 +412,15 @@ impl Counts {
             }
             *names += 1;
         }
-        if self.by_hash.len() >= MOST_COUNTED {
+        let of_user = self.of_user.entry(what.user).or_default();
+        if *of_user >= MOST_OF_USER && !name.0.is_empty() {
+            return self.count(what, &Name::default(), permitted);
+        }
+        if *of_user >= MOST_OF_USER || self.by_hash.len() >= MOST_COUNTED {
             self.uncounted += 1;
             return;
         }
+        *of_user += 1;
         let mut counted = Counted {
             day: what.day,
             user: what.user,

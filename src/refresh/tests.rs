@@ -134,7 +134,7 @@ fn mutation(view: &View, vault: &Vault, (what, one, other, text): (u8, u128, u12
         _ => {
             let sealed = vault.seal(Context::Password(owner), b"verifier").unwrap();
             let password = Password { sealed, temporary: false, reset: false };
-            Mutation::SetPassword { user: owner, password, by_self: text > 0, at: NOW }
+            Mutation::SetPassword { user: owner, password, by_self: text > 0, replaces: None, at: NOW }
         }
     })
 }

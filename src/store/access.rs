@@ -14,6 +14,9 @@ pub const MOST_REFUSALS: i64 = 100_000;
 /// The most counts that are kept, whatever their age; of more the oldest go.
 pub const MOST_COUNTS: i64 = 500_000;
 
+/// The most counts of one user on one day that are kept apart by resource; further ones are added up without it.
+pub const MOST_COUNTS_OF_USER: i64 = 5000;
+
 /// What came since the last batch.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Batch {

@@ -11,6 +11,7 @@ mod quota;
 mod record;
 pub mod sqlite;
 
+use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 
 use async_trait::async_trait;
@@ -19,7 +20,7 @@ use tokio::sync::watch;
 
 use crate::policy::{Subject, UserId};
 
-pub use access::{Batch, Count, DAYS_KEPT, MOST_COUNTS, MOST_REFUSALS, Refusal, day};
+pub use access::{Batch, Count, DAYS_KEPT, MOST_COUNTS, MOST_COUNTS_OF_USER, MOST_REFUSALS, Refusal, day};
 pub use api_token::{ApiToken, ApiTokenId, KeyDigest};
 pub use chain::{
     AUDIT_KEYS, Break, CHAIN_BEGINS, CHAIN_BROKEN, ChainHash, ChainKeys, Followed, Head, Mac, NoHead, Noted, Step,
@@ -57,6 +58,9 @@ pub enum StoreError {
     /// The change contradicts what is there: a namespace that is not empty, a service of the file, too much of one user.
     #[error("{0}")]
     Refused(String),
+    /// There is as much as may be; what can be removed instead.
+    #[error("{0}")]
+    Full(String),
     /// The store cannot be reached, or is busy for too long: try again.
     #[error("the store is not available: {0}")]
     Unavailable(String),
@@ -134,7 +138,7 @@ pub trait Reader: Send + Sync {
 #[async_trait]
 pub trait Recorder: Send + Sync {
     /// Adds the counts, keeps the refusals, and removes what is older than [`DAYS_KEPT`] or more than is kept.
-    async fn record(&self, batch: Batch) -> Result<(), StoreError>;
+    async fn record(&self, batch: Arc<Batch>) -> Result<(), StoreError>;
 
     /// The refusal of the request with this id.
     async fn refusal(&self, id: &str) -> Result<Option<Refusal>, StoreError>;

@@ -76,6 +76,9 @@ pub enum Mutation {
         password: Password,
         /// Whether the user set it, knowing the old one.
         by_self: bool,
+        /// The one that was proved, where one was: `Refused` where another is there by now, so that of two who replace the
+        /// same one only one is told that theirs holds.
+        replaces: Option<Password>,
         /// Now.
         at: Timestamp,
     },

@@ -88,7 +88,7 @@ impl Uses for NoUses {
 
 #[async_trait]
 impl FirstUse for Notes {
-    async fn consent(&self, first: FirstConsent) -> Result<(), String> {
+    async fn consent(&self, first: FirstConsent) -> Result<(), proxy::Unnoted> {
         tokio::task::yield_now().await;
         let consent = Item::Consent(consent(first.user, &first.of));
         change(&self.state, |state| state.secrets = state.secrets.patched(&self.vault, &[consent]).unwrap());

@@ -61,7 +61,7 @@ fn refusal(id: &str, at: Timestamp) -> Refusal {
 }
 
 async fn recorded(store: &dyn Store, counts: Vec<Count>, refusals: Vec<Refusal>) {
-    store.record(Batch { counts, refusals }).await.unwrap();
+    store.record(Batch { counts, refusals }.into()).await.unwrap();
 }
 
 async fn counts_of_the_same_add_up_and_others_stay_apart(store: &dyn Store) {

@@ -154,7 +154,7 @@ async fn a_token_outlives_what_happens_to_its_user(store: &dyn Store) {
     done(store, Mutation::DisableUser { user: ann, disabled: true, at: at(2) }).await;
     done(store, Mutation::DisableUser { user: ann, disabled: false, at: at(3) }).await;
     let password = Password { sealed: vec![1], temporary: false, reset: false };
-    done(store, Mutation::SetPassword { user: ann, password, by_self: false, at: at(4) }).await;
+    done(store, Mutation::SetPassword { user: ann, password, by_self: false, replaces: None, at: at(4) }).await;
     assert_eq!(kept(store, of_ann.id).await, Some(of_ann));
 }
 

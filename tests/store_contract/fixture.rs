@@ -193,7 +193,7 @@ pub(crate) async fn clashes(store: &dyn Store, what: &str, mutation: Mutation) {
 /// That the change is refused, with this in the reason.
 pub(crate) async fn refused(store: &dyn Store, reason: &str, mutation: Mutation) {
     match commit(store, mutation).await {
-        Err(StoreError::Refused(why)) => assert!(why.contains(reason), "{why}"),
+        Err(StoreError::Refused(why) | StoreError::Full(why)) => assert!(why.contains(reason), "{why}"),
         other => panic!("not refused: {other:?}"),
     }
 }

@@ -18,6 +18,7 @@ crate::contract![
     a_password_set_by_somebody_else_deletes_secrets_and_consents,
     a_password_set_by_its_user_keeps_secrets,
     a_reset_ends_the_password_and_the_tokens_and_keeps_secrets,
+    of_two_who_replace_the_same_password_one_is_told_that_theirs_holds,
     a_role_takes_the_place_of_the_one_before,
     the_last_administrator_who_can_sign_in_stays_one,
     a_link_is_given_once,
@@ -152,7 +153,7 @@ async fn with_secrets(store: &dyn Store, name: &str) -> UserId {
 }
 
 fn set_password(user: UserId, byte: u8, by_self: bool) -> Mutation {
-    Mutation::SetPassword { user, password: password(byte), by_self, at: at(20) }
+    Mutation::SetPassword { user, password: password(byte), by_self, replaces: None, at: at(20) }
 }
 
 async fn a_password_set_by_somebody_else_deletes_secrets_and_consents(store: &dyn Store) {
@@ -308,4 +309,21 @@ async fn the_groups_of_one_user_end_somewhere_and_an_administrators_do_not(store
     done(store, groups(&ann, MOST_GROUPS)).await;
     refused(store, "more than 1000 groups", groups(&ann, 1)).await;
     done(store, groups(&olga, MOST_GROUPS + 1)).await;
+}
+
+async fn of_two_who_replace_the_same_password_one_is_told_that_theirs_holds(store: &dyn Store) {
+    let ann = made(store, "ann").await;
+    done(store, set_password(ann, 1, false)).await;
+    let replacing = |byte: u8| Mutation::SetPassword {
+        user: ann,
+        password: password(byte),
+        by_self: true,
+        replaces: Some(password(1)),
+        at: at(21),
+    };
+    let dead_until = known(store, ann).await.tokens_dead_until;
+    done(store, replacing(2)).await;
+    assert_ne!(known(store, ann).await.tokens_dead_until, dead_until);
+    refused(store, "changed meanwhile", replacing(3)).await;
+    assert_eq!(store.password(ann).await.unwrap(), Some(password(2)));
 }

@@ -154,7 +154,7 @@ fn key(kid: &str) -> SigningKey {
 
 async fn an_envelope_is_replaced_only_where_it_is_still_the_same(store: &dyn Store) {
     let (ann, _, _) = ready(store).await;
-    let set = Mutation::SetPassword { user: ann, password: password(1), by_self: true, at: at(2) };
+    let set = Mutation::SetPassword { user: ann, password: password(1), by_self: true, replaces: None, at: at(2) };
     done(store, set).await;
     done(store, Mutation::PutSigningKey(key("k"))).await;
     let of = [Sealed::Secret(ann, "key".to_owned()), Sealed::Password(ann), Sealed::SigningKey("k".to_owned())];
@@ -201,7 +201,7 @@ async fn no_sealed_value_reaches_the_audit_or_a_debug_print(store: &dyn Store) {
     let replaces = store.service_named("ns", "svc").await.unwrap().map(|found| found.id);
     let mutations = [
         Mutation::PutSecrets(vec![secret(ann, "key", 9)]),
-        Mutation::SetPassword { user: ann, password: password(1), by_self: true, at: at(2) },
+        Mutation::SetPassword { user: ann, password: password(1), by_self: true, replaces: None, at: at(2) },
         Mutation::PutSigningKey(key("k")),
         Mutation::PutSetting("setting".to_owned(), CANARY.to_owned()),
         Mutation::Reseal(vec![Resealed {
@@ -211,7 +211,7 @@ async fn no_sealed_value_reaches_the_audit_or_a_debug_print(store: &dyn Store) {
         }]),
         Mutation::RetireSigningKey("k".to_owned(), at(3)),
         Mutation::PutService { namespace, name, replaces, owner: ann, table },
-        Mutation::SetPassword { user: ann, password: password(2), by_self: false, at: at(2) },
+        Mutation::SetPassword { user: ann, password: password(2), by_self: false, replaces: None, at: at(2) },
     ];
     let bytes = format!("{:?}", CANARY.as_bytes());
     let bytes = bytes.trim_matches(['[', ']']);

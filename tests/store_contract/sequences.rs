@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use carta_gateway::policy::{GroupId, Levels, ResourceId, Subject, UserId};
 use carta_gateway::store::{
-    Changes, Contents, DeclaredService, Feed, Group, Item, Key, Mutation, Resealed, Revision, Sealed, SigningKey,
-    Store, User,
+    Changes, Contents, DeclaredService, Feed, Followed, Group, Item, Key, Mutation, Resealed, Revision, Sealed,
+    SigningKey, Store, User,
 };
 use proptest::prelude::*;
 use uuid::Uuid;
@@ -66,6 +66,11 @@ async fn walk(store: &dyn Store, steps: &[Step]) {
     let records = store.audit(0, usize::MAX).await.unwrap();
     let revisions: BTreeSet<_> = records.iter().map(|record| record.revision).collect();
     assert_eq!(revisions.len() as u64, revision.0);
+    let followed = store.follow_audit(Followed::default(), usize::MAX).await.unwrap();
+    assert!(
+        matches!(followed, carta_gateway::store::Step::Whole(end, _) if end.seq == records.len() as u64),
+        "{followed:?}"
+    );
 }
 
 type Seen = (Revision, BTreeMap<Key, Item>);
@@ -172,7 +177,9 @@ async fn mutation(store: &dyn Store, step: &Step, second: i64) -> Option<Mutatio
             let service = some_service(store, two, one).await?;
             Mutation::WithdrawConsent { user: someone(one), secret: name, service, at }
         }
-        21 => Mutation::SetPassword { user: someone(one), password: password(two), by_self: two == 0, at },
+        21 => {
+            Mutation::SetPassword { user: someone(one), password: password(two), by_self: two == 0, replaces: None, at }
+        }
         22 => Mutation::DisableUser { user: someone(one), disabled: two == 0, at },
         23 => Mutation::Link { link: link("https://i", &format!("subject-{one}"), someone(two)), by_self: two == 0 },
         24 if two == 0 => Mutation::RetireSigningKey(format!("kid-{one}"), at),

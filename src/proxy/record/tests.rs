@@ -179,3 +179,18 @@ fn the_refusals_of_a_ring_are_within_a_budget_of_bytes_and_the_newest_are_kept()
     record.note(&Happened { refused: Some(said), ..refused(&id, &name) });
     assert!(record.find(&id).unwrap().refused.is_some());
 }
+
+#[test]
+fn one_user_leaves_no_other_uncounted() {
+    let record = Record::default();
+    let (id, name) = (RequestId::mint(), Name::of(&["a", "b"]));
+    for number in 0..2 * u128::from(MOST_OF_USER) {
+        let service = Some(ResourceId(Uuid::from_u128(number)));
+        record.note(&Happened { service, ..happened(&id, &name) });
+    }
+    record.note(&Happened { user: Some(user(2)), ..happened(&id, &name) });
+    let drained = record.drain();
+    let of = |one| drained.counts.iter().filter(|counted| counted.user == user(one)).count();
+    assert_eq!((of(1), of(2)), (1024, 1));
+    assert_eq!(drained.uncounted, 1024);
+}

@@ -162,7 +162,7 @@ impl Feed for SqliteStore {
 impl Writer for SqliteStore {
     async fn commit(&self, actor: Actor, mutation: Mutation) -> Result<Committed, StoreError> {
         let (answer, answered) = oneshot::channel();
-        self.writer.send(writer::Command::Change(writer::Change { actor, mutation, answer }))?;
+        self.writer.send(writer::Command::Change(Box::new(writer::Change { actor, mutation, answer })))?;
         answered.await.unwrap_or_else(|_| Err(closed()))
     }
 }
@@ -225,7 +225,7 @@ impl Reader for SqliteStore {
 
 #[async_trait]
 impl Recorder for SqliteStore {
-    async fn record(&self, batch: Batch) -> Result<(), StoreError> {
+    async fn record(&self, batch: Arc<Batch>) -> Result<(), StoreError> {
         let (answer, answered) = oneshot::channel();
         self.writer.send(writer::Command::Record(batch, answer))?;
         answered.await.unwrap_or_else(|_| Err(closed()))

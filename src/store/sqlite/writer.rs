@@ -23,9 +23,9 @@ const TOGETHER: usize = 128;
 
 /// What waits for the writer.
 pub(super) enum Command {
-    Change(Change),
+    Change(Box<Change>),
     /// What is no change, and shares no transaction with one.
-    Record(Batch, oneshot::Sender<Result<(), StoreError>>),
+    Record(Arc<Batch>, oneshot::Sender<Result<(), StoreError>>),
     /// The same.
     Spend(Spend),
     /// The same.
@@ -103,7 +103,7 @@ impl Writer {
         let (mut changes, mut spends, mut rest) = (Vec::new(), Vec::new(), Vec::new());
         for command in commands {
             match command {
-                Command::Change(change) => changes.push(change),
+                Command::Change(change) => changes.push(*change),
                 Command::Spend(spend) => spends.push(spend),
                 other => rest.push(other),
             }

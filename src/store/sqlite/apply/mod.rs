@@ -93,7 +93,9 @@ pub(super) fn apply(connection: &Connection, mutation: Mutation) -> Result<Outco
         M::SetRole { user, role } => users::set_role(connection, user, role),
         M::SetAdministrator { user, administrator } => users::set_administrator(connection, user, administrator),
         M::DisableUser { user, disabled, at } => users::disable(connection, user, disabled, at),
-        M::SetPassword { user, password, by_self, at } => users::set_password(connection, user, &password, by_self, at),
+        M::SetPassword { user, password, by_self, replaces, at } => {
+            users::set_password(connection, user, &password, (by_self, replaces), at)
+        }
         M::ResetPassword { user, at } => users::reset_password(connection, user, at),
         M::Link { link, by_self } => users::link(connection, link, by_self),
         M::CreateGroup(group) => groups::create(connection, group),

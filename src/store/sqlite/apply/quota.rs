@@ -74,5 +74,5 @@ fn within(count: u32, most: u32, what: &str, instead: &str) -> Result<(), StoreE
     if count <= most {
         return Ok(());
     }
-    Err(StoreError::Refused(format!("there would be more than {most} {what}\n{instead}")))
+    Err(StoreError::Full(format!("there would be more than {most} {what}\n{instead}")))
 }

@@ -139,10 +139,13 @@ pub(super) fn set_password(
     connection: &Connection,
     id: UserId,
     password: &Password,
-    by_self: bool,
+    (by_self, replaces): (bool, Option<Password>),
     at: Timestamp,
 ) -> Result<Outcome, StoreError> {
     let before = user(connection, id)?;
+    if replaces.is_some() && read::password(connection, id)? != replaces {
+        return Err(StoreError::Refused("the password was changed meanwhile\nlog in with the new one".to_owned()));
+    }
     let after = User { tokens_dead_until: Some(tokens_end(&before, at)), ..before.clone() };
     put_password(connection, id, password)?;
     write_user(connection, &after)?;
