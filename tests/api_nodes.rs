@@ -1,5 +1,5 @@
-//! Records that are kept so that they can be shared, and version 1 of the permissions on them: `CARTA_API.md` §6, §8,
-//! §14, §15.
+//! Records that are kept so that they can be shared, and version 1 of the permissions on them: `docs/API.md` §6, §8,
+//! §17, §18.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test may stop on the spot")]
 
 mod support;

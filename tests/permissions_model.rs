@@ -1,4 +1,4 @@
-//! Sequences of changes over both versions of the permissions, on a real gateway, beside the rules of `CARTA_API.md` §7
+//! Sequences of changes over both versions of the permissions, on a real gateway, beside the rules of `docs/API.md` §7
 //! followed word by word.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test may stop on the spot")]
 

@@ -1,4 +1,4 @@
-//! Permissions of version 2, rule by rule, and version 1 beside it: `CARTA_API.md` §6, §7.
+//! Permissions of version 2, rule by rule, and version 1 beside it: `docs/API.md` §6, §7.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test may stop on the spot")]
 
 mod support;

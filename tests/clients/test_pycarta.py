@@ -310,8 +310,12 @@ AS = """
         import warnings
         warnings.simplefilter("ignore")
         import pycarta
+        agents = {}
         def be(name):
-            pycarta.login(username=name, password=PASSWORD, host=HOST)
+            if name not in agents:
+                pycarta.login(username=name, password=PASSWORD, host=HOST)
+                agents[name] = pycarta.get_agent()
+            pycarta.set_agent(agents[name])
         def tried(call):
             try:
                 call()
