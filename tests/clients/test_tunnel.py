@@ -107,3 +107,54 @@ def test_a_function_is_called_by_the_proxy_listener_as_any_service(lab):
     # What the function itself refuses comes as it is.
     assert lab.call("alice", "GET", "/slope?x=two&y=4").status_code == 422
     assert lab.call("alice", "GET", "/nothing").status_code == 404
+
+
+def test_a_function_is_called_by_the_api_listener_as_a_task_or_by_waiting(lab):
+    answer = lab.call("alice", "GET", "/slope?x=2&y=4", api=True)
+    assert answer.status_code == 202, answer.text
+    (task,) = answer.json().values()
+
+    def complete():
+        said = lab.call("alice", "GET", "", api=True, params={"taskId": task})
+        assert said.status_code in (200, 202), said.text
+        return said.status_code == 200 and said.json()
+
+    said = eventually("the task is complete", complete)
+    assert (said["taskId"], said["status"], said["statusCode"]) == (task, "complete", 200)
+    assert requests.models.complexjson.loads(said["response"]) == SLOPE
+    assert lab.call("bob", "GET", "", api=True, params={"taskId": task}).status_code == 404
+    answer = lab.call("alice", "POST", "/mean", api=True, json={"x": [1], "y": [2]}, headers={"Prefer": "wait=60"})
+    assert (answer.status_code, answer.json()) == (200, {"x": 1.0, "y": 2.0}), answer.text
+    assert answer.headers["Preference-Applied"] == "wait=60"
+
+
+def test_only_whom_it_is_shared_with_calls_a_function(lab):
+    for api in (False, True):
+        refused = lab.call("bob", "GET", "/slope?x=2&y=4", api=api)
+        assert (refused.status_code, refused.headers["Carta-Gateway"]) == (403, "permission-denied")
+        assert requests.get(lab.gateway.url("/lab/fit/slope?x=2&y=4"), timeout=PATIENCE).status_code == 401
+    # `execute` without `read` passes the gateway, and the service itself refuses: it looks its caller up.
+    lab.gateway.run("grant", "bob", "lab.fit", "execute")
+    (refused,) = eventually("the grant is there", lambda: answered(lab.call("bob", "GET", "/slope?x=2&y=4"), 403, None))
+    assert "Not authorized" in refused.text
+    lab.gateway.run("grant", "bob", "lab.fit", "read,execute")
+    eventually("the grant is there", lambda: answered(lab.call("bob", "GET", "/slope?x=2&y=4"), 200, None))
+    lab.gateway.run("revoke", "alice", "lab.fit", "execute")
+    eventually("the grant is gone", lambda: answered(lab.call("alice", "GET", "/slope?x=2&y=4"), 403, "permission-denied"))
+
+
+def answered(answer, status, problem):
+    fits = answer.status_code == status and answer.headers.get("Carta-Gateway") == problem
+    # A response that is no success is false.
+    return (answer,) if fits else None
+
+
+def test_a_service_that_comes_back_takes_its_calls_again(lab):
+    lab.stop()
+    eventually("the tunnel is gone", lambda: lab.call("alice", "GET", "/slope?x=2&y=4").status_code != 200)
+    gone = lab.call("alice", "GET", "/slope?x=2&y=4")
+    # Its address is the placeholder, which is no target.
+    assert (gone.status_code, gone.headers["Carta-Gateway"]) == (502, "target-refused")
+    lab.start()
+    assert lab.call("alice", "GET", "/slope?x=2&y=4").json() == SLOPE
+    assert [lab.call("alice", "GET", f"/say/{number}").json() for number in range(10)] == [str(n) for n in range(10)]
