@@ -159,6 +159,7 @@ fn anybody_finds_users_by_one_attribute_in_the_spelling_of_either_client() {
         "limit=0",
         "limit=x",
         "offset=-1",
+        "offset=9223372036854775808",
     ] {
         let target = format!("/user/users?{wrong}");
         people.gateway.rest("GET", &target).token(&people.bob).expect(400);

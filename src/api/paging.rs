@@ -32,7 +32,11 @@ pub(super) fn listed<'a, T, S: Serialize>(
     asked: &Asked,
 ) -> Result<Response, Refusal> {
     let number = |name: &str| -> Result<Option<usize>, Refusal> {
-        let read = |text: &str| text.parse().map_err(|_| Refusal::input(format!("`{name}` is no number: `{text}`")));
+        // What is taken is what the description's format has.
+        let read = |text: &str| {
+            let number = text.parse::<i64>().ok().and_then(|number| usize::try_from(number).ok());
+            number.ok_or_else(|| Refusal::input(format!("`{name}` is no number: `{text}`")))
+        };
         asked.value(name)?.map(read).transpose()
     };
     let (limit, offset) = (number("limit")?, number("offset")?.unwrap_or(0));
