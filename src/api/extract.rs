@@ -54,12 +54,12 @@ impl Caller {
         if let Some(other) = self.asked.value("barrier")?.filter(|barrier| *barrier != "fleet") {
             return Err(Refusal::input(format!("unknown barrier `{other}`\nwrite `fleet`, or leave it out")));
         }
-        Ok(Actor {
-            user: Some(self.id()),
-            via: "api",
-            from: self.peer.to_string().into(),
-            request_id: Some(self.request_id.clone()),
-        })
+        // What a key did that others got hold of can be told from what its user did.
+        let (via, from) = match &self.identity.within {
+            Some(token) => ("api-token", format!("{} {}", self.peer, token.name)),
+            None => ("api", self.peer.to_string()),
+        };
+        Ok(Actor { user: Some(self.id()), via, from: from.into(), request_id: Some(self.request_id.clone()) })
     }
 }
 

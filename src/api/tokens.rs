@@ -129,6 +129,9 @@ fn find(api: &Api, caller: &Caller, node: &str) -> Result<Arc<Account>, Refusal>
     let Some(account) = id.and_then(|id| directory.by_id(UserId(id))) else {
         let other = view.node(node).is_some() || id.is_some_and(|id| directory.group(GroupId(id)).is_some());
         if other {
+            if !directory.by_id(caller.id()).is_some_and(|account| account.administrator) {
+                return Err(Refusal::forbidden("the API tokens of others are for them and for administrators"));
+            }
             return Err(Refusal::input("only users have API tokens\nname a user, or `self`"));
         }
         return Err(Refusal::unknown("node", node));

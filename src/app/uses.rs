@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
+use tokio::sync::Semaphore;
 use tokio::sync::mpsc::{self, Receiver, Sender};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
@@ -23,19 +24,26 @@ const WAITING: usize = 64 * 1024;
 pub(super) struct StoreUses {
     store: Arc<dyn Store>,
     used: Sender<Arc<ApiToken>>,
+    /// Uses that wait for the store. Fewer than it takes, so that they keep no change out.
+    room: Semaphore,
 }
+
+/// How many uses may wait at once.
+const SPENDING: usize = 512;
 
 impl StoreUses {
     /// With the line of tokens whose last use is to be noted, for [`run`].
     pub(super) fn new(store: Arc<dyn Store>) -> (Self, Receiver<Arc<ApiToken>>) {
         let (used, line) = mpsc::channel(WAITING);
-        (Self { store, used }, line)
+        (Self { store, used, room: Semaphore::new(SPENDING) }, line)
     }
 }
 
 #[async_trait]
 impl Uses for StoreUses {
     async fn spend(&self, token: &ApiToken, now: Timestamp) -> Result<bool, String> {
+        let _place =
+            self.room.try_acquire().map_err(|_| "too many uses of API tokens wait for the store".to_owned())?;
         let left = self.store.spend(token.id, now).await.map_err(|error| error.to_string())?;
         if left.is_none_or(|left| left == 0) {
             token.use_up();

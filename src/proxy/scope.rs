@@ -12,6 +12,9 @@ use super::target::{self, Door, Segment, Segments, Target};
 use crate::config::{RequestPattern, Segment as PatternSegment};
 use crate::identity::{AuthError, Identity, Proof};
 
+/// The most segments of a path that patterns are compared with: their user writes them, and a path may have thousands.
+const MOST_SEGMENTS: usize = 256;
+
 /// The longest path that a refusal repeats, in characters.
 const SHOWN: usize = 256;
 
@@ -24,6 +27,7 @@ pub fn admit_call(who: &Identity, door: Door, target: &Target, method: &Method) 
     if who.within.is_none() {
         return Ok(());
     }
+    bounded(target.path())?;
     let own = target::segments_of(target.path());
     let mut spellings = vec![own];
     if door == Door::Proxy {
@@ -44,7 +48,16 @@ pub fn admit_path(who: &Identity, method: &Method, path: &str) -> Result<(), Pro
     if target::leaves(path) {
         return Err(Problem::new(&Kind::AMBIGUOUS_PATH, "the path has a `.` or `..` segment"));
     }
+    bounded(path)?;
     admit(who, method, path, &[target::segments_of(path)])
+}
+
+fn bounded(path: &str) -> Result<(), Problem> {
+    if path.bytes().filter(|byte| *byte == b'/').count() <= MOST_SEGMENTS {
+        return Ok(());
+    }
+    let detail = format!("an API token is good for paths of at most {MOST_SEGMENTS} segments\nsign in for this one");
+    Err(Problem::new(&Kind::TOKEN_SCOPE, detail))
 }
 
 /// Takes the use that the request costs, and notes it; whether that had to be waited for.

@@ -25,6 +25,7 @@ use super::gateway::{Gateway, Worker};
 use super::limit;
 use super::prefer;
 use super::route::Route;
+use super::scope;
 use super::streams::Standing;
 use super::target::{Door, Target};
 use super::tasks::{KEPT, Slot};
@@ -185,6 +186,8 @@ pub(super) fn poll(
         return Err(Problem::new(&Kind::NOT_FOUND, detail));
     };
     let call = authorize::Call { route, target: &found.call.target, method: &found.call.method };
+    // An API token reads the answer only of a call that it could have made.
+    scope::admit_call(who, Door::Api, call.target, call.method)?;
     let permitted = authorize::check_noting(judge, who, &call, now, |needed, permitted| {
         exchange.ask(needed, permitted, revision, now);
     })?;

@@ -350,9 +350,9 @@ pub enum Changes {
 pub struct Actor {
     /// The user, where one is known.
     pub user: Option<UserId>,
-    /// How the change came: `api`, `cli`, `login`, `config`.
+    /// How the change came: `api`, `api-token`, `cli`, `login`, `config`, `admin-key`.
     pub via: &'static str,
-    /// From where: the peer's address, or the operating system's user.
+    /// From where: the peer's address, with the name of its token or the id of its key, or the operating system's user.
     pub from: Arc<str>,
     /// The id of the request that made it.
     pub request_id: Option<Arc<str>>,

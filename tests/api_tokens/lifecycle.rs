@@ -208,3 +208,25 @@ fn an_operator_sees_and_revokes_the_tokens_of_a_user() {
     eventually("it is refused", PATIENCE, || (rest(&gateway, &key, "GET", "/user/authenticated") == 401).then_some(()));
     assert!(gateway.run(&["api-token", "list", "alice"]).done().contains("revoked"));
 }
+
+#[test]
+fn what_was_done_with_a_token_is_told_from_what_its_user_did() {
+    let gateway = Gateway::builder().user("alice", &[]).start();
+    let alice = gateway.token("alice");
+    let key = made(&gateway, &alice, "ci", &["PUT /secret"], &json!({}));
+    gateway.secret(&alice, "own", "1");
+    with(gateway.rest("PUT", "/secret"), &key).header("secret-a", "2").body("").expect(200);
+    let long: Vec<String> = (0..60).map(|number| format!("GET /{}/{number}", "a".repeat(100))).collect();
+    made(&gateway, &alice, "long", &long.iter().map(String::as_str).collect::<Vec<_>>(), &json!({}));
+    let store = rusqlite::Connection::open(gateway.path("carta.db")).unwrap();
+    let mut asked =
+        store.prepare("SELECT via, came_from, length(after) FROM audit WHERE seq > ?1 ORDER BY seq").unwrap();
+    let entries: Vec<(String, String, u32)> = asked
+        .query_map([0], |row| Ok((row.get(0)?, row.get(1)?, row.get(2).unwrap_or(0))))
+        .unwrap()
+        .flatten()
+        .collect();
+    let last: Vec<(&str, &str)> = entries.iter().rev().take(3).map(|entry| (&*entry.0, &*entry.1)).collect();
+    assert_eq!(last, [("api", "127.0.0.1"), ("api-token", "127.0.0.1 ci"), ("api", "127.0.0.1")]);
+    assert!(entries.last().unwrap().2 < 2048, "{entries:?}");
+}

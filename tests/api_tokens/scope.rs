@@ -103,6 +103,17 @@ fn a_path_is_judged_decoded_and_what_a_pattern_cannot_read_for_sure_it_does_not_
     assert_eq!(call(&["GET /a/b/*", "GET /a/b/**"], Door::Proxy, "GET", "/a/b/x;y"), 200, "another one admits it");
 }
 
+/// Patterns are of their user's making: what one request may cost is bounded by the length of the path.
+#[test]
+fn a_path_of_more_segments_than_are_compared_is_refused_whatever_the_patterns() {
+    let path = |segments: usize| format!("/a/b{}", "/a".repeat(segments - 2));
+    assert_eq!(call(&["ANY /**"], Door::Proxy, "GET", &path(256)), 200);
+    assert_eq!(call(&["ANY /**"], Door::Proxy, "GET", &path(257)), 403);
+    let who = with(&["ANY /**"], Proof::ApiToken);
+    assert!(admit_path(&who, &Method::GET, &path(256)).is_ok());
+    assert!(admit_path(&who, &Method::GET, &path(257)).is_err());
+}
+
 #[test]
 fn only_its_owner_is_told_what_a_token_is_good_for() {
     let told = |proof| {

@@ -1,5 +1,7 @@
 //! Calls on the API's `/service/…`: a task to ask for, or the answer for whoever prefers to wait.
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 use super::support::{Ask, PATIENCE, eventually};
@@ -56,6 +58,30 @@ fn a_call_is_a_task_that_its_caller_asks_for() {
     assert_eq!(answer.json(), complete);
     assert_eq!(answer.header("content-type"), Some("application/json"));
     assert_eq!(answer.header("x-content-type-options"), Some("nosniff"));
+}
+
+#[test]
+fn an_api_token_asks_only_for_tasks_of_calls_that_it_could_have_made() {
+    let house = House::new("");
+    let mut tunnel = house.tunnel();
+    let token = |name: &str, endpoint: &str| {
+        let body = json!({"name": name, "allowedEndpoints": [endpoint]}).to_string();
+        let made = house.gateway.rest("POST", "/v2/auth/apitoken/self").token(&house.alice).body(body).expect(200);
+        let key = made.json()["token"].as_str().unwrap().to_owned();
+        format!("Basic {}", STANDARD.encode(format!("__token__:{key}")))
+    };
+    let (narrow, wide) = (token("narrow", "GET /service/materials/mp"), token("wide", "GET /service/materials/mp/**"));
+    let task = house.task("/private");
+    let call = tunnel.next();
+    tunnel.answer(&call, "private");
+    house.complete(&task);
+    let poll = |key: &str| {
+        let ask = house.gateway.rest("GET", &format!("/service/materials/mp?taskId={task}"));
+        ask.header("Authorization", key).send()
+    };
+    let refused = poll(&narrow);
+    assert_eq!((refused.status(), refused.problem()), (403, Some("token-scope")), "{}", refused.text());
+    assert_eq!(poll(&wide).status(), 200);
 }
 
 #[test]
