@@ -161,9 +161,9 @@ struct Entry<'a> {
     user: Option<&'a str>,
     #[schema(value_type = Option<Uuid>)]
     user_id: Option<UserId>,
-    /// `api`, `cli`, `login`, `config` or `store`.
+    /// `api`, `api-token`, `cli`, `login`, `config`, `store` or `admin-key`.
     via: String,
-    /// The caller's address, or the user of the operating system.
+    /// The caller's address, with the name of its API token or the id of its key; or the user of the operating system.
     from: String,
     /// The request that made it.
     request_id: Option<String>,
