@@ -209,3 +209,29 @@ fn entries_stay_verifiable_when_the_vault_key_is_changed_and_the_old_one_is_thro
     verify(&gateway, &[]).code(2);
     gateway.run(&["user", "add", "yan"]).code(2);
 }
+
+#[test]
+fn an_audit_whose_hashes_were_all_taken_away_is_never_fine_by_itself() {
+    let gateway = populated();
+    let forged = "UPDATE audit SET target = 'mallory' WHERE seq = 4; UPDATE audit SET chain = NULL;";
+    attack(&gateway, forged);
+    broken(&gateway, &[], "has no hash");
+    // Made to look like a store of an older version.
+    attack(&gateway, "UPDATE audit SET chain_key = NULL; DELETE FROM settings WHERE name = 'audit.keys'");
+    let before = verify(&gateway, &[]).code(1);
+    assert!(before.err.contains("older than the chain") && before.err.contains("--before"), "{}", before.err);
+    gateway.run(&["user", "add", "zoe"]).done();
+    let after = verify(&gateway, &[]).code(1);
+    assert!(after.err.contains("taken away"), "{}", after.err);
+    let older = entries(&gateway).iter().filter(|entry| entry["mac"].is_null()).count().to_string();
+    verify(&gateway, &["--before", &older]).done();
+}
+
+#[test]
+fn a_last_entry_that_was_put_there_keeps_nobody_from_disabling_an_account() {
+    let gateway = populated();
+    let row = "INSERT INTO audit (revision, at, via, came_from, what, target) VALUES (1, 5, '', '', '', '')";
+    attack(&gateway, row);
+    gateway.run(&["user", "disable", "bob"]).done();
+    broken(&gateway, &[], "has no hash: it was put there");
+}

@@ -76,6 +76,9 @@ pub(super) struct Verify {
     /// An entry `audit.broken` that was looked into already; several may be given
     #[arg(long, value_name = "SEQ")]
     known: Vec<u64>,
+    /// How many entries are older than the chain: those of a store that an older version of this program made
+    #[arg(long, value_name = "NUMBER", default_value_t = 0)]
+    before: u64,
     #[command(flatten)]
     config: ConfigArg,
 }
@@ -125,6 +128,13 @@ async fn look(config: &ConfigArg) -> Result<SqliteStore, Failure> {
     let store = SqliteStore::look(path, vault.clone())?
         .ok_or_else(|| Failure::NotFine(format!("there is no store in `{}` yet", path.display())))?;
     crate::vault::compare_key(&store, &vault).await?;
+    if !crate::vault::audit_keys_are_current(&store, &vault).await? {
+        return Err(Failure::NotFine(
+            "the audit is broken: its keys are sealed under an older vault key than the store: they were put back\nrestore the \
+             setting `audit.keys` from a backup, and run this again"
+                .to_owned(),
+        ));
+    }
     Ok(store)
 }
 
@@ -163,7 +173,8 @@ async fn list(args: &List, out: &mut dyn Write) -> Result<(), Failure> {
             };
             let Audit { seq, at, via, what, target, .. } = entry;
             let at = at.strftime("%Y-%m-%dT%H:%M:%SZ");
-            writeln!(out, "{seq}  {at}  {}  {via}  {what}  {}", who.escape_debug(), target.escape_debug())?;
+            let [who, via, what, target] = [who, via, what, target].map(|text| text.escape_debug());
+            writeln!(out, "{seq}  {at}  {who}  {via}  {what}  {target}")?;
         }
         query.limit -= page.entries.len().min(query.limit);
         query.after = page.next;
@@ -222,21 +233,30 @@ async fn verify(args: &Verify, out: &mut dyn Write) -> Result<(), Failure> {
 fn tell(end: Followed, args: &Verify, out: &mut dyn Write) -> Result<(), Failure> {
     if end.seq == end.before {
         writeln!(out, "{} entries, and no chain yet: the next change begins it", end.seq)?;
-        return Ok(());
+        return older(end.before, args);
     }
     writeln!(out, "whole: entries 1 to {}, each following from the one before", end.seq)?;
     if end.before > 0 {
-        let before = end.before;
-        writeln!(
-            out,
-            "entries 1 to {before} are older than the chain: what became of them until it began is not known"
-        )?;
+        writeln!(out, "entries 1 to {} are older than the chain", end.before)?;
     }
     writeln!(out, "head {}", Head { seq: end.seq, mac: end.mac })?;
     if args.head.is_empty() {
         writeln!(out, "that no newer entries were removed, only a head kept elsewhere can tell: see --head")?;
     }
-    Ok(())
+    older(end.before, args)
+}
+
+/// Whoever takes every hash away makes all entries look older than the chain: how many are, the operator says.
+fn older(before: u64, args: &Verify) -> Result<(), Failure> {
+    if before == args.before {
+        return Ok(());
+    }
+    Err(Failure::NotFine(format!(
+        "{before} entries are older than the chain, and {} are known to be: what became of them until it began, nothing tells\n\
+         where a version of this program without the chain made the store, say so with --before {before}; else the hashes \
+         were taken away",
+        args.before
+    )))
 }
 
 fn broken(fault: Break) -> Failure {

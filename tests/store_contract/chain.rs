@@ -5,8 +5,8 @@ use std::sync::OnceLock;
 use carta_gateway::policy::{Levels, Subject};
 use carta_gateway::store::sqlite::SqliteStore;
 use carta_gateway::store::{
-    AUDIT_KEYS, Actor, AuditQuery, Auditor, Break, CHAIN_BEGINS, CHAIN_BROKEN, Followed, Mutation, Reader, Step, Store,
-    StoreError,
+    AUDIT_KEYS, Actor, AuditQuery, Auditor, Break, CHAIN_BEGINS, CHAIN_BROKEN, Followed, Mutation, Reader, Recorder,
+    Step, Store, StoreError,
 };
 use proptest::prelude::*;
 use rusqlite::Connection;
@@ -295,12 +295,54 @@ async fn the_keys_of_the_chain_cannot_be_taken_away_or_put_back() {
     connection.execute("UPDATE settings SET value = ?1 WHERE name = ?2", [&foreign, AUDIT_KEYS]).unwrap();
     assert_eq!(followed(&store, 100).await.unwrap_err(), Break::Foreign { seq: 1 });
     connection.execute("DELETE FROM settings WHERE name = ?1", [AUDIT_KEYS]).unwrap();
-    let gone = |result: &dyn std::fmt::Debug| assert!(format!("{result:?}").contains("keys"), "{result:?}");
-    gone(&store.follow_audit(Followed::default(), 10).await);
-    // Nothing is written that could not be verified.
+    let gone = store.follow_audit(Followed::default(), 10).await;
+    assert!(format!("{gone:?}").contains("keys"), "{gone:?}");
+    // Changes go on, and the break stays found.
     let writing = sqlite(&directory);
-    gone(&commit(&writing, new(&user("mallory"))).await);
-    assert!(writing.user_named("mallory").await.unwrap().is_none());
+    made(&writing, "zoe").await;
+    let entries = writing.audit(3, 10).await.unwrap();
+    assert_eq!(entries[0].what, CHAIN_BROKEN);
+    assert_eq!(followed(&writing, 10).await.unwrap_err(), Break::Foreign { seq: 1 });
+}
+
+#[tokio::test]
+async fn hashes_that_were_all_taken_away_are_missed() {
+    let directory = tempfile::tempdir().unwrap();
+    let (store, connection) = attacked(&directory, 5).await;
+    connection
+        .execute_batch("UPDATE audit SET target = 'mallory' WHERE seq = 4; UPDATE audit SET chain = NULL")
+        .unwrap();
+    for limit in [1, 5, 100] {
+        assert_eq!(followed(&store, limit).await.unwrap_err(), Break::Unchained { seq: 5 }, "{limit}");
+    }
+    // Nobody is locked out by that, and it stays found.
+    let writing = sqlite(&directory);
+    made(&writing, "zoe").await;
+    made(&writing, "yan").await;
+    let entries = writing.audit(5, 10).await.unwrap();
+    let what: Vec<_> = entries.iter().map(|entry| entry.what.as_str()).collect();
+    assert_eq!(what[0], CHAIN_BROKEN);
+    assert!(followed(&writing, 10).await.is_err());
+}
+
+#[tokio::test]
+async fn a_last_entry_without_a_hash_or_a_counter_at_its_end_stops_no_change() {
+    for attack in [
+        "INSERT INTO audit (revision, at, via, came_from, what, target) VALUES (3, 5, '', '', '', '')",
+        "UPDATE audit SET chain_key = 9 WHERE seq = 3",
+        "UPDATE sqlite_sequence SET seq = 9223372036854775807 WHERE name = 'audit'",
+    ] {
+        let directory = tempfile::tempdir().unwrap();
+        let (_, connection) = attacked(&directory, 3).await;
+        connection.execute_batch(attack).unwrap();
+        let store = sqlite(&directory);
+        made(&store, "zoe").await;
+        made(&store, "yan").await;
+        if !attack.contains("sqlite_sequence") {
+            assert!(followed(&store, 10).await.is_err(), "{attack}");
+            assert!(store.audit(0, 10).await.unwrap().iter().any(|entry| entry.what == CHAIN_BROKEN), "{attack}");
+        }
+    }
 }
 
 #[tokio::test]
@@ -340,6 +382,8 @@ async fn a_store_that_is_open_notes_that_the_audit_is_not_what_it_was() {
         for name in ["ann", "bob", "eve", "kim"] {
             made(&store, name).await;
         }
+        // The writer takes this after it has looked at what it wrote.
+        store.record(carta_gateway::store::Batch::default().into()).await.unwrap();
         attack.run(&past_the_triggers(&directory));
         if at_once {
             made(&store, "dora").await;

@@ -31,6 +31,9 @@ const AFTER: usize = 10;
 const KEY: usize = 12;
 const CHAIN: usize = 13;
 
+/// How far the counter of entries may be ahead of them to be believed.
+const BEYOND: u64 = 1 << 40;
+
 /// How far around an entry it is looked where else it may have been written.
 const AROUND: i64 = 10_000;
 
@@ -66,37 +69,48 @@ impl Chain {
 
     /// The last entry; where the chain has not begun, it begins here, over what is there.
     fn end(&mut self, connection: &Connection, revision: Revision, now: Timestamp) -> Result<Last, StoreError> {
-        let sealed = read::setting(connection, AUDIT_KEYS)?;
         let last = Last::of(connection)?;
-        match (sealed, &last) {
-            (Some(sealed), Some(last)) if last.mac.is_some() => {
+        let mut broken = None;
+        match read::setting(connection, AUDIT_KEYS)? {
+            Some(sealed) => {
                 let newest = self.hash(sealed)?.newest();
-                if last.key > newest {
-                    return Err(damaged(format!(
-                        "the audit was written with key {}, and {newest} are there",
-                        last.key
-                    )));
-                }
+                broken = match last {
+                    Some(last) if last.mac.is_none() => Some(format!("entry {} has no hash", last.seq)),
+                    Some(last) if last.key > newest => {
+                        Some(format!("entry {} names a key that is not there", last.seq))
+                    }
+                    _ => None,
+                };
             }
-            (Some(sealed), None) => self.hash(sealed).map(|_| ())?,
-            (None, last) if !read::any(connection, "SELECT 1 FROM audit WHERE chain IS NOT NULL", [])? => {
-                let sealed = self.keys.make()?;
+            None => {
+                let begun = read::any(connection, "SELECT 1 FROM audit WHERE chain IS NOT NULL", [])?;
+                let known = self.opened.take().map(|(sealed, _)| sealed).filter(|_| begun);
+                let sealed = known.map_or_else(|| self.keys.make(), Ok)?;
                 connection
                     .execute("INSERT INTO settings (name, value) VALUES (?1, ?2)", (AUDIT_KEYS, &sealed))
                     .map_err(failure)?;
                 self.hash(sealed)?;
-                if last.is_some() {
+                if begun {
+                    broken = Some(format!("the keys, the setting `{AUDIT_KEYS}`, were gone"));
+                } else if last.is_some() {
                     return self.begin_after(connection, revision, now);
                 }
             }
-            (None, _) => return Err(keys_are_gone()),
-            (Some(_), Some(_)) => return Err(damaged("the last entry of the audit has no hash")),
         }
         // A number that was used is not used again, so that the removal of the last entries leaves a gap.
         let used = "SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'audit'";
         let used = read::number(connection, used)?;
         let last = last.unwrap_or_default();
-        Ok(Last { seq: last.seq.max(used), ..last })
+        let used = if used.saturating_sub(last.seq) < BEYOND { used } else { last.seq };
+        let last = Last { seq: last.seq.max(used), ..last };
+        match broken {
+            // The place is found by who follows the chain; that nothing could be changed any more would be worse.
+            Some(found) => {
+                tracing::error!(found, "the audit is not what it was: somebody else writes to the store");
+                self.add(connection, last, revision, now, &of_the_store("append"), &note(&found, None))
+            }
+            None => Ok(last),
+        }
     }
 
     /// Begins the chain after entries of an older schema: its first entry is hashed over all of them.
@@ -109,7 +123,7 @@ impl Chain {
             let mac = hash_row(&**hash, &mut self.bytes, row, last.mac.unwrap_or_default(), None)?;
             last = Last { seq: column(row, 0)?, mac, key: 1 };
         }
-        let actor = Actor { user: None, via: "store", from: "start".into(), request_id: None };
+        let actor = of_the_store("start");
         let after = Some(serde_json::json!({ "before": last.seq }));
         let entry = Entry { what: CHAIN_BEGINS, target: "audit".to_owned(), before: None, after, resource: None };
         self.add(connection, last, revision, now, &actor, &entry)
@@ -188,6 +202,17 @@ impl Last {
     }
 }
 
+/// The entry that says that the audit is not what it was.
+pub(super) fn note(found: &str, known: Option<Head>) -> Entry {
+    let after = Some(serde_json::json!({ "found": found, "known": known.map(|known| known.to_string()) }));
+    Entry { what: CHAIN_BROKEN, target: "audit".to_owned(), before: None, after, resource: None }
+}
+
+/// The store itself, as the audit names it.
+pub(super) fn of_the_store(from: &str) -> Actor {
+    Actor { user: None, via: "store", from: from.into(), request_id: None }
+}
+
 /// The newest entry, where it has a hash.
 pub(super) fn head(connection: &Connection) -> Result<Option<Head>, StoreError> {
     Ok(end(connection)?.map(|end| Head { seq: end.seq, mac: end.mac }))
@@ -250,7 +275,12 @@ pub(super) fn follow(
             noted.push(Noted { seq: at.seq, said: column::<Option<String>>(row, AFTER)?.unwrap_or_default() });
         }
     }
-    Ok(if seen == limit { Step::More(at, noted) } else { Step::Whole(at, noted) })
+    if seen == limit {
+        return Ok(Step::More(at, noted));
+    }
+    // Keys are made with the first entry that is hashed: that none is means that the hashes were taken away.
+    let unhashed = at.before == at.seq && at.seq > 0;
+    Ok(if unhashed { Step::Broken(Break::Unchained { seq: at.seq }) } else { Step::Whole(at, noted) })
 }
 
 /// What is wrong beside the entries that were followed up to `last`.

@@ -4,13 +4,11 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use rusqlite::{Connection, TransactionBehavior};
-use serde_json::json;
 
-use super::audit::Entry;
 use super::chain::{self, Chain};
 use super::failure::failure;
 use super::read;
-use crate::store::{Actor, Break, CHAIN_BROKEN, Followed, Head, Step, StoreError};
+use crate::store::{Break, Followed, Head, Step, StoreError};
 use crate::telemetry::metrics;
 
 /// How many entries are followed before changes get their turn.
@@ -89,11 +87,9 @@ impl Seen {
         tracing::error!(%fault, %known, "the audit is not what it was: somebody else writes to the store");
         metrics::audit_broken();
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failure)?;
-        let actor = Actor { user: None, via: "store", from: "watch".into(), request_id: None };
-        let after = Some(json!({ "found": fault.to_string(), "known": known.to_string() }));
-        let entry = Entry { what: CHAIN_BROKEN, target: "audit".to_owned(), before: None, after, resource: None };
+        let entry = chain::note(&fault.to_string(), Some(known));
         let revision = read::revision(&transaction)?;
-        chain.append(&transaction, revision, Timestamp::now(), &actor, &[entry])?;
+        chain.append(&transaction, revision, Timestamp::now(), &chain::of_the_store("watch"), &[entry])?;
         transaction.commit().map_err(failure)?;
         self.at = chain::end(connection)?;
         Ok(())
