@@ -273,6 +273,39 @@ fn version_1_lists_and_shows_every_type_and_shares_with_every_kind() {
 }
 
 #[test]
+fn nobody_takes_the_name_of_what_belongs_to_others_nor_learns_it() {
+    let gateway = house();
+    let [alice, bob] = ["alice", "bob"].map(|name| who(&gateway, name));
+    let lab = text(&done(alice.ask("POST", "/workspace/lab"))["id"]);
+    let own = text(&alice.make(&json!({"name": "data", "labels": ["Dataset"]}))["id"]);
+    // A label, and a name, is what its maker likes.
+    bob.make(&json!({"name": "lab", "labels": ["Workspace"]}));
+    let plan = text(&bob.make(&json!({"name": "plan", "labels": ["Project"]}))["id"]);
+    let shared = done(alice.ask("PUT", &format!("/permissions/{own}/lab?userType=WorkspaceItem&role=Guest")));
+    assert_eq!((text(&shared["id"]), text(&shared["userId"])), (lab.clone(), "lab".to_owned()));
+    done(alice.ask("DELETE", &format!("/workspace/{lab}")));
+    for (kind, name) in [("WorkspaceItem", "lab"), ("ProjectItem", "plan")] {
+        let refused = alice.ask("PUT", &format!("/permissions/{own}/{name}?userType={kind}&role=Editor"));
+        assert_eq!(refused.status(), 404, "{kind} {}", refused.text());
+    }
+    // By id it can be shared with; what it is called is told to who holds something on it.
+    let entry = format!("/permissions/{own}/{plan}?userType=ProjectItem&role=Guest");
+    assert_eq!(text(&done(alice.ask("PUT", &entry))["userId"]), plan);
+    let list = format!("/permissions/{own}/users?userType=ProjectItem");
+    assert_eq!(text(&done(alice.get(&list))[0]["userId"]), plan);
+    let accessors = format!("/v2/permissions/{own}/access/Project");
+    assert_eq!(names(&done(alice.get(&accessors))), [plan.as_str()]);
+    done(bob.ask("PUT", &format!("/permissions/{plan}/alice?userType=User&role=Guest")));
+    assert_eq!(text(&done(alice.get(&list))[0]["userId"]), "plan");
+    assert_eq!(names(&done(alice.get(&accessors))), ["plan"]);
+    // A workspace never has a name that reads as an id, which may be that of one that is gone.
+    let mine = text(&done(bob.ask("POST", "/workspace/mine"))["id"]);
+    let renamed = bob.send("PUT", &format!("/v2/resource/{mine}"), &json!({ "name": lab }));
+    assert!((400..500).contains(&renamed.status()), "{}", renamed.text());
+    assert_eq!(bob.get(&format!("/workspace/{lab}")).status(), 404);
+}
+
+#[test]
 fn files_are_none_and_what_is_asked_of_them_is_not_implemented() {
     let gateway = house();
     let alice = who(&gateway, "alice");

@@ -1,4 +1,4 @@
-//! Permissions of version 1, rule by rule: `CARTA_API.md` §6.
+//! Permissions of version 1, rule by rule: `docs/API.md` §6.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test may stop on the spot")]
 
 mod support;

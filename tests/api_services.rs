@@ -1,4 +1,4 @@
-//! The API's namespaces and services, as the published clients meet them: `CARTA_API.md` §1, §11.
+//! The API's namespaces and services, as the published clients meet them: `docs/API.md` §1, §11.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test may stop on the spot")]
 
 mod support;

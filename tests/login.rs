@@ -1,4 +1,4 @@
-//! Login by name and password, rule by rule: `CARTA_API.md` §2 and §3.
+//! Login by name and password, rule by rule: `docs/API.md` §2 and §3.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test may stop on the spot")]
 
 mod support;

@@ -1,4 +1,4 @@
-//! Users and groups, rule by rule: `CARTA_API.md` §4 and §5.
+//! Users and groups, rule by rule: `docs/API.md` §4 and §5.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test may stop on the spot")]
 
 mod support;

@@ -44,6 +44,21 @@ pub(super) fn held(view: &View, from: &Node, to: &Node, now: Timestamp) -> (Leve
     }
 }
 
+/// What the node is called to this user: of a record on which the user holds nothing, only its id, because its name is for
+/// who may look at it.
+pub(super) fn shown_name(view: &View, me: &Node, node: &Node, now: Timestamp) -> String {
+    match &node.thing {
+        Thing::Record(_) if !holds_any(view, me, node, now) => node.id().to_string(),
+        _ => node.name().to_owned(),
+    }
+}
+
+/// Whether it holds anything on the node.
+pub(super) fn holds_any(view: &View, from: &Node, to: &Node, now: Timestamp) -> bool {
+    let (levels, owner) = held(view, from, to, now);
+    owner || !levels.is_empty()
+}
+
 /// What the node itself was given on the name or, where that is nothing, on what is above it.
 fn in_own_name(view: &View, from: &Node, keys: &[&str], now: Timestamp) -> Levels {
     let mut names = (1..=keys.len()).rev().filter_map(|length| keys.get(..length)).map(pattern);

@@ -73,6 +73,7 @@ pub(super) async fn check(State(api): State<Arc<Api>>, caller: Caller, sent: Sen
     let batch: Batch = serde_json::from_value(sent.object(&api.config.limits).await?).map_err(|error| {
         Refusal::input(format!("{error}\nsend {{\"checks\": [{{\"resource\": …, \"level\": …}}]}}"))
     })?;
+    api.still_decides_for(&caller.identity)?;
     // The state is taken when the questions are there, however long they took.
     let (view, now) = (api.view(), Timestamp::now());
     if batch.checks.len() > MOST_QUESTIONS {

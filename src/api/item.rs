@@ -84,7 +84,7 @@ struct StorageInfo {
 pub(super) struct Entity {
     /// The subject's id.
     id: Uuid,
-    /// The subject's name, so that it can be passed back.
+    /// The subject's name, so that it can be passed back; of a record on which the caller holds nothing, its id.
     user_id: String,
     /// The subject's kind.
     user_type: &'static str,
@@ -97,9 +97,9 @@ pub(super) struct Entity {
 }
 
 impl Entity {
-    pub(super) fn of(node: &Node, kind: &'static str, levels: Levels) -> Self {
-        let (user_id, permission) = (node.name().to_owned(), role::text(levels));
-        Self { id: node.id().0, user_id, user_type: kind, permission, warnings: Vec::new() }
+    pub(super) fn of(node: &Node, name: String, kind: &'static str, levels: Levels) -> Self {
+        let permission = role::text(levels);
+        Self { id: node.id().0, user_id: name, user_type: kind, permission, warnings: Vec::new() }
     }
 
     /// The same with these warnings.

@@ -9,7 +9,7 @@ use http::Uri;
 use jiff::Timestamp;
 use utoipa::IntoParams;
 
-use super::access::{held, may_administer};
+use super::access::{held, holds_any, may_administer, shown_name};
 use super::command::grants;
 use super::error::Refusal;
 use super::extract::{Asked, Caller, Named};
@@ -186,7 +186,7 @@ pub(super) fn look(
 ) -> Result<(SubjectKind, Node, Levels), Refusal> {
     let now = Timestamp::now();
     let kind = kind(asked);
-    let from = find_subject(view, &kind, subject)?;
+    let from = find_subject(view, caller, &kind, subject)?;
     let own = matches!(&from, Some(Ok(node)) if node.user() == Some(caller.id()));
     let Permit { .. } =
         if own { Snapshot::permit_self(caller.id()) } else { may_administer(view, caller.id(), on, now)? };
@@ -224,7 +224,7 @@ pub(super) async fn set(
             revision
         }
     };
-    Ok(answer::written(revision, Json(Entity::of(&from, kind.word(), role.levels()).warning(warnings))))
+    Ok(answer::written(revision, Json(entity(view, caller, &from, &kind, role.levels()).warning(warnings))))
 }
 
 /// Takes away the direct permission of the subject.
@@ -240,7 +240,7 @@ pub(super) async fn remove(
     let by = caller.actor()?;
     spare_owner(view, caller, on, from.user())?;
     let revision = grants::take(api, permit, by, &from, on).await?;
-    Ok(answer::written(revision, Json(Entity::of(&from, kind.word(), Levels::NONE))))
+    Ok(answer::written(revision, Json(entity(view, caller, &from, &kind, Levels::NONE))))
 }
 
 /// The direct permissions on the node of that kind of subject.
@@ -253,12 +253,20 @@ pub(super) async fn list(
     let now = Timestamp::now();
     let permit = may_administer(&view, caller.id(), &on, now)?;
     let kind = kind(asked)?;
+    let me = Node::from(caller.identity.account.clone());
     let list = reach::apart(move |mut deadline| {
         let found = direct(&permit, &view, &on, kind.label(), now, &mut deadline)?;
         let levels = |tiers: &Tiers| if tiers.owner { Levels::ALL } else { tiers.user };
-        Ok(found.iter().map(|(from, tiers)| Entity::of(from, kind.word(), levels(tiers))).collect())
+        let name = |from| shown_name(&view, &me, from, now);
+        Ok(found.iter().map(|(from, tiers)| Entity::of(from, name(from), kind.word(), levels(tiers))).collect())
     });
     Ok(Json(list.await?))
+}
+
+/// What the subject has, as the caller may see it.
+pub(super) fn entity(view: &View, caller: &Caller, from: &Node, kind: &SubjectKind, levels: Levels) -> Entity {
+    let me = Node::from(caller.identity.account.clone());
+    Entity::of(from, shown_name(view, &me, from, Timestamp::now()), kind.word(), levels)
 }
 
 /// The entries of nodes with that label on exactly the node, the owner's among them, by name.
@@ -309,7 +317,7 @@ fn ask_to_change(
     asked: &Asked,
 ) -> Result<(SubjectKind, Node, Permit), Refusal> {
     let kind = kind(asked);
-    let from = find_subject(view, &kind, subject)?;
+    let from = find_subject(view, caller, &kind, subject)?;
     let permit = may_administer(view, caller.id(), on, Timestamp::now())?;
     let (kind, from) = known(kind, from)?;
     Ok((kind, from, permit))
@@ -337,7 +345,12 @@ fn kind(asked: &Asked) -> Result<SubjectKind, Refusal> {
 /// later, because it is the content that is at fault.
 type Found = Option<Result<Node, Refusal>>;
 
-fn find_subject(view: &View, kind: &Result<SubjectKind, Refusal>, text: &str) -> Result<Found, Refusal> {
+fn find_subject(
+    view: &View,
+    caller: &Caller,
+    kind: &Result<SubjectKind, Refusal>,
+    text: &str,
+) -> Result<Found, Refusal> {
     let Ok(kind) = kind else { return Ok(None) };
     let unknown = || Refusal::unknown("subject", text);
     match kind {
@@ -351,10 +364,19 @@ fn find_subject(view: &View, kind: &Result<SubjectKind, Refusal>, text: &str) ->
                 let found = view.catalog.namespace(text).cloned().ok_or_else(unknown)?;
                 return Ok(Some(Ok(found.into())));
             }
-            let mut named = view.catalog.shelf().labelled(label).filter(|record| record.name == text);
-            let found = named.next().cloned().ok_or_else(unknown)?;
-            if named.next().is_none() {
+            let shelf = view.catalog.shelf();
+            if *label == "Workspace" {
+                // Theirs is the only name that nobody else can take: a label says what its maker likes.
+                let found = shelf.workspace(text).cloned().ok_or_else(unknown)?;
                 return Ok(Some(Ok(found.into())));
+            }
+            let (me, now) = (Node::from(caller.identity.account.clone()), Timestamp::now());
+            // Anybody may give a record of theirs any name: it means none but what the caller knows.
+            let known = |record: &Node| holds_any(view, &me, record, now);
+            let mut named = shelf.named(label, text).cloned().map(Node::from).filter(known);
+            let found = named.next().ok_or_else(unknown)?;
+            if named.next().is_none() {
+                return Ok(Some(Ok(found)));
             }
             let detail = format!("several have the name `{text}`\nwrite the id of the one that is meant");
             Ok(Some(Err(Refusal::input(detail))))

@@ -11,7 +11,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::access::{find, held, may_administer};
+use super::access::{find, held, may_administer, shown_name};
 use super::answer::Done;
 use super::command::grants;
 use super::error::Refusal;
@@ -195,9 +195,11 @@ pub(super) async fn list_accessors(
     let on = find(&view, &caller, &on)?;
     let now = Timestamp::now();
     let permit = may_administer(&view, caller.id(), &on, now)?;
+    let me = Node::from(caller.identity.account.clone());
     let list = reach::apart(move |mut deadline| {
         let found = direct(&permit, &view, &on, &label, now, &mut deadline)?;
-        Ok(found.iter().map(|(from, tiers)| Accessor::of(from, *tiers)).collect())
+        let name = |from| shown_name(&view, &me, from, now);
+        Ok(found.iter().map(|(from, tiers)| Accessor::of(from, name(from), *tiers)).collect())
     });
     Ok(Json(list.await?))
 }
@@ -228,8 +230,8 @@ impl Held {
 }
 
 impl Accessor {
-    fn of(from: &Node, tiers: Tiers) -> Self {
-        Self { id: from.id().0, name: from.name().to_owned(), permission: tiers.set() }
+    fn of(from: &Node, name: String, tiers: Tiers) -> Self {
+        Self { id: from.id().0, name, permission: tiers.set() }
     }
 }
 

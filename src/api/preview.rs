@@ -84,6 +84,7 @@ pub(super) async fn preview(State(api): State<Arc<Api>>, caller: Caller, sent: S
     let body = sent.object(&api.config.limits).await?;
     // What takes memory is read when it is this one's turn, and so is what the caller may do.
     let turn = TURNS.take().await?;
+    api.still_decides_for(&caller.identity)?;
     let view = api.view();
     let now = Timestamp::now();
     let changes = read(&view, &caller, &body, now)?;

@@ -17,6 +17,7 @@ type Map<K, V> = GenericHashMap<K, V, ahash::RandomState, DefaultSharedPtr>;
 pub(super) struct Shelf {
     ids: Map<ResourceId, Arc<Record>>,
     labels: Map<Arc<str>, OrdSet<ResourceId>>,
+    names: Map<(Arc<str>, Arc<str>), OrdSet<ResourceId>>,
     owners: Map<UserId, OrdSet<ResourceId>>,
     parents: Map<ResourceId, OrdSet<ResourceId>>,
     workspaces: Map<Arc<str>, ResourceId>,
@@ -58,6 +59,11 @@ impl Shelf {
         self.of(self.labels.get(label))
     }
 
+    /// Those with this label and name, by id.
+    pub(super) fn named(&self, label: &str, name: &str) -> impl Iterator<Item = &Arc<Record>> {
+        self.of(self.names.get(&(label.into(), name.into())))
+    }
+
     /// Those that the user owns, by id.
     pub(super) fn owned(&self, user: UserId) -> impl Iterator<Item = &Arc<Record>> {
         self.of(self.owners.get(&user))
@@ -76,6 +82,7 @@ impl Shelf {
         let id = record.id;
         for label in &record.labels {
             self.labels.entry(label.as_str().into()).or_default().insert(id);
+            self.names.entry((label.as_str().into(), record.name.as_str().into())).or_default().insert(id);
         }
         if let Some(owner) = record.owner {
             self.owners.entry(owner).or_default().insert(id);
@@ -93,6 +100,7 @@ impl Shelf {
         let Some(gone) = self.ids.remove(&id) else { return };
         for label in &gone.labels {
             take(&mut self.labels, &Arc::from(label.as_str()), id);
+            take(&mut self.names, &(label.as_str().into(), gone.name.as_str().into()), id);
         }
         if let Some(owner) = gone.owner {
             take(&mut self.owners, &owner, id);
@@ -145,15 +153,15 @@ mod tests {
             put(record(3, NodeKind::Workspace, "w", None)),
         ]);
         assert_eq!(shelf.labelled("A").count(), 3);
+        assert_eq!((shelf.named("A", "p").count(), shelf.named("A", "q").count()), (1, 0));
         assert_eq!(shelf.owned(UserId(Uuid::from_u128(7))).count(), 3);
         assert_eq!(shelf.within(ResourceId(Uuid::from_u128(1))).count(), 1);
         assert_eq!(shelf.workspace("w").unwrap().id, ResourceId(Uuid::from_u128(3)));
         assert!(shelf.workspace("p").is_none());
         shelf.apply(&[1, 2, 3].map(|id| Item::Gone(Key::Node(ResourceId(Uuid::from_u128(id))))));
-        let Shelf { ids, labels, owners, parents, workspaces } = shelf;
-        assert!(
-            ids.is_empty() && labels.is_empty() && owners.is_empty() && parents.is_empty() && workspaces.is_empty()
-        );
+        let Shelf { ids, labels, names, owners, parents, workspaces } = shelf;
+        assert!(ids.is_empty() && labels.is_empty() && names.is_empty());
+        assert!(owners.is_empty() && parents.is_empty() && workspaces.is_empty());
     }
 
     #[test]

@@ -149,7 +149,7 @@ pub(super) async fn get_workspace_permission(
     let view = api.view();
     let node = find(&view, &workspace)?;
     let (kind, from, levels) = permissions::look(&view, &caller, &node, &subject, &asked)?;
-    Ok(Json(Entity::of(&from, kind.word(), levels)))
+    Ok(Json(permissions::entity(&view, &caller, &from, &kind, levels)))
 }
 
 /// Give a role on a workspace

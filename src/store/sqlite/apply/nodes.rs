@@ -2,6 +2,7 @@
 
 use rusqlite::Connection;
 use serde_json::{Value, json};
+use uuid::Uuid;
 
 use super::{Outcome, exists, grants, missing, quota, user, write};
 use crate::policy::{ResourceId, UserId};
@@ -115,6 +116,10 @@ pub(super) fn give(connection: &Connection, id: ResourceId, to: UserId) -> Resul
 
 /// Workspaces go by name, so that no two have one.
 fn free(connection: &Connection, node: &Node) -> Result<(), StoreError> {
+    if node.kind == NodeKind::Workspace && Uuid::try_parse(&node.name).is_ok() {
+        // It would be taken for the id of another, which may be gone.
+        return Err(StoreError::Refused(format!("`{}` reads as an id", node.name)));
+    }
     let taken = "SELECT 1 FROM nodes WHERE kind = 'workspace' AND name = ?1";
     if node.kind == NodeKind::Workspace && read::any(connection, taken, [&node.name])? {
         return Err(exists("workspace", &node.name));
