@@ -394,7 +394,7 @@ fn examples() -> Vec<[String; 3]> {
 
 #[test]
 fn the_examples_of_the_documents_hold() {
-    let levels = |text: &str| if matches!(text, "deny" | "nothing") { String::new() } else { text.to_owned() };
+    let levels = |text: &str| if text == "deny" { String::new() } else { text.to_owned() };
     let examples = examples();
     assert!(examples.len() >= 16, "{}", examples.len());
     for [rows, asked, answer] in &examples {
@@ -428,7 +428,7 @@ fn the_examples_of_the_documents_hold() {
             'd' => 8,
             other => panic!("`{other}`"),
         };
-        let expected: u64 = levels(answer).chars().map(bit).sum();
+        let expected: u64 = if answer == "nothing" { 0 } else { answer.chars().map(bit).sum() };
         assert_eq!(held, expected, "{rows} | {asked} | {answer}");
     }
 }

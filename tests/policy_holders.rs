@@ -1,8 +1,6 @@
 //! Resources that are shared with whoever holds levels on other resources: chains, circles, and how far they are followed.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
 
-use std::time::{Duration, Instant};
-
 use carta_gateway::policy::{Change, Grant, Levels, Pattern, Resource, ResourceId, Snapshot, Subject, UserId};
 use jiff::Timestamp;
 use uuid::Uuid;
@@ -70,11 +68,9 @@ fn many_ways_to_one_resource_cost_one_evaluation() {
         [share(below, here), share(below + 1, here), share(below, here + 1), share(below + 1, here + 1)]
     });
     let snapshot = Snapshot::empty().patched((0..2 * layers).map(resource).chain(shares));
-    let start = Instant::now();
     assert_eq!(held(&snapshot, 2 * layers - 1), Levels::NONE);
     let entered = snapshot.patched([give(Subject::User(ME), 1, Levels::READ)]);
     assert_eq!(held(&entered, 2 * layers - 1), Levels::READ);
-    assert!(start.elapsed() < Duration::from_secs(5));
 }
 
 #[test]
@@ -82,9 +78,7 @@ fn a_tangle_of_circles_comes_to_an_end() {
     let tangle = 40;
     let shares = (0..tangle).flat_map(|from| (0..tangle).filter(move |to| *to != from).map(move |to| share(from, to)));
     let snapshot = Snapshot::empty().patched((0..tangle).map(resource).chain(shares));
-    let start = Instant::now();
     assert_eq!(held(&snapshot, 0), Levels::NONE);
-    assert!(start.elapsed() < Duration::from_secs(5));
     let entered = snapshot.patched([give(Subject::User(ME), 1, Levels::READ)]);
     assert_eq!(held(&entered, 0), Levels::READ);
 }
@@ -115,9 +109,7 @@ fn a_tangle_in_which_every_level_leads_to_another_comes_to_an_end() {
     });
     let start = give(Subject::User(ME), tangle - 1, Levels::CLONE);
     let snapshot = Snapshot::empty().patched((0..tangle).map(resource).chain(shares)).patched([start]);
-    let start = Instant::now();
     (0..8).for_each(|number| assert!(!held(&snapshot, number).is_empty()));
-    assert!(start.elapsed() < Duration::from_secs(5));
 }
 
 #[test]

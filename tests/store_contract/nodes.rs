@@ -198,7 +198,7 @@ async fn nobody_keeps_more_nodes_than_their_share(store: &dyn Store) {
         let made = Node { props: large.clone(), ..node(NodeKind::Generic, &number.to_string(), bob) };
         match commit(store, create(&made)).await {
             Ok(_) => last = Some(made),
-            Err(StoreError::Refused(why)) => {
+            Err(StoreError::Full(why)) => {
                 assert!(why.contains("bytes of nodes") && number + 1 == full, "{number}: {why}");
             }
             Err(error) => panic!("{error}"),

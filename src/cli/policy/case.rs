@@ -149,10 +149,13 @@ impl Case {
     fn give(&mut self, line: &GrantLine, dialect: Dialect) -> Result<(), String> {
         let subject = subject(&line.subject, &mut self.world)?;
         let pattern = line.resource.pattern().map_err(|error| error.to_string())?;
-        let mask = levels(&line.levels, dialect)?;
+        // A row may be blank; no question asks for that.
+        let blank = dialect != Dialect::Grainy && line.levels.get() == r#""nothing""#;
+        let mask = if blank { 0 } else { levels(&line.levels, dialect)? };
+        let levels = if blank { Levels::BLANK } else { dialect::mask(mask) };
         let expires = line.expires.as_deref().map(moment).transpose()?;
         self.masks.insert((subject.clone(), pattern.clone()), mask);
-        self.world.grant(Grant { subject, pattern, levels: dialect::mask(mask), expires });
+        self.world.grant(Grant { subject, pattern, levels, expires });
         Ok(())
     }
 }
