@@ -29,8 +29,14 @@ const MOST: (usize, usize) = (1024, 64);
 /// How many calls wait in the line of one tunnel.
 const LINE: usize = 64;
 
-/// How many bytes wait in the lines of all tunnels.
+/// How many bytes wait in the lines of all tunnels, beside what waits in each one's own share.
 const WAITING_BYTES: usize = 64 * 1024 * 1024;
+
+/// How many of those bytes wait in the lines of one user's tunnels.
+const OPENER_BYTES: usize = 16 * 1024 * 1024;
+
+/// How many bytes wait in the line of a tunnel whatever fills the others.
+const OWN_BYTES: usize = 256 * 1024;
 
 /// The tunnels of this process: another replica's services are not reached from here.
 #[derive(Debug)]
@@ -51,10 +57,18 @@ pub struct Tunnel {
     service: ResourceId,
     opener: UserId,
     line: mpsc::Sender<Call>,
-    room: Arc<Semaphore>,
+    rooms: Rooms,
     replaced: CancellationToken,
     waiting: TaskTracker,
     metrics: TunnelMetrics,
+}
+
+/// Where a call of a tunnel may wait, in bytes: in the tunnel's own room, else in its opener's part of the room of all.
+#[derive(Debug)]
+struct Rooms {
+    own: Arc<Semaphore>,
+    openers: Arc<Semaphore>,
+    all: Arc<Semaphore>,
 }
 
 /// A tunnel that was announced: to be run over its connection.
@@ -81,9 +95,12 @@ struct Call {
 
 /// A call's place in a line.
 struct Place {
-    _room: OwnedSemaphorePermit,
+    _room: Room,
     metrics: TunnelMetrics,
 }
+
+/// What a call takes of the room there is: its tunnel's own, or its opener's and that of all.
+type Room = (OwnedSemaphorePermit, Option<OwnedSemaphorePermit>);
 
 /// A call that waits for its answer. Whoever drops it gives the call up.
 #[derive(Debug)]
@@ -162,12 +179,18 @@ impl Tunnels {
         if others().count() >= of_all {
             return Err(TooMany { most: of_all, own: false });
         }
+        let openers = open.values().find(|tunnel| tunnel.opener == opener).map(|tunnel| tunnel.rooms.openers.clone());
+        let rooms = Rooms {
+            own: Arc::new(Semaphore::new(OWN_BYTES)),
+            openers: openers.unwrap_or_else(|| Arc::new(Semaphore::new(OPENER_BYTES))),
+            all: self.room.clone(),
+        };
         let (sender, line) = mpsc::channel(LINE);
         let tunnel = Arc::new(Tunnel {
             service,
             opener,
             line: sender,
-            room: self.room.clone(),
+            rooms,
             replaced: CancellationToken::new(),
             waiting: TaskTracker::new(),
             metrics: self.metrics.clone(),
@@ -208,8 +231,7 @@ impl Tunnel {
     /// [`CallError::Busy`], [`CallError::Closed`].
     pub fn call(&self, task: Arc<str>, size: usize, held: bool, write: Write) -> Result<Waiting, CallError> {
         let enter = || {
-            let bytes = u32::try_from(size).unwrap_or(u32::MAX);
-            let room = self.room.clone().try_acquire_many_owned(bytes).map_err(|_| CallError::Busy)?;
+            let room = self.rooms.take(size).ok_or(CallError::Busy)?;
             let (sender, answer) = oneshot::channel();
             self.metrics.waiting.increment(1.0);
             let place = Place { _room: room, metrics: self.metrics.clone() };
@@ -222,6 +244,18 @@ impl Tunnel {
         };
         let answer = enter().inspect_err(|error: &CallError| self.metrics.ended(error.label()))?;
         Ok(Waiting { answer, metrics: self.metrics.clone(), held: held.then(|| self.waiting.token()) })
+    }
+}
+
+impl Rooms {
+    /// Room for this many bytes. None where there is not enough.
+    fn take(&self, size: usize) -> Option<Room> {
+        let bytes = u32::try_from(size).ok()?;
+        let of = |room: &Arc<Semaphore>| room.clone().try_acquire_many_owned(bytes).ok();
+        match of(&self.own) {
+            Some(own) => Some((own, None)),
+            None => Some((of(&self.openers)?, Some(of(&self.all)?))),
+        }
     }
 }
 
@@ -320,5 +354,61 @@ impl Drop for Place {
 impl std::fmt::Debug for Call {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Call({})", self.task)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+
+    /// The tunnel of this service, opened by this user.
+    fn open(tunnels: &Arc<Tunnels>, service: u128, opener: u128) -> Opened {
+        tunnels.open(ResourceId(Uuid::from_u128(service)), UserId(Uuid::from_u128(opener))).unwrap()
+    }
+
+    fn call(opened: &Opened, size: usize) -> Result<Waiting, CallError> {
+        opened.tunnel.call(new_task(), size, false, Box::new(|| Ok(String::new())))
+    }
+
+    /// Fills what this tunnel may fill with the largest calls there are.
+    fn fill(opened: &Opened) -> Vec<Waiting> {
+        std::iter::from_fn(|| call(opened, MESSAGE_BYTES).ok()).collect()
+    }
+
+    #[test]
+    fn a_tunnel_that_is_full_of_large_calls_leaves_the_room_of_other_users_tunnels() {
+        let tunnels = Tunnels::new();
+        let (full, other) = (open(&tunnels, 1, 1), open(&tunnels, 2, 2));
+        let waiting = fill(&full);
+        assert_eq!(waiting.len(), OPENER_BYTES / MESSAGE_BYTES);
+        assert!(call(&other, 1000).is_ok() && call(&other, MESSAGE_BYTES).is_ok());
+    }
+
+    #[test]
+    fn several_tunnels_of_one_user_have_no_more_of_the_room_of_all_than_one_has() {
+        let tunnels = Tunnels::new();
+        let (first, second) = (open(&tunnels, 1, 1), open(&tunnels, 2, 1));
+        let _waiting = fill(&first);
+        assert_eq!(call(&second, MESSAGE_BYTES).unwrap_err(), CallError::Busy);
+        // Nor does opening one anew make more of it.
+        let again = open(&tunnels, 1, 1);
+        assert_eq!(call(&again, MESSAGE_BYTES).unwrap_err(), CallError::Busy);
+        assert!(call(&second, OWN_BYTES).is_ok());
+    }
+
+    #[test]
+    fn a_small_call_finds_room_when_the_room_of_all_is_full_and_what_left_makes_room_again() {
+        let tunnels = Tunnels::new();
+        let others: Vec<_> = (1..=4).map(|number| open(&tunnels, number, number)).collect();
+        for opened in &others {
+            let _waiting = fill(opened);
+        }
+        let late = open(&tunnels, 9, 9);
+        assert_eq!(call(&late, MESSAGE_BYTES).unwrap_err(), CallError::Busy);
+        assert!(call(&late, 1000).is_ok());
+        drop(others);
+        assert!(call(&late, MESSAGE_BYTES).is_ok());
     }
 }
