@@ -14,7 +14,7 @@ use super::error::{Kind, Problem};
 use crate::policy::{ResourceId, UserId};
 
 /// How long an answer is kept.
-pub(super) const KEPT: Duration = Duration::from_secs(10 * 60);
+const KEPT: Duration = Duration::from_secs(10 * 60);
 
 /// How much is kept.
 #[derive(Clone, Copy, Debug)]
@@ -49,6 +49,8 @@ struct Kept<C> {
     answered: BTreeMap<u64, (Arc<str>, Instant)>,
     bytes: usize,
     next: u64,
+    /// Whether somebody waits for the oldest answer's time to be over.
+    swept: bool,
 }
 
 /// What one user has.
@@ -93,8 +95,14 @@ impl<C> Tasks<C> {
     }
 
     fn bounded(bounds: Bounds) -> Arc<Self> {
-        let kept =
-            Kept { tasks: HashMap::default(), users: HashMap::default(), answered: BTreeMap::new(), bytes: 0, next: 0 };
+        let kept = Kept {
+            tasks: HashMap::default(),
+            users: HashMap::default(),
+            answered: BTreeMap::new(),
+            bytes: 0,
+            next: 0,
+            swept: false,
+        };
         Arc::new(Self { bounds, kept: Mutex::new(kept) })
     }
 
@@ -127,9 +135,14 @@ impl<C> Tasks<C> {
         Some(Found { call: task.call.clone(), answer: task.answer.as_ref().map(|(_, answer)| answer.clone()) })
     }
 
-    /// Forgets the answers whose time is over.
-    pub(super) fn expire(&self, now: Instant) {
-        self.kept().expire(now);
+    /// Forgets the answers whose time is over; when the next one's is. None: there is none left, and whoever asked need
+    /// not come back.
+    pub(super) fn sweep(&self, now: Instant) -> Option<Instant> {
+        let mut kept = self.kept();
+        kept.expire(now);
+        let next = kept.answered.first_key_value().map(|(_, (_, end))| *end);
+        kept.swept = next.is_some();
+        next
     }
 
     fn kept(&self) -> MutexGuard<'_, Kept<C>> {
@@ -138,14 +151,15 @@ impl<C> Tasks<C> {
 }
 
 impl<C> Slot<C> {
-    /// Keeps the answer for [`KEPT`].
-    pub(super) fn finish(mut self, answer: Response<Bytes>, now: Instant) {
+    /// Keeps the answer for [`KEPT`]. Whether the caller is the one who is to [`Tasks::sweep`] from then on: one does it for
+    /// all answers, however many there are.
+    pub(super) fn finish(mut self, answer: Response<Bytes>, now: Instant) -> bool {
         self.finished = true;
         let mut kept = self.tasks.kept();
         let kept = &mut *kept;
         kept.expire(now);
         let (number, bytes) = (kept.next, weight(&answer));
-        let Some(task) = kept.tasks.get_mut(&self.id) else { return };
+        let Some(task) = kept.tasks.get_mut(&self.id) else { return false };
         kept.next += 1;
         task.answer = Some((number, Arc::new(answer)));
         kept.answered.insert(number, (self.id.clone(), now + KEPT));
@@ -155,6 +169,7 @@ impl<C> Slot<C> {
         own.answered.insert(number);
         own.bytes += bytes;
         kept.make_room(self.user, number, &self.tasks.bounds);
+        !std::mem::replace(&mut kept.swept, true)
     }
 }
 
@@ -267,6 +282,21 @@ mod tests {
         }
         assert!(!is_there(&tasks, "a", 1, now + KEPT));
         assert!(is_empty(&tasks));
+    }
+
+    #[test]
+    fn one_sweeps_for_all_answers_until_none_is_left() {
+        let (tasks, now) = (tasks(BOUNDS), Instant::now());
+        let finish = |at| begin(&tasks, &format!("{at:?}"), 1).unwrap().finish(Response::default(), at);
+        let sweepers = (0..100).filter(|second| finish(now + Duration::from_secs(*second))).count();
+        assert_eq!(sweepers, 1);
+        let (mut at, mut turns) = (now, 0);
+        while let Some(next) = tasks.sweep(at) {
+            assert!(next > at, "the sweeper would not sleep");
+            (at, turns) = (next, turns + 1);
+        }
+        assert!(is_empty(&tasks) && turns <= 101, "{turns}");
+        assert!(finish(at), "the next answer has nobody who sweeps");
     }
 
     #[test]

@@ -28,7 +28,7 @@ use super::route::Route;
 use super::scope;
 use super::streams::Standing;
 use super::target::{Door, Target};
-use super::tasks::{KEPT, Slot};
+use super::tasks::Slot;
 use super::template::Buffer;
 use super::token::CallersToken;
 use crate::identity::Identity;
@@ -145,10 +145,16 @@ impl Call {
             }
             Err(problem) => problem.into_response(&self.id),
         };
-        slot.finish(answer, Instant::now());
-        drop(self);
-        tokio::time::sleep(KEPT).await;
-        gateway.tasks().expire(Instant::now());
+        if slot.finish(answer, Instant::now()) {
+            tokio::spawn(sweep(gateway));
+        }
+    }
+}
+
+/// Forgets each answer when its time is over, until there is none.
+async fn sweep(gateway: Arc<Gateway>) {
+    while let Some(next) = gateway.tasks().sweep(Instant::now()) {
+        tokio::time::sleep_until(next.into()).await;
     }
 }
 
