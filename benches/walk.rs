@@ -116,16 +116,7 @@ fn deciding(c: &mut Criterion) {
     let call = Call { route: state.route(&target).unwrap(), target: &target, method: &Method::GET };
     let account = state.directory.by_id(ALICE).unwrap().clone();
     let proof = Proof::Header { email: "alice@example.org".into() };
-    let alice = Identity {
-        account,
-        proof,
-        signed: None,
-        claims: None,
-        issued: None,
-        expires: None,
-        audience: None,
-        within: None,
-    };
+    let alice = Identity::of(account, proof);
     let (now, decisions) = (Timestamp::now(), Decisions::default());
     let mut group = c.benchmark_group("authorize");
     for (name, decisions) in [("decided anew", None), ("remembered", Some(&decisions))] {

@@ -42,16 +42,8 @@ fn identity(id: UserId) -> Identity {
         created: NOW,
     };
     let claims = json!({"text": "a b", "number": 7, "list": [1]}).as_object().unwrap().clone();
-    Identity {
-        account: Arc::new(account),
-        proof: Proof::Token { issuer: "i".into() },
-        signed: None,
-        claims: Some(Arc::new(Claims(claims))),
-        issued: None,
-        expires: None,
-        audience: None,
-        within: None,
-    }
+    let proof = Proof::Token { issuer: "i".into() };
+    Identity { claims: Some(Arc::new(Claims(claims))), ..Identity::of(Arc::new(account), proof) }
 }
 
 /// Alice's secrets, and her consents to these fingerprints.

@@ -70,10 +70,9 @@ enum Words {
 #[utoipa::path(post, path = "/permissions/check", tag = "permissions", request_body = Batch,
     responses((status = 200, description = "the answers, in the order of the questions", body = Answers)))]
 pub(super) async fn check(State(api): State<Arc<Api>>, caller: Caller, sent: Sent) -> Result<Json<Value>, Refusal> {
-    let batch: Batch = serde_json::from_value(sent.object(&api.config.limits).await?).map_err(|error| {
+    let batch: Batch = serde_json::from_value(sent.object(&api, &caller).await?).map_err(|error| {
         Refusal::input(format!("{error}\nsend {{\"checks\": [{{\"resource\": …, \"level\": …}}]}}"))
     })?;
-    api.still_decides_for(&caller.identity)?;
     // The state is taken when the questions are there, however long they took.
     let (view, now) = (api.view(), Timestamp::now());
     if batch.checks.len() > MOST_QUESTIONS {

@@ -294,7 +294,7 @@ fn when(from: IpAddr) -> When {
 }
 
 async fn read(api: &Api, sent: Sent) -> Outcome {
-    let read = sent.object_within(BODY_BYTES, &api.config.limits).await;
+    let read = sent.anybodys_object(BODY_BYTES, &api.config.limits).await;
     read.map_err(|refusal| Fault::new("SerializationException", refusal.0.detail().to_owned()))
 }
 

@@ -10,7 +10,9 @@ use axum::extract::{FromRequest, FromRequestParts, Path, Request};
 use http::request::Parts;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 
+use super::Api;
 use super::error::Refusal;
 use crate::config::Limits;
 use crate::identity::{AuthError, Identity};
@@ -163,21 +165,40 @@ impl<S: Sync> FromRequestParts<S> for Asked {
 pub(super) struct Sent(Body);
 
 impl Sent {
-    /// Reads the body, which is a JSON object.
+    /// Reads the body, which is a JSON object, and judges the caller anew: the wait may outlast the credential, and the
+    /// right to be decided for.
+    ///
+    /// # Errors
+    /// 408, 413 beyond the limits; 400 for anything that is no object; then what [`Api::still_decides_for`] says.
+    pub(super) async fn object(self, api: &Api, caller: &Caller) -> Result<Value, Refusal> {
+        let body = self.anybodys_object(api.config.limits.api_body_bytes, &api.config.limits).await?;
+        api.still_decides_for(&caller.identity)?;
+        Ok(body)
+    }
+
+    /// The same from a caller who needs a right to send it, which `may` finds: before the wait, because nobody is waited
+    /// for who may not, and after it, because it may outlast the right.
+    ///
+    /// # Errors
+    /// What `may` refuses; then as for [`Sent::object`].
+    pub(super) async fn object_where<T>(
+        self,
+        api: &Api,
+        caller: &Caller,
+        may: impl Fn() -> Result<T, Refusal>,
+    ) -> Result<(Value, T), Refusal> {
+        drop(may()?);
+        let body = self.object(api, caller).await?;
+        Ok((body, may()?))
+    }
+
+    /// The object that somebody sends who need not be known, in at most `most` bytes.
     ///
     /// # Errors
     /// 408, 413 beyond the limits; 400 for anything that is no object.
-    pub(super) async fn object(self, limits: &Limits) -> Result<serde_json::Value, Refusal> {
-        self.object_within(limits.api_body_bytes, limits).await
-    }
-
-    /// The same for a body of at most `most` bytes.
-    ///
-    /// # Errors
-    /// As for [`Sent::object`].
-    pub(super) async fn object_within(self, most: usize, limits: &Limits) -> Result<serde_json::Value, Refusal> {
+    pub(super) async fn anybodys_object(self, most: usize, limits: &Limits) -> Result<Value, Refusal> {
         let bytes = self.bytes_within(most, limits).await?;
-        let value: serde_json::Value =
+        let value: Value =
             serde_json::from_slice(&bytes).map_err(|error| Refusal::input(format!("the body is not JSON: {error}")))?;
         if value.is_object() { Ok(value) } else { Err(Refusal::input("the body is not a JSON object")) }
     }

@@ -25,9 +25,6 @@ use super::view::View;
 use super::{Api, answer};
 use crate::policy::{Permit, Snapshot};
 
-/// The longest body of a PermissionSet, in bytes.
-const BODY: usize = 16 * 1024;
-
 /// What a node holds on another
 ///
 /// By whatever ways. `self` is what stands for the caller.
@@ -90,11 +87,7 @@ pub(super) async fn set_tiers(
         }
         Ok::<_, Refusal>((view, from, to, permit))
     };
-    // Nobody is waited for who may not write; and the wait may outlast the right to.
-    let _ = may_set()?;
-    let body = sent.object_within(BODY, &api.config.limits).await?;
-    api.still_decides_for(&caller.identity)?;
-    let (view, from, to, permit) = may_set()?;
+    let (body, (view, from, to, permit)) = sent.object_where(&api, &caller, may_set).await?;
     let tiers = Tiers::parse(&body)?;
     let revision = match from.user().filter(|_| tiers.owner) {
         None if tiers.owner => return Err(only_users_own()),

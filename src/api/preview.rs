@@ -81,7 +81,7 @@ struct Line {
         (status = 404, description = "there is no such user, group or resource"),
     ))]
 pub(super) async fn preview(State(api): State<Arc<Api>>, caller: Caller, sent: Sent) -> Result<Json<Value>, Refusal> {
-    let body = sent.object(&api.config.limits).await?;
+    let body = sent.object(&api, &caller).await?;
     // What takes memory is read when it is this one's turn, and so is what the caller may do.
     let turn = TURNS.take().await?;
     api.still_decides_for(&caller.identity)?;

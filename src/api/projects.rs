@@ -35,8 +35,7 @@ pub(super) async fn create_project(
     caller: Caller,
     sent: Sent,
 ) -> Result<Response, Refusal> {
-    let body = sent.object(&api.config.limits).await?;
-    api.still_decides_for(&caller.identity)?;
+    let body = sent.object(&api, &caller).await?;
     let (name, bucket) = (needed_name(&body)?, need_text(&body, "bucketName")?);
     let record = Record { name, props: json!({"bucketName": bucket}).to_string(), ..new(NodeKind::Project) };
     let (node, revision) = made(&api, Snapshot::permit_self(caller.id()), &caller, record).await?;
@@ -79,11 +78,7 @@ pub(super) async fn create_connection(
         let permit = permit(&view, caller.id(), &project, Levels::WRITE, Timestamp::now())?;
         Ok::<_, Refusal>((permit, project.id()))
     };
-    // Nobody is waited for who may not write; and the wait may outlast the right to.
-    let _ = may_add()?;
-    let body = sent.object(&api.config.limits).await?;
-    api.still_decides_for(&caller.identity)?;
-    let (permit, project) = may_add()?;
+    let (body, (permit, project)) = sent.object_where(&api, &caller, may_add).await?;
     let name = needed_name(&body)?;
     let mut props = Map::from_iter([("backend".to_owned(), Value::from(need_text(&body, "backend")?))]);
     if let Some(path) = read_text(&body, "keyPath")? {

@@ -44,8 +44,7 @@ pub(super) async fn create_resource(
     caller: Caller,
     sent: Sent,
 ) -> Result<Response, Refusal> {
-    let body = sent.object(&api.config.limits).await?;
-    api.still_decides_for(&caller.identity)?;
+    let body = sent.object(&api, &caller).await?;
     let record = Record {
         name: needed_name(&body)?,
         labels: read_labels(&body)?,
@@ -96,11 +95,7 @@ pub(super) async fn update_resource(
         let permit = may_change(permit(&view, caller.id(), &node, Levels::WRITE, Timestamp::now()), &node)?;
         Ok::<_, Refusal>((permit, node.id()))
     };
-    // Nobody is waited for who may not write; and the wait may outlast the right to.
-    let _ = may_write()?;
-    let body = sent.object(&api.config.limits).await?;
-    api.still_decides_for(&caller.identity)?;
-    let (permit, id) = may_write()?;
+    let (body, (permit, id)) = sent.object_where(&api, &caller, may_write).await?;
     let (name, props) = (read_name(&body)?, read_props(&body)?);
     let revision = nodes::update(&api, permit, caller.actor()?, id, name, props).await?;
     let node = shown(&api, id)?;

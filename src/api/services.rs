@@ -251,11 +251,7 @@ pub(super) async fn set_service_config(
         not_of_file(service)?;
         Ok::<_, Refusal>((permit, service.id))
     };
-    // Nobody is waited for who may not write; and the wait may outlast the right to.
-    let _ = may_write()?;
-    let table = sent.object(&api.config.limits).await?;
-    api.still_decides_for(&caller.identity)?;
-    let (permit, replaces) = may_write()?;
+    let (table, (permit, replaces)) = sent.object_where(&api, &caller, may_write).await?;
     config::parse_service(&namespace, &name, &table)?;
     let table = table::without_name(table);
     let (by, place) = (caller.actor()?, (namespace.as_str(), name.as_str()));

@@ -53,10 +53,8 @@ pub(super) async fn create_token(
     if caller.identity.within.is_some() {
         return Err(Refusal::forbidden("an API token makes no API tokens\nsign in to make one"));
     }
-    let body = sent.object(&api.config.limits).await?;
+    let body = sent.object(&api, &caller).await?;
     let wanted = read(&body, Timestamp::now())?;
-    // The body may have taken longer than the right to send it lasted.
-    api.still_decides_for(&caller.identity)?;
     let permit = Snapshot::permit_self(caller.id());
     let (revision, token, key) = tokens::create(&api, permit, caller.actor()?, wanted).await?;
     Ok(answer::written(revision, Json(Token::of(&token, &key.text))))

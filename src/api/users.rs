@@ -67,14 +67,13 @@ pub(super) async fn create_user(State(api): State<Arc<Api>>, caller: Caller, sen
         }
         Err(Refusal::forbidden("only administrators make accounts\nask one of them"))
     };
-    may_make()?;
-    let body = sent.object(&api.config.limits).await?;
+    let (body, ()) = sent.object_where(&api, &caller, may_make).await?;
     let user = read_user(&body)?;
     if api.view().state.directory.by_name(&user.name).is_some() {
         return Err(Refusal::user_exists(&user.name));
     }
     let password = read_password(&api, &body, &user).await?;
-    // The body and the password may have taken longer than the right to send them lasted.
+    // The password may have taken longer than the right to send them lasted.
     api.still_decides_for(&caller.identity)?;
     may_make()?;
     let (id, permit) = (user.id, Snapshot::permit_self(caller.id()));

@@ -210,17 +210,7 @@ impl Authenticator {
             }
         };
         account::admit(&account, None)?;
-        let proof = Proof::Header { email: email.into() };
-        Ok(Identity {
-            account,
-            proof,
-            signed: None,
-            claims: None,
-            issued: None,
-            expires: None,
-            audience: None,
-            within: None,
-        })
+        Ok(Identity::of(account, Proof::Header { email: email.into() }))
     }
 
     /// As [`Self::by_both`]: the key is the narrower, and makes no account.
@@ -280,16 +270,8 @@ fn by_key(directory: &Directory, digest: &KeyDigest, now: Timestamp) -> Result<I
     let token = directory.api_tokens().by_key(digest, now).ok_or(AuthError::API_TOKEN)?;
     let account = directory.by_id(token.user).ok_or(AuthError::API_TOKEN)?;
     account::admit(account, None)?;
-    Ok(Identity {
-        account: account.clone(),
-        proof: Proof::ApiToken,
-        signed: None,
-        claims: None,
-        issued: None,
-        expires: token.expires,
-        audience: None,
-        within: Some(token.clone()),
-    })
+    let account = account.clone();
+    Ok(Identity { expires: token.expires, within: Some(token.clone()), ..Identity::of(account, Proof::ApiToken) })
 }
 
 impl Proven {

@@ -119,6 +119,12 @@ pub struct Identity {
 const TOKEN_GROUPS: (usize, usize) = (256, 256);
 
 impl Identity {
+    /// An identity that is not bound by a token: none of its claims, its key, its times and its patterns.
+    pub fn of(account: Arc<Account>, proof: Proof) -> Self {
+        let (signed, claims, issued, expires) = (None, None, None, None);
+        Self { account, proof, signed, claims, issued, expires, audience: None, within: None }
+    }
+
     /// The groups that another issuer's token names, which are that issuer's and never local ones of the same name.
     pub fn token_groups(&self) -> impl Iterator<Item = &str> {
         let claim = self.signed.as_ref().and_then(Signed::groups_claim);

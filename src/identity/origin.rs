@@ -70,17 +70,7 @@ mod tests {
             tokens_dead_until: None,
             created: Timestamp::UNIX_EPOCH,
         };
-        let account = Arc::new(account);
-        Identity {
-            account,
-            proof,
-            signed: None,
-            claims: None,
-            issued: None,
-            expires: None,
-            audience: None,
-            within: None,
-        }
+        Identity::of(Arc::new(account), proof)
     }
 
     fn passes(proof: Proof, method: &str, lines: &[(&'static str, &str)]) -> bool {

@@ -44,16 +44,8 @@ fn with(patterns: &[&str], proof: Proof) -> Identity {
         created: Timestamp::UNIX_EPOCH,
     };
     let directory = Directory::empty().patched(&[Item::User(Box::new(user), vec![]), Item::ApiToken(Box::new(token))]);
-    Identity {
-        account: directory.by_name("ann").unwrap().clone(),
-        proof,
-        signed: None,
-        claims: None,
-        issued: None,
-        expires: None,
-        audience: None,
-        within: directory.api_tokens().by_id(ApiTokenId(Uuid::from_u128(2))).cloned(),
-    }
+    let within = directory.api_tokens().by_id(ApiTokenId(Uuid::from_u128(2))).cloned();
+    Identity { within, ..Identity::of(directory.by_name("ann").unwrap().clone(), proof) }
 }
 
 fn call(patterns: &[&str], door: Door, method: &str, path: &str) -> u16 {
