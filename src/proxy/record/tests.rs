@@ -1,5 +1,13 @@
-use super::*;
+use std::time::Duration;
+
+use http::Method;
 use uuid::Uuid;
+
+use super::counts::MOST_OF_USER;
+use super::entry::LONGEST;
+use super::ring::cut;
+use super::*;
+use crate::policy::{Levels, ResourceId};
 
 fn user(number: u128) -> UserId {
     UserId(Uuid::from_u128(number))
