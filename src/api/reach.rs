@@ -1,7 +1,8 @@
 //! Which nodes somebody holds anything on, in a population of which most is out of reach.
 //!
 //! Namespaces and services are looked at one by one. Of users, groups and records there may be millions, whose names are
-//! ids that no wildcard matches: only those are looked at that are owned, or that a grant to one of the subjects names.
+//! ids that no wildcard matches: only those are looked at that are owned, or that a grant to one of the subjects names,
+//! and from there what is shared with the holders of what is held.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -13,7 +14,7 @@ use super::error::Refusal;
 use super::node::{Node, Thing};
 use super::turn::Turns;
 use super::view::View;
-use crate::policy::{Grant, Levels, PatternKey, ResourceId, Subject};
+use crate::policy::{Levels, PatternKey, ResourceId, Subject, UserId};
 use crate::proxy::error::{Kind, Problem};
 
 /// How long one list may take.
@@ -35,7 +36,7 @@ pub(super) async fn apart<T: Send + 'static>(
     let turn = TURNS.take().await?;
     let done = tokio::task::spawn_blocking(move || {
         let _turn = turn;
-        work(Deadline { end: Instant::now() + LONGEST, left: PACE })
+        work(Deadline { end: Instant::now() + LONGEST, looked: 0 })
     });
     match done.await {
         Ok(Ok(made)) => Ok(made),
@@ -53,7 +54,8 @@ pub(super) async fn apart<T: Send + 'static>(
 /// Until when a list must be made.
 pub(super) struct Deadline {
     end: Instant,
-    left: usize,
+    /// How much was looked at.
+    looked: usize,
 }
 
 /// It was not.
@@ -63,12 +65,8 @@ pub(super) struct TooLong;
 impl Deadline {
     /// Asked for each that is looked at.
     pub(super) fn goes_on(&mut self) -> Result<(), TooLong> {
-        self.left -= 1;
-        if self.left > 0 {
-            return Ok(());
-        }
-        self.left = PACE;
-        if Instant::now() < self.end { Ok(()) } else { Err(TooLong) }
+        self.looked += 1;
+        if !self.looked.is_multiple_of(PACE) || Instant::now() < self.end { Ok(()) } else { Err(TooLong) }
     }
 }
 
@@ -89,7 +87,7 @@ pub(super) fn reached(
     deadline: &mut Deadline,
 ) -> Result<Vec<Reached>, TooLong> {
     let mut found = Vec::new();
-    each(view, from, Some(label), deadline, |node| {
+    each(view, from, Some(label), now, deadline, |node| {
         if node.id() != from.id() && node.is(label) {
             let (levels, owner) = held(view, from, &node, now);
             if counts(levels, owner) {
@@ -110,7 +108,7 @@ pub(super) fn labels(
     deadline: &mut Deadline,
 ) -> Result<BTreeSet<String>, TooLong> {
     let mut found: BTreeSet<String> = BTreeSet::new();
-    each(view, from, None, deadline, |node| {
+    each(view, from, None, now, deadline, |node| {
         if node.id() == from.id() || node.labels().all(|label| found.contains(label)) {
             return;
         }
@@ -127,6 +125,7 @@ fn each(
     view: &View,
     from: &Node,
     label: Option<&str>,
+    now: Timestamp,
     deadline: &mut Deadline,
     mut show: impl FnMut(Node),
 ) -> Result<(), TooLong> {
@@ -148,11 +147,14 @@ fn each(
     if matches!(label, Some("Namespace" | "Service")) {
         return Ok(());
     }
-    let named = Named::by(view, from, deadline)?;
+    let named = Named::by(view, from, now, deadline)?;
     let (catalog, directory) = (&view.catalog, &view.state.directory);
     if !named.everything {
         for node in named.ids.iter().filter_map(|id| view.node_of(*id)) {
-            show(node, deadline)?;
+            // The others were shown, or are not asked for.
+            if matches!(node.thing, Thing::User(_) | Thing::Group(_) | Thing::Record(_)) {
+                show(node, deadline)?;
+            }
         }
         return Ok(());
     }
@@ -181,77 +183,178 @@ fn each(
     Ok(())
 }
 
-/// What is named by id.
-#[derive(Default)]
-struct Named {
+/// What somebody may hold something on: all of that, and little else.
+struct Named<'a> {
+    view: &'a View,
     ids: BTreeSet<ResourceId>,
+    /// Those of which nobody looked yet for what is shared with their holders.
+    new: Vec<ResourceId>,
     /// A grant on everything names all.
     everything: bool,
 }
 
-impl Named {
-    /// What is owned, and what grants to any of the subjects name that may be `from`.
-    fn by(view: &View, from: &Node, deadline: &mut Deadline) -> Result<Self, TooLong> {
-        let policy = &view.state.policy;
-        let mut named = Self::default();
+impl<'a> Named<'a> {
+    /// What is owned, what grants to any of the subjects name that `from` is, and what is shared with the holders of
+    /// anything that a user holds by then. What others share with each other is not looked at: of that there may be
+    /// far more than of all nodes.
+    fn by(view: &'a View, from: &Node, now: Timestamp, deadline: &mut Deadline) -> Result<Self, TooLong> {
+        let mut named = Self { view, ids: BTreeSet::new(), new: Vec::new(), everything: false };
         for subject in subjects(view, from) {
-            for grant in policy.grants_of(&subject) {
-                named.add(view, &grant);
-                deadline.goes_on()?;
-            }
+            named.given_to(&subject, deadline)?;
         }
         if let Thing::User(account) = &from.thing {
-            let (records, groups) = (view.catalog.shelf(), view.state.directory.groups());
-            let owned: Vec<ResourceId> = records.owned(account.id).map(|record| record.id).collect();
-            owned.into_iter().for_each(|id| named.take(view, id));
-            for group in groups {
-                if group.owner == Some(account.id) {
-                    named.ids.insert(ResourceId(group.id.0));
-                }
-                deadline.goes_on()?;
+            named.owned_by(account.id, deadline)?;
+            while let Some(id) = named.new.pop().filter(|_| !named.everything) {
+                named.follow(account.id, id, now, deadline)?;
             }
         }
         Ok(named)
     }
 
-    fn add(&mut self, view: &View, grant: &Grant) {
-        let mut keys = grant.pattern.keys().iter();
-        match (keys.next(), keys.next()) {
-            (None, _) => self.everything = true,
-            (Some(first), second) => {
-                let Some(id) = id_of(first) else { return };
-                match second {
-                    None => self.take(view, id),
-                    Some(PatternKey::Any) => self.ids.extend(view.catalog.shelf().within(id).map(|record| record.id)),
-                    Some(second) => self.ids.extend(id_of(second)),
-                }
-            }
+    fn given_to(&mut self, subject: &Subject, deadline: &mut Deadline) -> Result<(), TooLong> {
+        let view = self.view;
+        let policy = &view.state.policy;
+        for grant in policy.grants_of(subject) {
+            deadline.goes_on()?;
+            self.covered(grant.pattern.keys(), deadline)?;
         }
+        Ok(())
     }
 
-    /// The node with what is in it.
-    fn take(&mut self, view: &View, id: ResourceId) {
-        self.ids.insert(id);
-        self.ids.extend(view.catalog.shelf().within(id).map(|record| record.id));
+    fn owned_by(&mut self, user: UserId, deadline: &mut Deadline) -> Result<(), TooLong> {
+        let view = self.view;
+        let (catalog, directory) = (&view.catalog, &view.state.directory);
+        for record in catalog.shelf().owned(user) {
+            deadline.goes_on()?;
+            self.take(record.id);
+        }
+        for group in directory.groups() {
+            deadline.goes_on()?;
+            if group.owner == Some(user) {
+                self.put(ResourceId(group.id.0));
+            }
+        }
+        for namespace in catalog.namespaces() {
+            deadline.goes_on()?;
+            if namespace.owner == Some(user) {
+                self.place(&namespace.name, None, deadline)?;
+            }
+        }
+        for service in catalog.services() {
+            deadline.goes_on()?;
+            if service.owner == Some(user) {
+                self.put(service.id);
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds what is shared with the holders of that, where the user is one of them.
+    fn follow(&mut self, user: UserId, id: ResourceId, now: Timestamp, deadline: &mut Deadline) -> Result<(), TooLong> {
+        let view = self.view;
+        let policy = &view.state.policy;
+        let mut shares = policy.sharing_of(id).peekable();
+        if shares.peek().is_none() {
+            return Ok(());
+        }
+        deadline.goes_on()?;
+        let keys = policy.name_of(id);
+        let held = policy.levels(user, &keys.literal_prefix().collect::<Vec<_>>(), now);
+        for subject in shares {
+            let holds = match subject.through() {
+                Some((_, Some(need))) => held.has_all(need),
+                _ => !held.is_empty(),
+            };
+            if holds {
+                self.given_to(subject, deadline)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds the nodes that a pattern of these keys covers.
+    fn covered(&mut self, keys: &[PatternKey], deadline: &mut Deadline) -> Result<(), TooLong> {
+        let (first, second) = match keys {
+            [] => {
+                self.everything = true;
+                return Ok(());
+            }
+            [first] => (first, None),
+            [first, second] => (first, Some(second)),
+            // No node has a name of more than two keys.
+            _ => return Ok(()),
+        };
+        let Some(literal) = first.literal() else {
+            // No id is matched by `*`.
+            let view = self.view;
+            for namespace in view.catalog.namespaces() {
+                deadline.goes_on()?;
+                self.place(&namespace.name, second, deadline)?;
+            }
+            return Ok(());
+        };
+        match (ResourceId::of_key(literal), second) {
+            (None, _) => self.place(literal, second, deadline)?,
+            (Some(id), None) => self.take(id),
+            (Some(id), Some(PatternKey::Any)) => self.within(id),
+            (Some(_), Some(second)) => id_of(second).into_iter().for_each(|id| self.put(id)),
+        }
+        Ok(())
+    }
+
+    /// The namespace with its services; or those services of it that are meant.
+    fn place(&mut self, namespace: &str, service: Option<&PatternKey>, deadline: &mut Deadline) -> Result<(), TooLong> {
+        let view = self.view;
+        let catalog = &view.catalog;
+        match service {
+            Some(PatternKey::Key(name)) => {
+                catalog.service_kept(namespace, name).into_iter().for_each(|service| self.put(service.id));
+                return Ok(());
+            }
+            Some(PatternKey::Any) => {}
+            None => catalog.namespace(namespace).into_iter().for_each(|namespace| self.put(namespace.id)),
+        }
+        for service in catalog.services_in(namespace) {
+            deadline.goes_on()?;
+            self.put(service.id);
+        }
+        Ok(())
+    }
+
+    /// The record with what is in it.
+    fn take(&mut self, id: ResourceId) {
+        self.put(id);
+        self.within(id);
+    }
+
+    fn within(&mut self, id: ResourceId) {
+        let view = self.view;
+        view.catalog.shelf().within(id).for_each(|record| self.put(record.id));
+    }
+
+    fn put(&mut self, id: ResourceId) {
+        if self.ids.insert(id) {
+            self.new.push(id);
+        }
     }
 }
 
-/// Whom grants may be to that reach `from`.
+/// Whom grants may be to that `from` is: what is shared with a user by way of others is found by what the user holds.
 fn subjects(view: &View, from: &Node) -> Vec<Subject> {
-    let policy = &view.state.policy;
     match &from.thing {
         Thing::User(account) => {
             let groups = account.groups.iter().filter_map(|name| view.group_named(name));
             let groups = groups.map(|group| Subject::Group(group.id));
-            let mut all = vec![Subject::User(account.id), Subject::Role(account.role.clone()), Subject::Everyone];
-            all.extend(groups);
-            all.extend(policy.sharing().map(|(_, subject)| subject.clone()));
-            all
+            let own = [Subject::User(account.id), Subject::Role(account.role.clone()), Subject::Everyone];
+            own.into_iter().chain(groups).collect()
         }
-        Thing::Group(group) => vec![Subject::Group(group.id), Subject::Itself(from.id())],
-        _ => {
-            let through = policy.sharing_of(from.id()).cloned();
-            through.chain([Subject::Itself(from.id())]).collect()
+        other => {
+            let members = match other {
+                Thing::Group(group) => Some(Subject::Group(group.id)),
+                _ => None,
+            };
+            let through = view.state.policy.sharing_of(from.id()).cloned();
+            through.chain(members).chain([Subject::Itself(from.id())]).collect()
         }
     }
 }
@@ -259,3 +362,6 @@ fn subjects(view: &View, from: &Node) -> Vec<Subject> {
 fn id_of(key: &PatternKey) -> Option<ResourceId> {
     ResourceId::of_key(key.literal()?)
 }
+
+#[cfg(test)]
+mod tests;

@@ -152,6 +152,12 @@ impl Catalog {
         self.services.values()
     }
 
+    /// Those of this namespace.
+    pub(super) fn services_in(&self, namespace: &str) -> impl Iterator<Item = &Arc<Service>> {
+        let ids = self.service_names.get(namespace).into_iter().flat_map(|names| names.values());
+        ids.filter_map(|id| self.services.get(id))
+    }
+
     fn drop_namespace(&mut self, id: ResourceId) {
         let Some(gone) = self.namespaces.remove(&id) else { return };
         if self.namespace_names.get(gone.name.as_str()) == Some(&id) {
