@@ -8,14 +8,15 @@ use std::time::Duration;
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, Semaphore, mpsc};
+use tokio::task::spawn_blocking;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until, timeout};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
-use tokio_tungstenite::tungstenite::{Bytes, Message};
+use tokio_tungstenite::tungstenite::{Bytes, Message, Utf8Bytes};
 
-use super::message::{ANSWER_BYTES, MESSAGE_BYTES, Reply};
+use super::message::{ANSWER_BYTES, Answer, MESSAGE_BYTES, Reply};
 use super::{Call, Opened, Waits};
 use crate::telemetry::metrics::TunnelMetrics;
 
@@ -39,6 +40,12 @@ const UNANSWERED: usize = 8;
 
 /// How many messages in a row may be of no use.
 const USELESS: usize = 256;
+
+/// How long a message may be, in bytes, that is read where it comes in: that takes half a millisecond at most.
+const AT_ONCE: usize = 64 * 1024;
+
+/// How many longer ones are read at a time, so that the processors are left to others.
+static TURNS: Semaphore = Semaphore::const_new(2);
 
 /// How a tunnel ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -151,7 +158,10 @@ async fn read<S: AsyncRead + AsyncWrite + Unpin>(
         };
         flight.heard();
         let used = match message {
-            Message::Text(text) => flight.answered(&text),
+            Message::Text(text) => match read_reply(text).await {
+                Some((task, answer)) => flight.answered(&task, answer),
+                None => false,
+            },
             Message::Binary(_) => false,
             Message::Close(_) => return Ending::Closed,
             Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => continue,
@@ -164,6 +174,24 @@ async fn read<S: AsyncRead + AsyncWrite + Unpin>(
             return Ending::Useless;
         }
     }
+}
+
+/// The answer in a message, and which call it is for. A large one takes its time, up to tens of milliseconds, elsewhere: the
+/// thread here serves others, too.
+async fn read_reply(text: Utf8Bytes) -> Option<(String, Answer)> {
+    let read = |text: &str| {
+        let reply = Reply::read(text)?;
+        Some((reply.task.clone().into_owned(), reply.answer()?))
+    };
+    if text.len() <= AT_ONCE {
+        return read(&text);
+    }
+    let turn = TURNS.acquire().await.ok()?;
+    let read = move || {
+        let _turn = turn;
+        read(&text)
+    };
+    spawn_blocking(read).await.ok()?
 }
 
 async fn write<S: AsyncRead + AsyncWrite + Unpin>(
@@ -249,12 +277,12 @@ impl Flight {
         }
     }
 
-    /// Hands an answer to whoever waits for it. False for what answers nothing.
-    fn answered(&self, text: &str) -> bool {
-        let Some(reply) = Reply::read(text) else { return false };
-        let place = self.state().unanswered.iter().position(|(task, _)| **task == *reply.task);
-        let (Some(place), Some(answer)) = (place, place.and_then(|_| reply.answer())) else { return false };
-        let (_, waits) = self.state().unanswered.remove(place);
+    /// Hands an answer to whoever waits for it. False for one that nobody asked for.
+    fn answered(&self, task: &str, answer: Answer) -> bool {
+        let mut state = self.state();
+        let Some(place) = state.unanswered.iter().position(|(asked, _)| **asked == *task) else { return false };
+        let (_, waits) = state.unanswered.remove(place);
+        drop(state);
         // Late is of use all the same: the client is free again.
         let _ = waits.send(Ok(answer));
         self.changed.notify_one();
@@ -289,5 +317,26 @@ impl Flight {
             }
             sleep_until(end).await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+    use serde_json::json;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_large_answer_is_read_elsewhere_and_a_small_one_where_it_comes() {
+        let text = |bytes: usize| {
+            let event = json!({"status_code": 200, "body": vec![0; bytes / 2]});
+            Utf8Bytes::from(json!({"taskId": "t", "event": event}).to_string())
+        };
+        let (task, answer) = read_reply(text(100)).now_or_never().unwrap().unwrap();
+        assert_eq!((task.as_str(), answer.body.len()), ("t", 101));
+        let mut reading = Box::pin(read_reply(text(AT_ONCE)));
+        assert!(reading.as_mut().now_or_never().is_none(), "it was read on this thread");
+        assert_eq!(reading.await.unwrap().1.body.len(), AT_ONCE + 1);
     }
 }

@@ -1,12 +1,13 @@
 //! The messages of a tunnel (`docs/API.md` §13): a call as it goes to the service, an answer as it comes back.
 
 use std::borrow::Cow;
-use std::io;
+use std::{fmt, io};
 
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, HOST, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use percent_encoding::percent_decode;
+use serde::de::{self, Deserializer, MapAccess, Visitor};
 use serde::ser::{SerializeMap, Serializer};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -20,6 +21,9 @@ pub const ANSWER_BYTES: usize = 8 * 1024 * 1024;
 
 /// The most headers of an answer.
 const ANSWER_HEADERS: usize = 256;
+
+/// The most bytes of them, as JSON.
+const ANSWER_HEADER_BYTES: usize = 64 * 1024;
 
 /// A call as a tunnel carries it, but for the caller's token.
 #[derive(Debug)]
@@ -54,7 +58,7 @@ pub struct Reply<'a> {
     #[serde(rename = "taskId", borrow)]
     pub task: Cow<'a, str>,
     #[serde(borrow)]
-    event: &'a RawValue,
+    event: Answered<'a>,
 }
 
 #[derive(Serialize)]
@@ -79,13 +83,15 @@ struct Headers<'a> {
     rest: &'a Map<String, Value>,
 }
 
-#[derive(Deserialize)]
-struct Answered {
+/// An answer as it came. Its body is passed over once and never built as values: those of `[0,0,…]` take a hundred times
+/// the room of the text, and a number that is read and printed again is not the one that was sent.
+#[derive(Debug, Deserialize)]
+struct Answered<'a> {
     status_code: u16,
-    #[serde(default)]
-    headers: Option<Map<String, Value>>,
-    #[serde(default)]
-    body: Option<Value>,
+    #[serde(default, deserialize_with = "read_headers")]
+    headers: HeaderMap,
+    #[serde(default, borrow)]
+    body: Option<&'a RawValue>,
 }
 
 impl Request {
@@ -165,7 +171,8 @@ pub fn params(query: &[u8]) -> Option<Map<String, Value>> {
 }
 
 impl<'a> Reply<'a> {
-    /// Reads as much of a message as tells which call it is for. None for what is no answer at all.
+    /// Reads a message, in time and room that its length bounds. None for what is no answer at all, or one with more
+    /// headers than there may be.
     #[must_use]
     pub fn read(text: &'a str) -> Option<Self> {
         serde_json::from_str(text).ok()
@@ -173,48 +180,85 @@ impl<'a> Reply<'a> {
 
     /// The answer in it. None where it is malformed.
     #[must_use]
-    pub fn answer(&self) -> Option<Answer> {
-        let answered: Answered = serde_json::from_str(self.event.get()).ok()?;
-        let status =
-            StatusCode::from_u16(answered.status_code).ok().filter(|_| (200..600).contains(&answered.status_code))?;
-        let body = match answered.body {
-            None | Some(Value::Null) => String::new(),
-            Some(Value::String(text)) => text,
-            Some(other) => other.to_string(),
+    pub fn answer(self) -> Option<Answer> {
+        let Answered { status_code, mut headers, body } = self.event;
+        let status = StatusCode::from_u16(status_code).ok().filter(|_| (200..600).contains(&status_code))?;
+        in_utf_8(&mut headers);
+        let body = match body.map(RawValue::get) {
+            None => Bytes::new(),
+            Some(raw) => Bytes::from(unquoted(raw)?.into_owned()),
         };
-        let headers = answered.headers.unwrap_or_default();
-        if headers.len() > ANSWER_HEADERS {
-            return None;
-        }
-        Some(Answer { status, headers: answer_headers(headers), body: body.into() })
+        Some(Answer { status, headers, body })
     }
 }
 
+/// A text without its quotes, anything else as it stands.
+fn unquoted(raw: &str) -> Option<Cow<'_, str>> {
+    if !raw.starts_with('"') {
+        return Some(raw.into());
+    }
+    match raw.get(1..raw.len() - 1).filter(|text| !text.contains('\\')) {
+        Some(text) => Some(text.into()),
+        None => serde_json::from_str(raw).ok().map(Cow::Owned),
+    }
+}
+
+fn read_headers<'de, D: Deserializer<'de>>(from: D) -> Result<HeaderMap, D::Error> {
+    Ok(Option::<AnswerHeaders>::deserialize(from)?.unwrap_or_default().0)
+}
+
 /// What of an answer's headers can be one; none that speaks of how the body was sent to the client.
-fn answer_headers(all: Map<String, Value>) -> HeaderMap {
-    let mut headers = HeaderMap::new();
-    for (name, value) in all {
-        let Ok(name) = HeaderName::try_from(name) else { continue };
-        if [CONTENT_LENGTH, CONTENT_ENCODING, TRANSFER_ENCODING].contains(&name) {
-            continue;
-        }
-        let values = match value {
-            Value::Array(several) => several,
-            one => vec![one],
-        };
-        for value in values.into_iter().take(ANSWER_HEADERS) {
-            let text = match value {
-                Value::String(text) => text,
-                Value::Number(number) => number.to_string(),
-                _ => continue,
+#[derive(Default)]
+struct AnswerHeaders(HeaderMap);
+
+impl<'de> Deserialize<'de> for AnswerHeaders {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        from.deserialize_map(HeadersVisitor)
+    }
+}
+
+struct HeadersVisitor;
+
+impl<'de> Visitor<'de> for HeadersVisitor {
+    type Value = AnswerHeaders;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object of headers")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut all: A) -> Result<AnswerHeaders, A::Error> {
+        let too_many = || de::Error::custom("more headers than an answer may have");
+        let (mut headers, mut number, mut bytes) = (HeaderMap::new(), 0, 0);
+        while let Some((name, value)) = all.next_entry::<Cow<'de, str>, &RawValue>()? {
+            bytes += name.len() + value.get().len();
+            if bytes > ANSWER_HEADER_BYTES {
+                return Err(too_many());
+            }
+            let values: Vec<&RawValue> = if value.get().starts_with('[') {
+                serde_json::from_str(value.get()).map_err(de::Error::custom)?
+            } else {
+                vec![value]
             };
-            if let Ok(value) = HeaderValue::try_from(text) {
+            number += values.len().max(1);
+            if number > ANSWER_HEADERS {
+                return Err(too_many());
+            }
+            let Ok(name) = HeaderName::try_from(&*name) else { continue };
+            if [CONTENT_LENGTH, CONTENT_ENCODING, TRANSFER_ENCODING].contains(&name) {
+                continue;
+            }
+            let text = |raw: &&RawValue| HeaderValue::try_from(&*header_text(raw.get())?).ok();
+            for value in values.iter().filter_map(text) {
                 headers.append(name.clone(), value);
             }
         }
+        Ok(AnswerHeaders(headers))
     }
-    in_utf_8(&mut headers);
-    headers
+}
+
+/// A text or a number; nothing else is a header's value.
+fn header_text(raw: &str) -> Option<Cow<'_, str>> {
+    raw.starts_with(|first: char| first == '"' || first == '-' || first.is_ascii_digit()).then(|| unquoted(raw))?
 }
 
 /// The body travelled as text and is sent on as UTF-8, whatever it was before.
@@ -292,7 +336,7 @@ mod tests {
 
     fn answer(event: &Value) -> Option<Answer> {
         let text = json!({"taskId": "t", "event": event}).to_string();
-        Reply::read(&text).and_then(|reply| reply.answer())
+        Reply::read(&text).and_then(Reply::answer)
     }
 
     #[test]
@@ -330,6 +374,7 @@ mod tests {
             json!({"status_code": 99}),
             json!({"status_code": 600}),
             json!({"status_code": 200, "headers": ["x"]}),
+            json!({"status_code": 200, "headers": "x"}),
         ] {
             assert_eq!(answer(&event), None, "{event}");
         }
@@ -345,23 +390,78 @@ mod tests {
         assert_eq!(&*body(json!({"a": 1})), b"{\"a\":1}");
     }
 
+    #[test]
+    fn a_body_that_is_no_text_is_passed_on_as_it_stands() {
+        for raw in
+            ["[1e15, 1E+2,1.0, -0]", "12345678901234567890123", "1e400", "{\"b\" : 1, \"a\":\"\\u00fc\"}", "true"]
+        {
+            let text = format!("{{\"taskId\": \"t\", \"event\": {{\"status_code\": 200, \"body\": {raw}}}}}");
+            assert_eq!(Reply::read(&text).and_then(Reply::answer).unwrap().body, raw);
+        }
+    }
+
+    #[test]
+    fn an_answer_has_so_many_headers_of_so_many_bytes_and_no_more() {
+        let of = |names: usize, value: Value| {
+            let headers: Map<_, _> = (0..names).map(|name| (format!("x-{name}"), value.clone())).collect();
+            answer(&json!({"status_code": 200, "headers": headers})).map(|answer| answer.headers.len())
+        };
+        assert_eq!(of(ANSWER_HEADERS, json!("a")), Some(ANSWER_HEADERS));
+        assert_eq!(of(ANSWER_HEADERS + 1, json!("a")), None);
+        assert_eq!(of(2, json!(vec![0; ANSWER_HEADERS / 2])), Some(ANSWER_HEADERS));
+        assert_eq!(of(2, json!(vec![0; ANSWER_HEADERS / 2 + 1])), None);
+        assert_eq!(of(1, json!("a".repeat(ANSWER_HEADER_BYTES - 5))), Some(1));
+        assert_eq!(of(1, json!("a".repeat(ANSWER_HEADER_BYTES))), None);
+    }
+
+    /// JSON as somebody may write it, not as it is printed here.
+    fn any_json() -> impl Strategy<Value = String> {
+        let text = "(\\PC|\\\\u00[0-9a-f]{2}|\\\\n){0,12}".prop_filter_map("no JSON text", |inner| {
+            let text = format!("\"{inner}\"");
+            serde_json::from_str::<String>(&text).is_ok().then_some(text)
+        });
+        let number = "-?(0|[1-9][0-9]{0,20})(\\.[0-9]{1,4})?([eE][+-]?[0-9]{1,3})?";
+        let leaf = prop_oneof![text, number, Just("null".to_owned()), Just("true".to_owned())];
+        leaf.prop_recursive(4, 32, 6, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..6).prop_map(|all| format!("[{}]", all.join(" ,"))),
+                prop::collection::vec(("[a-z]{1,3}", inner), 0..6).prop_map(|all| {
+                    let all: Vec<_> = all.iter().map(|(name, value)| format!("\"{name}\": {value}")).collect();
+                    format!("{{{}}}", all.join(","))
+                }),
+            ]
+        })
+    }
+
     proptest! {
         #[test]
-        fn whatever_comes_is_read_or_refused_and_never_more_than_was_sent(text in "\\PC{0,200}", id in "\\PC{0,20}") {
-            for text in [text.clone(), format!("{{\"taskId\":{},\"event\":{text}}}", Value::from(id.clone()))] {
-                if let Some(reply) = Reply::read(&text)
-                    && let Some(answer) = reply.answer()
-                {
-                    prop_assert!(answer.body.len() <= text.len());
+        fn whatever_comes_is_read_or_refused(text in "\\PC{0,200}", event in any_json()) {
+            for text in [text.clone(), format!("{{\"taskId\":\"t\",\"event\":{event}}}")] {
+                if let Some(answer) = Reply::read(&text).and_then(Reply::answer) {
                     prop_assert!(answer.status.as_u16() >= 200);
                 }
             }
         }
 
         #[test]
+        fn an_answer_is_never_more_than_was_sent(body in any_json(), header in any_json(), others in any_json()) {
+            let event = format!("{{\"status_code\":200,\"reason\":{others},\"headers\":{{\"x\":{header}}},\"body\":{body}}}");
+            let text = format!("{{\"taskId\":\"t\",\"event\":{event}}}");
+            let answer = Reply::read(&text).and_then(Reply::answer).unwrap();
+            let headers: usize = answer.headers.values().map(HeaderValue::len).sum();
+            prop_assert!(answer.body.len() <= body.len() && headers <= header.len(), "{answer:?}");
+            let expected = match serde_json::from_str::<Value>(&body) {
+                Ok(Value::String(text)) => text,
+                Ok(Value::Null) => String::new(),
+                _ => body,
+            };
+            prop_assert_eq!(&*answer.body, expected.as_bytes());
+        }
+
+        #[test]
         fn every_body_comes_back_as_it_was_sent(body in "\\PC{0,200}", status in 200_u16..600) {
             let text = json!({"taskId": "t", "event": {"status_code": status, "headers": {}, "body": body}}).to_string();
-            let answer = Reply::read(&text).and_then(|reply| reply.answer()).unwrap();
+            let answer = Reply::read(&text).and_then(Reply::answer).unwrap();
             prop_assert_eq!(&*answer.body, body.as_bytes());
             prop_assert_eq!(answer.status.as_u16(), status);
         }
