@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::account::{self, Standing};
 use super::cache::{Signed, TokenCache, Verified};
-use super::credential::{Credential, Offered, offered};
+use super::credential::{Bearer, Credential, Offered, offered};
 use super::issuer::Issuer;
 use super::jwks::Fetchers;
 use super::jwt::{Accepted, Rules, Token};
@@ -117,10 +117,10 @@ impl Authenticator {
         &self,
         cache: &TokenCache,
         directory: &impl Fn() -> Arc<Directory>,
-        token: &str,
+        token: Bearer<'_>,
         now: Timestamp,
     ) -> Result<Identity, AuthError> {
-        if let Some(known) = cache.find(token, &self.sources, &directory(), now) {
+        if let Some(known) = cache.find(token.bytes(), &self.sources, &directory(), now) {
             return known;
         }
         let proven = self.prove(token, now).await?;
@@ -175,8 +175,8 @@ impl Authenticator {
         }
     }
 
-    async fn prove(&self, token: &str, now: Timestamp) -> Result<Proven, AuthError> {
-        let token = Token::parse(token)?;
+    async fn prove(&self, token: Bearer<'_>, now: Timestamp) -> Result<Proven, AuthError> {
+        let token = Token::parse(token.token()?)?;
         let unknown = AuthError::Invalid("the token's issuer is not accepted here");
         let issuer = token.issuer().ok_or(unknown.clone())?;
         let source = self.sources.iter().find(|source| *source.rules.issuer == *issuer).ok_or(unknown)?;
@@ -238,12 +238,12 @@ impl Authenticator {
         &self,
         cache: &TokenCache,
         directory: &impl Fn() -> Arc<Directory>,
-        token: &str,
+        token: Bearer<'_>,
         email: &str,
         now: Timestamp,
     ) -> Result<Identity, AuthError> {
         let rules = self.header.as_ref().ok_or(AuthError::Missing)?;
-        let (of_token, vouched) = match cache.find(token, &self.sources, &directory(), now) {
+        let (of_token, vouched) = match cache.find(token.bytes(), &self.sources, &directory(), now) {
             Some(known) => (Some(known?.account.id), false),
             None => {
                 let proven = self.prove(token, now).await?;
@@ -289,7 +289,7 @@ fn shown_by_header(directory: &Directory, email: &str) -> Result<Arc<Account>, A
 
 fn keep(
     cache: &TokenCache,
-    token: &str,
+    token: Bearer<'_>,
     proven: Proven,
     account: &Arc<Account>,
     directory: &Directory,
@@ -309,7 +309,7 @@ fn keep(
         claims: accepted.claims,
     };
     let identity = verified.identify(account, directory, now)?;
-    cache.keep(token, verified);
+    cache.keep(token.bytes(), verified);
     Ok(identity)
 }
 

@@ -23,7 +23,7 @@ pub struct TokenCache {
     metrics: CacheMetrics,
 }
 
-type Tokens = Cache<Box<str>, Verified, Weight, ahash::RandomState, DefaultLifecycle<Box<str>, Verified>>;
+type Tokens = Cache<Box<[u8]>, Verified, Weight, ahash::RandomState, DefaultLifecycle<Box<[u8]>, Verified>>;
 
 /// What proved a token: to ask later whether it still does.
 #[derive(Clone)]
@@ -86,7 +86,7 @@ impl TokenCache {
     /// An error is final: the token is good, its user is not.
     pub(super) fn find(
         &self,
-        token: &str,
+        token: &[u8],
         sources: &[Arc<Source>],
         directory: &Directory,
         now: Timestamp,
@@ -108,7 +108,7 @@ impl TokenCache {
     }
 
     /// Keeps what was verified.
-    pub(super) fn keep(&self, token: &str, verified: Verified) {
+    pub(super) fn keep(&self, token: &[u8], verified: Verified) {
         self.tokens.borrow_mut().insert(token.into(), verified);
     }
 }
@@ -240,8 +240,8 @@ struct Weight {
     least: u64,
 }
 
-impl Weighter<Box<str>, Verified> for Weight {
-    fn weight(&self, token: &Box<str>, _: &Verified) -> u64 {
+impl Weighter<Box<[u8]>, Verified> for Weight {
+    fn weight(&self, token: &Box<[u8]>, _: &Verified) -> u64 {
         (3 * token.len() as u64).max(self.least)
     }
 }

@@ -38,11 +38,50 @@ impl std::fmt::Debug for Offered<'_> {
 /// What `Authorization` holds.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Credential<'h> {
-    /// A bearer token.
-    Bearer(&'h str),
+    /// What stands where a bearer token should.
+    Bearer(Bearer<'h>),
     /// The key of an API token, as its digest: the key itself is wiped at once.
     Key(KeyDigest),
 }
+
+impl Credential<'_> {
+    /// What is wrong with it already as it stands.
+    fn fault(self) -> Option<AuthError> {
+        match self {
+            Self::Bearer(bearer) => bearer.token().err(),
+            Self::Key(_) => None,
+        }
+    }
+}
+
+/// What `Authorization` holds after `Bearer`, as it came: bytes that nobody has looked at. What was verified before is
+/// found again by them; for everything else [`Bearer::token`] comes first.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct Bearer<'h>(&'h [u8]);
+
+impl<'h> Bearer<'h> {
+    /// The bytes.
+    pub(super) fn bytes(self) -> &'h [u8] {
+        self.0
+    }
+
+    /// The token, if the bytes can be one (RFC 6750 §2.1).
+    pub(super) fn token(self) -> Result<&'h str, AuthError> {
+        let is_shown = |b: &u8| matches!(b, b' '..=b'~' | b'\t');
+        let text = std::str::from_utf8(self.0).ok().filter(|text| text.as_bytes().iter().all(is_shown));
+        let token = text.ok_or(UNPRINTABLE)?;
+        if token.contains(',') {
+            return Err(AuthError::Malformed("`Authorization` holds more than one credential"));
+        }
+        let is_token68 = |b: u8| b.is_ascii_alphanumeric() || b"-._~+/=".contains(&b);
+        if token.is_empty() || !token.bytes().all(is_token68) {
+            return Err(AuthError::Invalid("`Authorization` holds no bearer token"));
+        }
+        Ok(token)
+    }
+}
+
+const UNPRINTABLE: AuthError = AuthError::Invalid("`Authorization` holds characters that no token has");
 
 /// Reads the credentials. One that is there and is bad is an error, and never ignored in favour of another.
 pub(super) fn offered<'h>(
@@ -52,7 +91,9 @@ pub(super) fn offered<'h>(
 ) -> Result<Offered<'h>, AuthError> {
     let token = authorization(headers)?;
     let email = match trusted {
-        Some(rules) if is_listed(rules, peer) => asserted(headers, rules)?,
+        Some(rules) if is_listed(rules, peer) => {
+            asserted(headers, rules).map_err(|error| token.and_then(Credential::fault).unwrap_or(error))?
+        }
         _ => None,
     };
     match (&token, &email, trusted) {
@@ -88,27 +129,23 @@ fn authorization(headers: &HeaderMap) -> Result<Option<Credential<'_>>, AuthErro
     if lines.next().is_some() {
         return Err(AuthError::Malformed("`Authorization` was sent twice"));
     }
-    let text = line.to_str().map_err(|_| AuthError::Invalid("`Authorization` holds characters that no token has"))?;
-    let (scheme, rest) = text.split_once(' ').unwrap_or((text, ""));
-    let rest = rest.trim_matches(' ');
-    if scheme.eq_ignore_ascii_case("bearer") {
-        return bearer(rest).map(|token| Some(Credential::Bearer(token)));
+    let bytes = line.as_bytes();
+    let (scheme, rest) = bytes.split_at(bytes.iter().position(|byte| *byte == b' ').unwrap_or(bytes.len()));
+    if scheme.eq_ignore_ascii_case(b"bearer") {
+        return Ok(Some(Credential::Bearer(Bearer(without_blanks(rest)))));
     }
-    if scheme.eq_ignore_ascii_case("basic") {
-        return basic(rest).map(|digest| Some(Credential::Key(digest)));
+    let rest = line.to_str().map_err(|_| UNPRINTABLE)?.split_once(' ').map_or("", |(_, rest)| rest);
+    if scheme.eq_ignore_ascii_case(b"basic") {
+        return basic(rest.trim_matches(' ')).map(|digest| Some(Credential::Key(digest)));
     }
     Err(AuthError::Invalid("the scheme of `Authorization` is not accepted here\nsend `Bearer` and a token"))
 }
 
-fn bearer(token: &str) -> Result<&str, AuthError> {
-    if token.contains(',') {
-        return Err(AuthError::Malformed("`Authorization` holds more than one credential"));
+fn without_blanks(mut bytes: &[u8]) -> &[u8] {
+    while let [b' ', rest @ ..] | [rest @ .., b' '] = bytes {
+        bytes = rest;
     }
-    let is_token68 = |b: u8| b.is_ascii_alphanumeric() || b"-._~+/=".contains(&b);
-    if token.is_empty() || !token.bytes().all(is_token68) {
-        return Err(AuthError::Invalid("`Authorization` holds no bearer token"));
-    }
-    Ok(token)
+    bytes
 }
 
 /// API tokens arrive as the password of `__token__` (RFC 7617): all that follows the first colon.
@@ -189,10 +226,11 @@ mod tests {
     fn read(lines: &[(&str, &[u8])], peer: &str) -> Result<(Option<String>, Option<String>), AuthError> {
         let map = headers(lines);
         let offered = offered(&map, Some(&rules(false)), peer.parse().unwrap())?;
-        let token = offered.token.map(|token| match token {
-            Credential::Bearer(token) => token.to_owned(),
-            Credential::Key(_) => "a key".to_owned(),
-        });
+        let token = match offered.token {
+            Some(Credential::Bearer(bearer)) => Some(bearer.token()?.to_owned()),
+            Some(Credential::Key(_)) => Some("a key".to_owned()),
+            None => None,
+        };
         Ok((token, offered.email.map(Cow::into_owned)))
     }
 
@@ -228,6 +266,10 @@ mod tests {
             let refused = read(&[("authorization", basic.as_bytes())], PROXY).unwrap_err();
             assert!(matches!(refused, AuthError::Invalid(_)) && !refused.to_string().contains("canary"), "{refused}");
         }
+        // Nor does it hide behind a header that is bad too.
+        let both: [(&str, &[u8]); 2] = [("authorization", b"Bearer a,b"), ("x-forwarded-email", b"nobody")];
+        let twice = Err(AuthError::Malformed("`Authorization` holds more than one credential"));
+        assert_eq!(read(&both, PROXY), twice);
         // Who has it is looked up where tokens are: here it only never stands beside another answer.
         let key = format!("Basic {}", STANDARD.encode("__token__:canary"));
         assert_eq!(read(&[("authorization", key.as_bytes())], PROXY).unwrap(), (Some("a key".to_owned()), None));
@@ -308,7 +350,7 @@ mod tests {
             }
             if let Ok(read) = offered(&map, Some(&rules(false)), PROXY.parse().unwrap()) {
                 let fine = |token: &str| !token.is_empty() && !token.contains([' ', ',']);
-                prop_assert!(read.token.is_none_or(|token| matches!(token, Credential::Bearer(text) if fine(text))));
+                prop_assert!(read.token.is_none_or(|token| matches!(token, Credential::Bearer(bearer) if bearer.token().is_ok_and(fine) || bearer.token().is_err())));
                 let address = read.email.as_deref();
                 prop_assert!(address.is_none_or(|a| a.matches('@').count() == 1 && email(a).as_deref() == Some(a)));
                 prop_assert!(read.token.is_some() || address.is_some());

@@ -81,7 +81,7 @@ pub async fn send(
             .ok_or_else(|| Problem::new(&Kind::UPSTREAM_UNREACHABLE, "the service has no endpoint"))?;
         *request.uri_mut() = address(endpoint, &standing.target, query.as_ref())?;
         let sending = worker.pools.send(upstream, endpoint, request);
-        let outcome = if lengthy { while_permitted(&standing, sending).await? } else { sending.await };
+        let outcome = if lengthy { Box::pin(while_permitted(&standing, sending)).await? } else { sending.await };
         exchange.upstream(start.elapsed());
         match outcome {
             // Nobody watched over a call without a body, and a brief answer is not watched over either.

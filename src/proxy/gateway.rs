@@ -231,7 +231,8 @@ impl Gateway {
             return Ok(false);
         }
         let mut revisions = self.shared.revisions.clone();
-        let shown = tokio::time::timeout(REVISION_PATIENCE, revisions.wait_for(|shown| *shown >= least)).await;
+        let showing = tokio::time::timeout(REVISION_PATIENCE, revisions.wait_for(|shown| *shown >= least));
+        let shown = Box::pin(showing).await;
         if !matches!(shown, Ok(Ok(_))) {
             let detail = format!("revision {least} is not here yet\ntry again");
             return Err(Problem::new(&Kind::REVISION_PENDING, detail).retry_after(1));

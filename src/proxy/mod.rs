@@ -31,7 +31,7 @@ mod upgrade;
 pub mod why;
 
 use std::future::poll_fn;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
@@ -136,7 +136,7 @@ async fn steps(
     // Whoever opened a tunnel is not whom users and operator let secrets go to: nothing is injected into it.
     let injected_for = who.as_ref().filter(|_| tunnel.is_none());
     let injecting = inject(worker, &exchange, state, &route, (&mut head, &target), injected_for, own_token, now);
-    let (query, waited) = noting_pauses(injecting).await;
+    let (query, waited) = noting_pauses(pin!(injecting)).await;
     let query = query?;
 
     let standing = Standing { gateway: gateway.clone(), who, route, target, method: head.method, permit, revision };
@@ -166,7 +166,7 @@ async fn identify(
     loop {
         let authenticating =
             shared.authenticator.authenticate(&worker.tokens, directory, &head.headers, exchange.ip(), *now);
-        let (who, waited) = noting_pauses(authenticating).await;
+        let (who, waited) = noting_pauses(pin!(authenticating)).await;
         let who = who?;
         exchange.identify(&who);
         *state = exchange.gateway.state(Instant::now())?;
@@ -201,8 +201,7 @@ async fn charge(
 }
 
 /// What the future comes to, and whether it had to be waited for.
-async fn noting_pauses<F: Future>(future: F) -> (F::Output, bool) {
-    let mut future = pin!(future);
+async fn noting_pauses<F: Future>(mut future: Pin<&mut F>) -> (F::Output, bool) {
     let mut waited = false;
     let output = poll_fn(|cx| {
         let polled = future.as_mut().poll(cx);

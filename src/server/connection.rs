@@ -21,7 +21,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, Sleep};
 
-use super::guard::{Activity, Answer, check};
+use super::guard::{Activity, Answering, check};
 use super::listen::House;
 use super::refusal::Refusals;
 use super::roster::{Member, Stage};
@@ -70,7 +70,7 @@ pub(super) async fn serve<S, H, F, B>(
         Some(http) => (http, Bytes::new()),
         None => {
             let mut front = BytesMut::new();
-            match tokio::time::timeout(limits.header_timeout, sniff(&mut stream, &mut front, member)).await {
+            match Box::pin(tokio::time::timeout(limits.header_timeout, sniff(&mut stream, &mut front, member))).await {
                 Ok(Some(http)) => (http, front.freeze()),
                 Ok(None) => return,
                 // A connection opened in advance and never used has done nothing wrong.
@@ -92,11 +92,9 @@ pub(super) async fn serve<S, H, F, B>(
                 // Boxed, so that the answers to all other calls need no room for it.
                 .map_err(|problem| Box::new(house.refusals.answer(problem, &request, peer)))
                 .map(|()| (house.handler)(request, peer));
-            async move {
-                Ok::<_, Infallible>(match verdict {
-                    Ok(answer) => Answer::handler(answer.await, piece, open),
-                    Err(refusal) => Answer::refusal(*refusal, open),
-                })
+            match verdict {
+                Ok(answer) => Answering::Handler { answer, piece, open: Some(open) },
+                Err(refusal) => Answering::Refusal { refusal: Some(refusal), open: Some(open) },
             }
         })
     };
@@ -380,6 +378,7 @@ pub(super) async fn farewell<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S, 
         while stream.read(&mut rest).await? > 0 {}
         Ok::<_, io::Error>(())
     };
-    // Best effort: a peer that is gone or stubborn has no claim to it.
-    let _outcome = tokio::time::timeout(FAREWELL, goodbye).await;
+    // Best effort: a peer that is gone or stubborn has no claim to it. Boxed for the sake of connections that end
+    // without.
+    let _outcome = Box::pin(tokio::time::timeout(FAREWELL, goodbye)).await;
 }

@@ -2,9 +2,11 @@
 //! counted until their last byte is handed over.
 
 use std::cell::Cell;
+use std::convert::Infallible;
+use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http::header::{HOST, TRANSFER_ENCODING};
@@ -107,6 +109,34 @@ impl<B> Answer<B> {
             rest: Bytes::new(),
             open,
         })
+    }
+}
+
+pin_project_lite::pin_project! {
+    /// An answer that is being made. The handler's future is the largest part of a call and hyper moves it several times:
+    /// here it stands once, where an async block that awaits what it captured has room for it twice.
+    #[project = AnsweringProjection]
+    pub(super) enum Answering<F> {
+        Handler { #[pin] answer: F, piece: usize, open: Option<Open> },
+        Refusal { refusal: Option<Box<Response<Bytes>>>, open: Option<Open> },
+    }
+}
+
+impl<F: Future<Output = Response<B>>, B> Future for Answering<F> {
+    type Output = Result<Response<Answer<B>>, Infallible>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let answer = match self.project() {
+            AnsweringProjection::Handler { answer, piece, open } => {
+                let response = ready!(answer.poll(cx));
+                open.take().map(|open| Answer::handler(response, *piece, open))
+            }
+            AnsweringProjection::Refusal { refusal, open } => {
+                refusal.take().zip(open.take()).map(|(refusal, open)| Answer::refusal(*refusal, open))
+            }
+        };
+        // Without an answer it was given before, and nobody may ask again.
+        answer.map_or(Poll::Pending, |answer| Poll::Ready(Ok(answer)))
     }
 }
 

@@ -212,10 +212,12 @@ async fn converse<H, F, B>(
         }
         tls.accept(stream).await
     };
-    match tokio::time::timeout(house.limits.handshake_timeout, handshake).await {
+    // Boxed, as what follows: a connection without TLS should have no room for one with it, nor an idle one for its
+    // handshake.
+    match Box::pin(tokio::time::timeout(house.limits.handshake_timeout, handshake)).await {
         Ok(Ok(stream)) => {
             let http = if stream.get_ref().1.alpn_protocol() == Some(b"h2") { Http::Two } else { Http::One };
-            connection::serve(stream, place, Some(http), peer, house, member).await;
+            Box::pin(connection::serve(stream, place, Some(http), peer, house, member)).await;
         }
         Ok(Err(error)) => tracing::debug!(peer = %peer.addr, %error, "TLS handshake failed"),
         Err(_elapsed) => tracing::debug!(peer = %peer.addr, "TLS handshake took too long"),

@@ -81,7 +81,8 @@ where
                     self.count_reuse();
                     (connection, Some(age))
                 }
-                None => match self.open(&shelf, upstream, endpoint, upgrade).await {
+                // Boxed: most calls find a connection, and none of those should have room for the making of one.
+                None => match Box::pin(self.open(&shelf, upstream, endpoint, upgrade)).await {
                     Ok(connection) => (connection, None),
                     Err(Failure { kind, detail }) => return Err(error(endpoint, kind, detail, Some(request))),
                 },
