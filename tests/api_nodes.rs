@@ -4,59 +4,18 @@
 
 mod support;
 
-use serde_json::{Value, json};
-use support::{Gateway, Response};
-
-struct Who<'a> {
-    gateway: &'a Gateway,
-    token: String,
-}
-
-impl Who<'_> {
-    fn ask(&self, method: &str, target: &str) -> Response {
-        self.gateway.rest(method, target).token(&self.token).body("").send()
-    }
-
-    fn get(&self, target: &str) -> Response {
-        self.gateway.rest("GET", target).token(&self.token).send()
-    }
-
-    fn send(&self, method: &str, target: &str, body: &Value) -> Response {
-        let ask = self.gateway.rest(method, target).token(&self.token);
-        ask.header("content-type", "application/json").body(body.to_string()).send()
-    }
-
-    fn make(&self, body: &Value) -> Value {
-        done(self.send("POST", "/v2/resource/generic", body))
-    }
-}
+use serde_json::json;
+use support::who::{done, names, text};
+use support::{Gateway, Who};
 
 fn house() -> Gateway {
     Gateway::builder().user("alice", &[]).user("bob", &[]).user("carol", &[]).start()
 }
 
-fn who<'a>(gateway: &'a Gateway, name: &str) -> Who<'a> {
-    Who { gateway, token: gateway.token(name) }
-}
-
-#[track_caller]
-fn done(response: Response) -> Value {
-    assert_eq!(response.status(), 200, "{}", response.text());
-    response.json()
-}
-
-fn text(value: &Value) -> String {
-    value.as_str().unwrap_or_else(|| panic!("no text: {value}")).to_owned()
-}
-
-fn names(list: &Value) -> Vec<String> {
-    list.as_array().unwrap().iter().map(|one| text(&one["name"])).collect()
-}
-
 #[test]
 fn a_record_is_made_read_changed_and_deleted() {
     let gateway = house();
-    let [alice, bob] = ["alice", "bob"].map(|name| who(&gateway, name));
+    let [alice, bob] = ["alice", "bob"].map(|name| Who::of(&gateway, name));
     let made =
         alice.make(&json!({"name": "Set", "labels": ["Dataset", "Dataset", "Big"], "props": {"rows": [1, null]}}));
     let id = text(&made["id"]);
@@ -92,7 +51,7 @@ fn a_record_is_made_read_changed_and_deleted() {
 #[test]
 fn what_cannot_be_a_record_is_refused_and_nothing_else_is_changed_here() {
     let gateway = house();
-    let [alice, bob] = ["alice", "bob"].map(|name| who(&gateway, name));
+    let [alice, bob] = ["alice", "bob"].map(|name| Who::of(&gateway, name));
     let long = "x".repeat(257);
     for body in [
         json!({"labels": ["A"]}),
@@ -140,7 +99,7 @@ fn what_cannot_be_a_record_is_refused_and_nothing_else_is_changed_here() {
 #[test]
 fn a_project_has_connections_that_its_rights_reach() {
     let gateway = house();
-    let [alice, bob, carol] = ["alice", "bob", "carol"].map(|name| who(&gateway, name));
+    let [alice, bob, carol] = ["alice", "bob", "carol"].map(|name| Who::of(&gateway, name));
     for body in [json!({"name": "P"}), json!({"bucketName": "b"}), json!({"name": "P", "bucketName": 1})] {
         assert_eq!(alice.send("POST", "/project", &body).status(), 400, "{body}");
     }
@@ -181,7 +140,7 @@ fn a_project_has_connections_that_its_rights_reach() {
 #[test]
 fn a_workspace_goes_by_id_and_name_and_is_shared_as_anything_else() {
     let gateway = house();
-    let [alice, bob] = ["alice", "bob"].map(|name| who(&gateway, name));
+    let [alice, bob] = ["alice", "bob"].map(|name| Who::of(&gateway, name));
     let made = done(alice.ask("POST", "/workspace/my%20lab"));
     let id = text(&made["id"]);
     let all = "Read, Write, Execute, Clone, Admin";
@@ -215,7 +174,7 @@ fn a_workspace_goes_by_id_and_name_and_is_shared_as_anything_else() {
 #[test]
 fn version_1_lists_and_shows_every_type_and_shares_with_every_kind() {
     let gateway = house();
-    let [alice, bob, olga] = ["alice", "bob", "olga"].map(|name| who(&gateway, name));
+    let [alice, bob, olga] = ["alice", "bob", "olga"].map(|name| Who::of(&gateway, name));
     let types = json!(["Workspace", "Connection", "File", "Namespace", "Service", "Project"]);
     assert_eq!(done(alice.get("/permissions/resources")), types);
     done(alice.ask("POST", "/service/reserve/lab"));
@@ -275,7 +234,7 @@ fn version_1_lists_and_shows_every_type_and_shares_with_every_kind() {
 #[test]
 fn nobody_takes_the_name_of_what_belongs_to_others_nor_learns_it() {
     let gateway = house();
-    let [alice, bob] = ["alice", "bob"].map(|name| who(&gateway, name));
+    let [alice, bob] = ["alice", "bob"].map(|name| Who::of(&gateway, name));
     let lab = text(&done(alice.ask("POST", "/workspace/lab"))["id"]);
     let own = text(&alice.make(&json!({"name": "data", "labels": ["Dataset"]}))["id"]);
     // A label, and a name, is what its maker likes.
@@ -308,7 +267,7 @@ fn nobody_takes_the_name_of_what_belongs_to_others_nor_learns_it() {
 #[test]
 fn files_are_none_and_what_is_asked_of_them_is_not_implemented() {
     let gateway = house();
-    let alice = who(&gateway, "alice");
+    let alice = Who::of(&gateway, "alice");
     assert_eq!(done(alice.get("/files")), json!([]));
     for (method, path) in [
         ("GET", "/files/Carta/support"),
@@ -327,14 +286,14 @@ fn files_are_none_and_what_is_asked_of_them_is_not_implemented() {
 #[test]
 fn records_outlive_a_restart() {
     let gateway = house();
-    let alice = who(&gateway, "alice");
+    let alice = Who::of(&gateway, "alice");
     let id = text(&alice.make(&json!({"name": "kept", "labels": ["Dataset"], "props": {"x": 1}}))["id"]);
-    let bob = text(&done(who(&gateway, "bob").get("/user"))["id"]);
+    let bob = text(&done(Who::of(&gateway, "bob").get("/user"))["id"]);
     let set = json!({"user": {"read": true}, "shared": {"admin": true}, "private": {"execute": true}});
     let kept = done(alice.send("PUT", &format!("/v2/permissions/{bob}/{id}"), &set));
     gateway.kill();
     gateway.serve();
     assert_eq!(done(alice.get(&format!("/v2/resource/{id}")))["props"], json!({"x": 1}));
     assert_eq!(done(alice.get(&format!("/v2/permissions/{bob}/{id}/direct"))), kept);
-    assert_eq!(names(&done(who(&gateway, "bob").get("/v2/permissions/self/resources/Dataset"))), ["kept"]);
+    assert_eq!(names(&done(Who::of(&gateway, "bob").get("/v2/permissions/self/resources/Dataset"))), ["kept"]);
 }

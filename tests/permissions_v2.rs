@@ -5,7 +5,8 @@ mod support;
 
 use serde_json::{Value, json};
 use support::gateway::OWNER;
-use support::{Gateway, Response, Upstream};
+use support::who::{done, names, text};
+use support::{Gateway, Response, Upstream, Who};
 
 /// alice owns everything here, erin runs the group `team`, olga is the platform's administrator.
 struct House {
@@ -24,37 +25,11 @@ impl House {
     }
 
     fn who(&self, name: &str) -> Who<'_> {
-        let token = self.gateway.token(name);
-        let mut who = Who { gateway: &self.gateway, token, id: String::new() };
-        who.id = text(&who.get("/user").json()["id"]);
-        who
+        Who::of(&self.gateway, name)
     }
-}
-
-struct Who<'a> {
-    gateway: &'a Gateway,
-    token: String,
-    id: String,
 }
 
 impl Who<'_> {
-    fn ask(&self, method: &str, target: &str) -> Response {
-        self.gateway.rest(method, target).token(&self.token).body("").send()
-    }
-
-    fn get(&self, target: &str) -> Response {
-        self.gateway.rest("GET", target).token(&self.token).send()
-    }
-
-    fn send(&self, method: &str, target: &str, body: &Value) -> Response {
-        self.gateway
-            .rest(method, target)
-            .token(&self.token)
-            .header("content-type", "application/json")
-            .body(body.to_string())
-            .send()
-    }
-
     fn set(&self, from: &str, to: &str, set: &Value) -> Response {
         self.send("PUT", &format!("/v2/permissions/{from}/{to}"), set)
     }
@@ -69,7 +44,7 @@ impl Who<'_> {
     }
 
     fn names(&self, target: &str) -> Vec<String> {
-        done(self.get(target)).as_array().unwrap().iter().map(|row| text(&row["name"])).collect()
+        names(&done(self.get(target)))
     }
 
     fn node(&self, name: &str) -> String {
@@ -96,16 +71,6 @@ const ALL: [&str; 5] = ["execute", "write", "read", "admin", "owner"];
 fn of_flags(flags: &Value) -> Vec<&'static str> {
     assert_eq!(flags.as_object().unwrap().len(), 5, "{flags}");
     ALL.into_iter().filter(|flag| flags[flag].as_bool().unwrap()).collect()
-}
-
-fn text(value: &Value) -> String {
-    value.as_str().unwrap_or_else(|| panic!("no text: {value}")).to_owned()
-}
-
-#[track_caller]
-fn done(response: Response) -> Value {
-    assert_eq!(response.status(), 200, "{}", response.text());
-    response.json()
 }
 
 fn flags(set: &[&str]) -> Value {

@@ -19,6 +19,7 @@ pub mod ports;
 pub mod socket;
 pub mod tls;
 pub mod upstream;
+pub mod who;
 pub mod wire;
 
 use std::time::{Duration, Instant};
@@ -29,6 +30,7 @@ pub use issuer::Issuer;
 pub use message::{Head, Headers, Response};
 pub use socket::Tunnel;
 pub use upstream::{Exchange, Received, Upstream};
+pub use who::Who;
 pub use wire::{Ask, Wire};
 
 /// Longer than anything that works takes on a loaded machine; what fails at once fails at once all the same.
