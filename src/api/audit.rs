@@ -81,7 +81,7 @@ pub(super) async fn list_entries(
         limit: limit(&asked)?,
         ..query
     };
-    let turn = TURNS.take().await?;
+    let turn = TURNS.take(caller.id()).await?;
     let page = api.store.find_audit(query).await.map_err(|error| match error {
         StoreError::Missing { name, .. } => Refusal::input(format!("`after` names no entry: `{name}`")),
         other => other.into(),

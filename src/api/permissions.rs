@@ -62,7 +62,7 @@ pub(super) async fn list_resources(
         }
         None => caller.identity.account.clone().into(),
     };
-    let list = reach::apart(move |mut deadline| {
+    let list = reach::apart(caller.id(), move |mut deadline| {
         let now = Timestamp::now();
         let shown = |levels, _| role::text(levels) != role::text(Levels::NONE);
         let found = reach::reached(&view, &from, kind, now, shown, &mut deadline)?;
@@ -254,7 +254,7 @@ pub(super) async fn list(
     let permit = may_administer(&view, caller.id(), &on, now)?;
     let kind = kind(asked)?;
     let me = Node::from(caller.identity.account.clone());
-    let list = reach::apart(move |mut deadline| {
+    let list = reach::apart(caller.id(), move |mut deadline| {
         let found = direct(&permit, &view, &on, kind.label(), now, &mut deadline)?;
         let levels = |tiers: &Tiers| if tiers.owner { Levels::ALL } else { tiers.user };
         let name = |from| shown_name(&view, &me, from, now);

@@ -143,8 +143,9 @@ pub(super) async fn list_labels(
     let view = api.view();
     let from = find(&view, &caller, &from)?;
     let Permit { .. } = may_list(&view, &caller, &from)?;
-    let found =
-        reach::apart(move |mut deadline| reach::labels(&view, &from, Timestamp::now(), Flags::any, &mut deadline));
+    let found = reach::apart(caller.id(), move |mut deadline| {
+        reach::labels(&view, &from, Timestamp::now(), Flags::any, &mut deadline)
+    });
     Ok(Json(found.await?))
 }
 
@@ -164,7 +165,7 @@ pub(super) async fn list_resources(
     let view = api.view();
     let from = find(&view, &caller, &from)?;
     let Permit { .. } = may_list(&view, &caller, &from)?;
-    let list = reach::apart(move |mut deadline| {
+    let list = reach::apart(caller.id(), move |mut deadline| {
         let found = reach::reached(&view, &from, &label, Timestamp::now(), Flags::any, &mut deadline)?;
         Ok(found.iter().map(Held::of).collect())
     });
@@ -189,7 +190,7 @@ pub(super) async fn list_accessors(
     let now = Timestamp::now();
     let permit = may_administer(&view, caller.id(), &on, now)?;
     let me = Node::from(caller.identity.account.clone());
-    let list = reach::apart(move |mut deadline| {
+    let list = reach::apart(caller.id(), move |mut deadline| {
         let found = direct(&permit, &view, &on, &label, now, &mut deadline)?;
         let name = |from| shown_name(&view, &me, from, now);
         Ok(found.iter().map(|(from, tiers)| Accessor::of(from, name(from), *tiers)).collect())

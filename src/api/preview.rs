@@ -83,7 +83,7 @@ struct Line {
 pub(super) async fn preview(State(api): State<Arc<Api>>, caller: Caller, sent: Sent) -> Result<Json<Value>, Refusal> {
     let body = sent.object(&api, &caller).await?;
     // What takes memory is read when it is this one's turn, and so is what the caller may do.
-    let turn = TURNS.take().await?;
+    let turn = TURNS.take(caller.id()).await?;
     api.still_decides_for(&caller.identity)?;
     let view = api.view();
     let now = Timestamp::now();

@@ -26,14 +26,15 @@ static TURNS: Turns = Turns::of(2, 64);
 /// How many are looked at between two looks at the clock.
 const PACE: usize = 256;
 
-/// Does what may take long, when it is its turn; the deadline is its own to keep.
+/// Does what may take long, when it is this user's turn; the deadline is its own to keep.
 ///
 /// # Errors
 /// 503 `busy` where too many wait, or where it takes too long.
 pub(super) async fn apart<T: Send + 'static>(
+    user: UserId,
     work: impl FnOnce(Deadline) -> Result<T, TooLong> + Send + 'static,
 ) -> Result<T, Refusal> {
-    let turn = TURNS.take().await?;
+    let turn = TURNS.take(user).await?;
     let done = tokio::task::spawn_blocking(move || {
         let _turn = turn;
         work(Deadline { end: Instant::now() + LONGEST, looked: 0 })

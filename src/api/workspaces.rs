@@ -36,7 +36,7 @@ const WORKSPACE: &str = "Workspace";
     ))]
 pub(super) async fn list_workspaces(State(api): State<Arc<Api>>, caller: Caller) -> Result<Json<Vec<Item>>, Refusal> {
     let (view, me) = (api.view(), Node::from(caller.identity.account.clone()));
-    let list = reach::apart(move |mut deadline| {
+    let list = reach::apart(caller.id(), move |mut deadline| {
         let shown = |levels, _| role::text(levels) != role::text(Levels::NONE);
         let found = reach::reached(&view, &me, WORKSPACE, Timestamp::now(), shown, &mut deadline)?;
         let kept = found.iter().filter(|one| is_workspace(&one.node));
