@@ -239,10 +239,14 @@ async fn compile(
     compiled.await.map_err(|error| RefreshError::Compile(error.to_string()))?
 }
 
-/// The policy with these records as they stand now. The same one where no record concerns it: what workers remember of
-/// it stays true.
+/// The policy with these records as they stand now. The same one where no record concerns it, such as one that has other
+/// props than before: what workers remember of it stays true.
 fn patch_policy(policy: &Snapshot, items: &[Item]) -> Snapshot {
-    let mut changes = items.iter().filter_map(change).peekable();
+    let is_new = |change: &Change| match change {
+        Change::Resource(resource) => policy.resource(resource.id) != Some(resource),
+        _ => true,
+    };
+    let mut changes = items.iter().filter_map(change).filter(is_new).peekable();
     if changes.peek().is_some() { policy.patched(changes) } else { policy.clone() }
 }
 

@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::*;
 use crate::policy::{Grant, Levels, Recent, ResourceId, Subject, UserId};
 use crate::store::sqlite::SqliteStore;
-use crate::store::{Consent, Group, Link, Namespace, NewUser, Password, Secret};
+use crate::store::{Consent, Group, Link, Namespace, NewUser, Node, NodeKind, Password, Secret};
 use crate::vault::Context;
 
 #[test]
@@ -18,7 +18,17 @@ fn a_change_that_concerns_no_decision_leaves_what_was_decided() {
     let user = UserId(Uuid::from_u128(1));
     let secret = Secret { user, name: "k".into(), sealed: vec![], created: Timestamp::UNIX_EPOCH, expires: None };
     let namespace = Namespace { id: ResourceId(Uuid::from_u128(2)), name: "ns".into(), owner: Some(user) };
-    let policy = patch_policy(&Snapshot::empty(), &[Item::Namespace(namespace)]);
+    let record = |props: &str, owner| Node {
+        id: ResourceId(Uuid::from_u128(4)),
+        kind: NodeKind::Generic,
+        name: props.to_owned(),
+        labels: vec!["Note".to_owned()],
+        props: props.to_owned(),
+        owner,
+        parent: None,
+    };
+    let put = |record: Node| Item::Node(Box::new(record));
+    let policy = patch_policy(&Snapshot::empty(), &[Item::Namespace(namespace), put(record("{}", Some(user)))]);
     let mut recent = Recent::new(16);
     let mut hits = |policy: &Snapshot| {
         let _ = recent.permit(policy, user, &["ns"], Levels::READ, Timestamp::UNIX_EPOCH).unwrap();
@@ -27,8 +37,11 @@ fn a_change_that_concerns_no_decision_leaves_what_was_decided() {
     assert_eq!(hits(&policy), 0);
     let policy = patch_policy(&policy, &[Item::Secret(secret)]);
     assert_eq!(hits(&policy), 1);
+    let policy = patch_policy(&policy, &[put(record("{\"other\":1}", Some(user)))]);
+    assert_eq!(hits(&policy), 2, "what a record says of itself decides nothing");
+    assert_eq!(hits(&patch_policy(&policy, &[put(record("{}", None))])), 2, "whose it is does");
     let other = Namespace { id: ResourceId(Uuid::from_u128(3)), name: "other".into(), owner: None };
-    assert_eq!(hits(&patch_policy(&policy, &[Item::Namespace(other)])), 1);
+    assert_eq!(hits(&patch_policy(&policy, &[Item::Namespace(other)])), 2);
 }
 
 #[test]
