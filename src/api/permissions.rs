@@ -303,6 +303,7 @@ fn warned(before: &View, after: &View, changes: &[Mutation]) -> Vec<String> {
     let now = Timestamp::now();
     let given = changes.iter().filter_map(|change| match change {
         Mutation::PutGrant { grant, .. } => Some(Change::Grant(grant.clone())),
+        Mutation::PutPart { grant, .. } if !grant.levels.is_empty() => Some(Change::Grant(grant.clone())),
         _ => None,
     });
     given.flat_map(|change| warn::of(names, &after.state.policy, &change, now, &|| true)).collect()
@@ -410,7 +411,8 @@ pub(super) async fn transfer(
     if matches!(on.thing, Thing::User(_) | Thing::Group(_)) {
         return Err(Refusal::forbidden("what stands for a user or a group is nobody else's"));
     }
-    grants::transfer(api, permit, caller.actor()?, on, caller.id(), (to, from, tiers)).await
+    let me = Node::from(caller.identity.account.clone());
+    grants::transfer(api, permit, caller.actor()?, on, &me, (to, from, tiers)).await
 }
 
 /// The owner's entry is the ownership: an administrator of the resource may not touch it, and the owner must not.

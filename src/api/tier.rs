@@ -9,7 +9,7 @@
 //! What the node itself was given decides nothing. It is kept only where it is not what is shared: a role of version 1,
 //! or a grant by command, gives both.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -18,7 +18,6 @@ use utoipa::ToSchema;
 
 use super::error::Refusal;
 use super::node::{Node, Thing};
-use crate::policy::effects::covers;
 use crate::policy::{Grant, GroupId, Levels, Pattern, ResourceId, Snapshot, Subject, UserId};
 use crate::store::Mutation;
 
@@ -95,9 +94,9 @@ impl Tiers {
         Self::read(from, rows.iter(), now)
     }
 
-    /// Whether it gives nothing, and refuses nothing.
+    /// Whether it gives nothing, and refuses nothing; the ownership itself is no grant.
     fn is_empty(self) -> bool {
-        self == Self::default()
+        Self { owner: false, ..self } == Self::default()
     }
 
     /// The changes that replace what was given to the node on the name. A set that gives nothing leaves a refusal that is
@@ -114,7 +113,7 @@ impl Tiers {
         let main = main_subject(from);
         let mut changes = Vec::new();
         if self.is_empty() {
-            changes.extend(rows.unless_refused(main));
+            changes.extend(rows.unless_refused(main).filter(|_| !self.owner));
             changes.extend(side_subjects(from).into_iter().map(|subject| rows.remove(subject)));
         } else {
             let given = if from.user().is_some() { self.user } else { self.shared };
@@ -124,17 +123,30 @@ impl Tiers {
                 _ => changes.push(rows.give(main, given, on.keys().len() > 1)),
             }
             if from.user().is_some() {
-                changes.extend(rows.give_below(Subject::Same(from.id()), self.shared));
+                changes.push(rows.give_side(Subject::Same(from.id()), self.shared));
             } else {
                 // What it holds in its own name decides nothing: an empty set there denies nobody.
                 let itself = Subject::Itself(from.id());
                 let same = self.user == self.shared;
                 changes.push(if same { rows.remove(itself) } else { rows.put(itself, self.user) });
             }
-            changes.extend(rows.give_below(Subject::Holders(Levels::ADMIN, from.id()), self.private));
+            changes.push(rows.give_side(Subject::Holders(Levels::ADMIN, from.id()), self.private));
         }
         changes.extend(others(policy, from.id(), on).map(|subject| rows.remove(subject)));
         changes
+    }
+
+    /// The changes by which the entry of a former owner, who keeps every level, replaces what its node has above it.
+    pub(super) fn keep(
+        policy: &Snapshot,
+        former: &Node,
+        on: &Pattern,
+        by: Option<UserId>,
+        at: Timestamp,
+    ) -> Vec<Mutation> {
+        let rows = Rows { policy, from: former, on, by, at };
+        let bare = |subject: &Subject| policy.grant_of(subject, on).is_none();
+        side_subjects(former).into_iter().filter(bare).map(|subject| rows.give_side(subject, Levels::NONE)).collect()
     }
 
     /// The changes that take away all that was given to the node on the name, refusals included.
@@ -217,13 +229,9 @@ struct Rows<'a> {
 }
 
 impl Rows<'_> {
-    fn put_on(&self, on: Pattern, subject: Subject, levels: Levels) -> Mutation {
-        let grant = Grant { subject, pattern: on, levels, expires: None };
-        Mutation::PutGrant { grant, by: self.by, at: self.at }
-    }
-
     fn put(&self, subject: Subject, levels: Levels) -> Mutation {
-        self.put_on(self.on.clone(), subject, levels)
+        let grant = Grant { subject, pattern: self.on.clone(), levels, expires: None };
+        Mutation::PutGrant { grant, by: self.by, at: self.at }
     }
 
     fn remove(&self, subject: Subject) -> Mutation {
@@ -241,23 +249,12 @@ impl Rows<'_> {
 
     /// The same for a tier that few use, so that an entry is one row for most: what replaces nothing is not written, but
     /// when something is given above, the entries below it that have nothing for the tier replace that from then on.
-    fn give_below(&self, subject: Subject, levels: Levels) -> Vec<Mutation> {
-        let above = (1..self.on.keys().len()).filter_map(|length| self.on.keys().get(..length));
-        let mut above = above.filter_map(|keys| Pattern::new(keys.iter().cloned()).ok());
-        let replaces = above.any(|name| self.policy.grant_of(&subject, &name).is_some());
-        let mut changes = Vec::new();
-        if !levels.is_empty() {
-            let below: BTreeSet<Pattern> = std::iter::once(main_subject(self.from))
-                .chain(side_subjects(self.from))
-                .flat_map(|own| self.policy.grants_of(&own).collect::<Vec<_>>())
-                .filter(|grant| grant.pattern != *self.on && covers(self.on, grant.pattern.keys()))
-                .map(|grant| grant.pattern)
-                .collect();
-            let bare = below.into_iter().filter(|name| self.policy.grant_of(&subject, name).is_none());
-            changes.extend(bare.map(|name| self.put_on(name, subject.clone(), Levels::BLANK)));
-        }
-        changes.push(self.give(subject, levels, replaces));
-        changes
+    /// Decided where it is made, because somebody else may change either meanwhile.
+    fn give_side(&self, subject: Subject, levels: Levels) -> Mutation {
+        let all = [main_subject(self.from)].into_iter().chain(side_subjects(self.from));
+        let others = all.filter(|other| *other != subject).collect();
+        let grant = Grant { subject, pattern: self.on.clone(), levels, expires: None };
+        Mutation::PutPart { grant, others, by: self.by, at: self.at }
     }
 
     /// Takes away what the subject has, but for a refusal. Decided where it is made: one that somebody gives meanwhile

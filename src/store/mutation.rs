@@ -114,6 +114,20 @@ pub enum Mutation {
         /// Now.
         at: Timestamp,
     },
+    /// Gives what the subject, one of several of a permission, has of it: as [`Mutation::PutGrant`] and, where another of
+    /// them has a grant on a name below and the subject has none, a [`Levels::BLANK`] one there, because what the others
+    /// have there is in the place of all. A grant of nothing is a [`Levels::BLANK`] one where the subject has anything on a
+    /// name above, and else takes away. Grants that have ended count for nothing.
+    PutPart {
+        /// The row.
+        grant: Grant,
+        /// The other subjects of the permission.
+        others: Vec<Subject>,
+        /// Who gives it.
+        by: Option<UserId>,
+        /// Now.
+        at: Timestamp,
+    },
     /// Takes levels from what the subject has on exactly this pattern, and the grant when none is left. `Missing` where
     /// there is none. Changes nothing where none of the levels is held: a deny stays one, whenever it was given.
     TakeLevels {

@@ -20,6 +20,7 @@ crate::contract![
     a_namespace_that_a_stranger_reserved_takes_no_service_of_the_file,
     a_grant_replaces_the_one_before_and_is_taken_once,
     levels_are_taken_from_what_is_there_then,
+    a_part_of_a_permission_takes_the_place_of_what_is_above_it_and_no_other_part_does,
     every_pattern_comes_back_as_it_was,
     a_grant_to_nobody_is_refused,
     a_rename_moves_the_grants_on_and_below,
@@ -159,6 +160,50 @@ async fn levels_are_taken_from_what_is_there_then(store: &dyn Store) {
     done(store, put(held(Levels::READ))).await;
     done(store, take(Levels::ALL)).await;
     assert!(grants(store).await.is_empty(), "what is left of a grant is no deny");
+}
+
+async fn a_part_of_a_permission_takes_the_place_of_what_is_above_it_and_no_other_part_does(store: &dyn Store) {
+    let ann = made(store, "ann").await;
+    for name in ["one", "two"] {
+        reserved(store, name, ann).await;
+    }
+    let bob = made(store, "bob").await;
+    let (main, side) = (Subject::User(bob), Subject::Same(ResourceId(bob.0)));
+    let part = |keys: &[&str], levels| Mutation::PutPart {
+        grant: grant(side.clone(), keys, levels),
+        others: vec![main.clone()],
+        by: Some(ann),
+        at: at(6),
+    };
+    let ending = |keys: &[&str], second| {
+        let ends = grant(side.clone(), keys, Levels::READ);
+        put(carta_gateway::policy::Grant { expires: Some(at(second)), ..ends })
+    };
+    let sides = async || {
+        let all = grants(store).await.into_iter().filter(|grant| grant.starts_with("holders:same:"));
+        all.map(|grant| grant.split_once(' ').unwrap().1.to_owned()).collect::<Vec<_>>()
+    };
+    // Nothing above: a part without levels needs no row.
+    idle(store, part(&["one", "a"], Levels::NONE)).await;
+    for name in ["a", "b", "ended", "ends"] {
+        done(store, put(grant(main.clone(), &["one", name], Levels::READ))).await;
+    }
+    done(store, put(grant(main.clone(), &["two", "a"], Levels::READ))).await;
+    done(store, part(&["one", "b"], Levels::EXECUTE)).await;
+    done(store, ending(&["one", "ended"], 6)).await;
+    done(store, ending(&["one", "ends"], 7)).await;
+    let before = *store.revisions().borrow();
+    done(store, part(&["one"], Levels::READ)).await;
+    let left = ["one read", "one.a nothing", "one.b execute", "one.ended nothing", "one.ends read"];
+    assert_eq!(sides().await, left);
+    assert_eq!(since(store, before).await.1.len(), 3, "what changed is told");
+    // Something above, which the permission that comes later replaces.
+    done(store, part(&["one", "later"], Levels::NONE)).await;
+    assert!(sides().await.contains(&"one.later nothing".to_owned()));
+    idle(store, part(&["one", "later"], Levels::NONE)).await;
+    done(store, Mutation::RemoveGrant(side.clone(), Pattern::literal(["one"]).unwrap())).await;
+    done(store, part(&["one", "later"], Levels::NONE)).await;
+    assert!(!sides().await.contains(&"one.later nothing".to_owned()));
 }
 
 async fn every_pattern_comes_back_as_it_was(store: &dyn Store) {

@@ -42,12 +42,14 @@ pub(in crate::api) async fn transfer(
     permit: Permit,
     by: Actor,
     on: &Node,
-    from: UserId,
+    former: &Node,
     (to, node, tiers): (UserId, &Node, Tiers),
 ) -> Result<Revision, Refusal> {
     let (pattern, at) = (on.pattern(), Timestamp::now());
-    let rest = tiers.replace(&api.view().state.policy, node, &pattern, permit.user(), at);
-    let keep = Grant { subject: Subject::User(from), pattern, levels: Levels::ALL, expires: None };
-    let moves = Mutation::TransferOwner { resource: on.id(), from: Some(from), to, keep: Some(keep), at };
+    let (view, from) = (api.view(), former.user());
+    let mut rest = tiers.replace(&view.state.policy, node, &pattern, permit.user(), at);
+    rest.extend(Tiers::keep(&view.state.policy, former, &pattern, permit.user(), at));
+    let keep = |user| Grant { subject: Subject::User(user), pattern, levels: Levels::ALL, expires: None };
+    let moves = Mutation::TransferOwner { resource: on.id(), from, to, keep: from.map(keep), at };
     api.commit(by, Mutation::Batch([moves].into_iter().chain(rest).collect())).await
 }

@@ -1,5 +1,7 @@
 //! Grants: given, taken, moved and removed with what they are on.
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 use rusqlite::Connection;
 
@@ -36,6 +38,43 @@ pub(super) fn put(
         .before(before.as_ref().map(audit::grant))
         .after(audit::grant(&grant))
         .touching([key(&grant)]))
+}
+
+/// Gives a part of a permission; what that takes is decided by what is there now.
+pub(super) fn put_part(
+    connection: &Connection,
+    row: crate::policy::Grant,
+    others: &[Subject],
+    by: Option<UserId>,
+    at: Timestamp,
+) -> Result<Outcome, StoreError> {
+    let holds = |grant: &Grant| grant.row.expires.is_none_or(|end| end > at);
+    let has = |name: &Pattern| of(connection, &row.subject, name).map(|grant| grant.as_ref().is_some_and(holds));
+    let blank =
+        |pattern| crate::policy::Grant { subject: row.subject.clone(), pattern, levels: Levels::BLANK, expires: None };
+    if row.levels.is_empty() {
+        let keys = row.pattern.keys();
+        for length in 1..keys.len() {
+            // The beginning of a name is no longer than the name.
+            let above = Pattern::new(keys.iter().take(length).cloned()).unwrap_or_default();
+            if has(&above)? {
+                return put(connection, blank(row.pattern.clone()), by, at);
+            }
+        }
+        return remove(connection, row.subject, row.pattern);
+    }
+    let mut bare = BTreeSet::new();
+    for other in others {
+        let below = below(connection, other, &row.pattern)?;
+        bare.extend(below.into_iter().filter(holds).map(|grant| grant.row.pattern));
+    }
+    let mut done = put(connection, row.clone(), by, at)?;
+    for name in bare {
+        if !has(&name)? {
+            done = done.and(put(connection, blank(name), by, at)?);
+        }
+    }
+    Ok(done)
 }
 
 pub(super) fn take(
@@ -88,12 +127,24 @@ pub(super) fn write_grant(connection: &Connection, grant: &Grant) -> Result<(), 
 
 /// Takes away every grant on the name and below it.
 pub(super) fn take_below(connection: &Connection, name: &Pattern) -> Result<Vec<Grant>, StoreError> {
-    let from = pattern_text(name);
-    // All that begins with `ns.svc.` is from there up to `ns.svc/`, the character after the full stop.
-    let to = format!("{}/", from.strip_suffix('.').unwrap_or(&from));
+    let (from, to) = range(name);
     let taken = read::all(connection, "WHERE pattern >= ?1 AND pattern < ?2", (&from, &to))?;
     write(connection, "DELETE FROM grants WHERE pattern >= ?1 AND pattern < ?2", (&from, &to))?;
     Ok(taken)
+}
+
+/// The texts of the name and of all below it: from the one up to the other.
+fn range(name: &Pattern) -> (String, String) {
+    let from = pattern_text(name);
+    // All that begins with `ns.svc.` is from there up to `ns.svc/`, the character after the full stop.
+    let to = format!("{}/", from.strip_suffix('.').unwrap_or(&from));
+    (from, to)
+}
+
+/// What the subject has on names below this one.
+fn below(connection: &Connection, subject: &Subject, name: &Pattern) -> Result<Vec<Grant>, StoreError> {
+    let (from, to) = range(name);
+    read::all(connection, "WHERE subject = ?1 AND pattern > ?2 AND pattern < ?3", (subject.to_string(), from, to))
 }
 
 /// Takes away every grant to these resources themselves and to the holders of levels on them.
