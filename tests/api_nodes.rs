@@ -49,6 +49,21 @@ fn a_record_is_made_read_changed_and_deleted() {
 }
 
 #[test]
+fn who_writes_and_does_not_read_is_answered_what_was_sent() {
+    let gateway = house();
+    let [alice, bob] = ["alice", "bob"].map(|name| Who::of(&gateway, name));
+    let id = text(&alice.make(&json!({"name": "Set", "labels": ["Dataset"], "props": {"key": "k"}}))["id"]);
+    done(alice.send("PUT", &format!("/v2/permissions/{}/{id}", bob.id), &json!({"user": {"write": true}})));
+    let at = format!("/v2/resource/{id}");
+    assert_eq!(bob.get(&at).status(), 403);
+    let shown = |props| json!({"id": id, "name": "Set", "labels": ["Dataset"], "props": props});
+    assert_eq!(done(bob.send("PUT", &at, &json!({}))), shown(json!({})));
+    assert_eq!(done(bob.send("PUT", &at, &json!({"props": {"new": 1}}))), shown(json!({"new": 1})));
+    assert_eq!(done(bob.send("PUT", &at, &json!({"name": "Set"}))), shown(json!({})));
+    assert_eq!(done(alice.get(&at)), shown(json!({"new": 1})));
+}
+
+#[test]
 fn what_cannot_be_a_record_is_refused_and_nothing_else_is_changed_here() {
     let gateway = house();
     let [alice, bob] = ["alice", "bob"].map(|name| Who::of(&gateway, name));

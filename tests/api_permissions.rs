@@ -150,6 +150,9 @@ fn a_resource_has_exactly_one_owner_who_alone_passes_it_on() {
     assert_eq!(lab.put(&lab.bob, &lab.service, "carol", "role=User").status(), 200, "an admin grants");
     assert_eq!(lab.put(&lab.bob, &lab.service, "carol", "role=Owner").status(), 403, "and does not make owners");
     assert_eq!(lab.put(&lab.bob, &lab.service, "alice", "role=None").status(), 403, "nor touches the owner");
+    for role in ["", "role=Wizard"] {
+        assert_eq!(lab.put(&lab.bob, &lab.service, "alice", role).status(), 403, "whatever is sent: {role}");
+    }
     assert_eq!(lab.delete(&lab.bob, &lab.service, "alice", "").status(), 403);
     for response in
         [lab.put(&lab.alice, &lab.service, "alice", "role=User"), lab.delete(&lab.alice, &lab.service, "alice", "")]

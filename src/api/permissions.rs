@@ -205,6 +205,11 @@ pub(super) async fn set(
     asked: &Asked,
 ) -> Result<Response, Refusal> {
     let (kind, from, permit) = ask_to_change(view, caller, on, subject, asked)?;
+    let owns = from.user().is_some() && from.user() == view.owner(on);
+    // That the owner is the owner changes nothing; anything else is not asked of what was sent.
+    if owns && from.user() != Some(caller.id()) && !matches!(asked.value("role"), Ok(Some("Owner"))) {
+        return Err(owners_entry());
+    }
     let role = asked.value("role")?.ok_or_else(|| Refusal::input("must provide role through query"))?;
     let role = Role::parse(role)
         .ok_or_else(|| Refusal::input(format!("unknown role `{role}`\nwrite None, Guest, User, Editor or Owner")))?;

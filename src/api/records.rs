@@ -77,7 +77,8 @@ pub(super) async fn show_resource(
 
 /// Change a record
 ///
-/// Another name, other props, which replace all props, or both; for who holds write on it.
+/// Another name, other props, which replace all props, or both; for who holds write on it. Who holds no read on it is
+/// shown of the props only those that were sent.
 #[utoipa::path(put, path = "/v2/resource/{id}", tag = "records", params(Barrier), request_body = Changed,
     responses(
         (status = 200, description = "the record after the change", body = ResourceNode),
@@ -99,7 +100,12 @@ pub(super) async fn update_resource(
     let (name, props) = (read_name(&body)?, read_props(&body)?);
     let revision = nodes::update(&api, permit, caller.actor()?, id, name, props).await?;
     let node = shown(&api, id)?;
-    Ok(answer::written(revision, Json(ResourceNode::of(&node))))
+    // Flags do not imply one another: what was there before is for who may read it.
+    let reads = self::permit(&api.view(), caller.id(), &node, Levels::READ, Timestamp::now()).is_ok();
+    let sent = || body.get("props").and_then(Value::as_object).cloned().unwrap_or_default();
+    let node = ResourceNode::of(&node);
+    let node = if reads { node } else { ResourceNode { props: sent(), ..node } };
+    Ok(answer::written(revision, Json(node)))
 }
 
 /// Delete a record
