@@ -1,5 +1,7 @@
 //! Lists in pages (`docs/API.md` §1).
 
+use std::convert::Infallible;
+
 use axum::Json;
 use axum::response::{IntoResponse, Response};
 use http::HeaderValue;
@@ -13,7 +15,7 @@ use super::extract::Asked;
 /// A page of a list. Without `limit` lists are whole.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
-#[expect(dead_code, reason = "it describes what `listed` reads")]
+#[expect(dead_code, reason = "it describes what `Wanted::read` reads")]
 pub(super) struct Page {
     /// The most entries of the answer; where there are more, `Link` has the next page.
     #[param(nullable = false, minimum = 1)]
@@ -23,39 +25,82 @@ pub(super) struct Page {
     offset: Option<u64>,
 }
 
-/// The entries as a plain list: all, or with `limit` and `offset` a page, whose `Link` names the next one at this path,
-/// with whatever else was asked. Their order must be the same each time.
+/// Which entries of a list are asked for: all, or with `limit` and `offset` a page.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wanted {
+    limit: Option<usize>,
+    offset: usize,
+}
+
+/// Those entries, as they are shown.
+pub(super) struct Entries<S> {
+    shown: Vec<S>,
+    /// How many to leave out for the next ones, where there are more.
+    next: Option<usize>,
+}
+
+impl Wanted {
+    /// What the query says. Content is judged last: ask once the caller may read the list.
+    ///
+    /// # Errors
+    /// 400 for what is no number of entries.
+    pub(super) fn read(asked: &Asked) -> Result<Self, Refusal> {
+        let number = |name: &str| -> Result<Option<usize>, Refusal> {
+            // What is taken is what the description's format has.
+            let read = |text: &str| {
+                let number = text.parse::<i64>().ok().and_then(|number| usize::try_from(number).ok());
+                number.ok_or_else(|| Refusal::input(format!("`{name}` is no number: `{text}`")))
+            };
+            asked.value(name)?.map(read).transpose()
+        };
+        let (limit, offset) = (number("limit")?, number("offset")?.unwrap_or(0));
+        if limit == Some(0) {
+            return Err(Refusal::input("`limit` is 0\nwrite at least 1, or leave it out"));
+        }
+        Ok(Self { limit, offset })
+    }
+
+    /// Those of all, which must be in the same order each time. No other one is shown.
+    ///
+    /// # Errors
+    /// Those of `show`.
+    pub(super) fn of<'a, T, S, E>(
+        self,
+        all: &'a [T],
+        show: impl FnMut(&'a T) -> Result<S, E>,
+    ) -> Result<Entries<S>, E> {
+        let rest = all.get(self.offset..).unwrap_or_default();
+        let page = rest.get(..self.limit.unwrap_or(rest.len())).unwrap_or(rest);
+        let next = (page.len() < rest.len()).then_some(self.offset + page.len());
+        Ok(Entries { shown: page.iter().map(show).collect::<Result<_, E>>()?, next })
+    }
+}
+
+impl<S: Serialize> Entries<S> {
+    /// The plain list, with `Link` to the next page of the list at this path, with whatever else was asked.
+    pub(super) fn answer(self, path: &str, asked: &Asked) -> Response {
+        let mut response = Json(self.shown).into_response();
+        if let Some(next) = self.next {
+            let mut query = url::form_urlencoded::Serializer::new(String::new());
+            for (name, value) in asked.once().filter(|(name, _)| *name != "offset") {
+                query.append_pair(name, value);
+            }
+            query.append_pair("offset", &next.to_string());
+            if let Ok(link) = HeaderValue::from_str(&format!("<{path}?{}>; rel=\"next\"", query.finish())) {
+                response.headers_mut().insert(LINK, link);
+            }
+        }
+        response
+    }
+}
+
+/// The entries that are asked for of all, as the answer.
 pub(super) fn listed<'a, T, S: Serialize>(
     all: &'a [T],
     shown: impl Fn(&'a T) -> S,
     path: &str,
     asked: &Asked,
 ) -> Result<Response, Refusal> {
-    let number = |name: &str| -> Result<Option<usize>, Refusal> {
-        // What is taken is what the description's format has.
-        let read = |text: &str| {
-            let number = text.parse::<i64>().ok().and_then(|number| usize::try_from(number).ok());
-            number.ok_or_else(|| Refusal::input(format!("`{name}` is no number: `{text}`")))
-        };
-        asked.value(name)?.map(read).transpose()
-    };
-    let (limit, offset) = (number("limit")?, number("offset")?.unwrap_or(0));
-    if limit == Some(0) {
-        return Err(Refusal::input("`limit` is 0\nwrite at least 1, or leave it out"));
-    }
-    let rest = all.get(offset..).unwrap_or_default();
-    let page = rest.get(..limit.unwrap_or(rest.len())).unwrap_or(rest);
-    let list: Vec<S> = page.iter().map(shown).collect();
-    let mut response = Json(list).into_response();
-    if page.len() < rest.len() {
-        let mut query = url::form_urlencoded::Serializer::new(String::new());
-        for (name, value) in asked.once().filter(|(name, _)| *name != "offset") {
-            query.append_pair(name, value);
-        }
-        query.append_pair("offset", &(offset + page.len()).to_string());
-        if let Ok(link) = HeaderValue::from_str(&format!("<{path}?{}>; rel=\"next\"", query.finish())) {
-            response.headers_mut().insert(LINK, link);
-        }
-    }
-    Ok(response)
+    let Ok(entries) = Wanted::read(asked)?.of(all, |one| Ok::<_, Infallible>(shown(one)));
+    Ok(entries.answer(path, asked))
 }

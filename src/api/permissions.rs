@@ -16,7 +16,7 @@ use super::extract::{Asked, Caller, Named};
 use super::item::{Entity, Item, TYPES};
 use super::node::{Node, Thing};
 use super::openapi::Barrier;
-use super::paging::{self, Page};
+use super::paging::{Entries, Page, Wanted};
 use super::reach::{self, TooLong};
 use super::role::{self, Role, SubjectKind};
 use super::tier::Tiers;
@@ -38,7 +38,7 @@ pub(super) async fn list_types(_: Caller) -> Json<[&'static str; 6]> {
 /// Resources of a type
 ///
 /// Those that the caller has any flag on, by name; with `userId` those of that user, for administrators of the platform.
-#[utoipa::path(get, path = "/permissions/resources/{type}", tag = "permissions", params(About),
+#[utoipa::path(get, path = "/permissions/resources/{type}", tag = "permissions", params(About, Page),
     responses(
         (status = 200, description = "the resources", body = [Item]),
         (status = 404, description = "there is no such type, or no such user"),
@@ -48,7 +48,8 @@ pub(super) async fn list_resources(
     caller: Caller,
     Named(kind): Named<String>,
     asked: Asked,
-) -> Result<Json<Vec<Item>>, Refusal> {
+    uri: Uri,
+) -> Result<Response, Refusal> {
     let view = api.view();
     let kind = kind_of_resource(&kind)?;
     let from: Node = match asked.value("userId")? {
@@ -62,13 +63,17 @@ pub(super) async fn list_resources(
         }
         None => caller.identity.account.clone().into(),
     };
+    let wanted = Wanted::read(&asked)?;
     let list = reach::apart(caller.id(), move |mut deadline| {
         let now = Timestamp::now();
         let shown = |levels, _| role::text(levels) != role::text(Levels::NONE);
         let found = reach::reached(&view, &from, kind, now, shown, &mut deadline)?;
-        Ok(found.iter().map(|one| Item::of(&api, &one.node, kind, one.levels)).collect())
+        wanted.of(&found, |one| {
+            deadline.goes_on()?;
+            Ok(Item::of(&api, &one.node, kind, one.levels))
+        })
     });
-    Ok(Json(list.await?))
+    Ok(list.await?.answer(uri.path(), &asked))
 }
 
 /// A resource of a type
@@ -172,8 +177,7 @@ pub(super) async fn list_permissions(
 ) -> Result<Response, Refusal> {
     let view = api.view();
     let on = find_resource(&view, &id)?;
-    let Json(all) = list(view, &caller, on, &asked).await?;
-    paging::listed(&all, |entity| entity, uri.path(), &asked)
+    Ok(list(view, &caller, on, &asked).await?.answer(uri.path(), &asked))
 }
 
 /// The subject, and what it holds on the node.
@@ -254,18 +258,20 @@ pub(super) async fn list(
     caller: &Caller,
     on: Node,
     asked: &Asked,
-) -> Result<Json<Vec<Entity>>, Refusal> {
+) -> Result<Entries<Entity>, Refusal> {
     let now = Timestamp::now();
     let permit = may_administer(&view, caller.id(), &on, now)?;
-    let kind = kind(asked)?;
+    let (kind, wanted) = (kind(asked)?, Wanted::read(asked)?);
     let me = Node::from(caller.identity.account.clone());
     let list = reach::apart(caller.id(), move |mut deadline| {
         let found = direct(&permit, &view, &on, kind.label(), now, &mut deadline)?;
         let levels = |tiers: &Tiers| if tiers.owner { Levels::ALL } else { tiers.user };
-        let name = |from| shown_name(&view, &me, from, now);
-        Ok(found.iter().map(|(from, tiers)| Entity::of(from, name(from), kind.word(), levels(tiers))).collect())
+        wanted.of(&found, |(from, tiers)| {
+            deadline.goes_on()?;
+            Ok(Entity::of(from, shown_name(&view, &me, from, now), kind.word(), levels(tiers)))
+        })
     });
-    Ok(Json(list.await?))
+    list.await
 }
 
 /// What the subject has, as the caller may see it.

@@ -1,11 +1,11 @@
 //! `/v2/permissions`: Carta's permissions of version 2, from one node to another (`docs/API.md` §7).
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
 use axum::response::Response;
+use http::Uri;
 use jiff::Timestamp;
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -15,9 +15,10 @@ use super::access::{find, held, may_administer, shown_name};
 use super::answer::Done;
 use super::command::grants;
 use super::error::Refusal;
-use super::extract::{Caller, Named, Sent};
+use super::extract::{Asked, Caller, Named, Sent};
 use super::node::Node;
 use super::openapi::Barrier;
+use super::paging::{self, Page, Wanted};
 use super::permissions::{direct, only_users_own, owners_entry, spare_owner, transfer};
 use super::reach::{self, Reached};
 use super::tier::{Flags, PermissionSet, Tiers};
@@ -130,7 +131,7 @@ pub(super) async fn delete_tiers(
 /// Labels of what a node holds
 ///
 /// Of all that it holds a flag on, each once.
-#[utoipa::path(get, path = "/v2/permissions/{from}/labels", tag = "permissions",
+#[utoipa::path(get, path = "/v2/permissions/{from}/labels", tag = "permissions", params(Page),
     responses(
         (status = 200, description = "the labels", body = [String]),
         (status = 404, description = "there is no such node"),
@@ -139,20 +140,23 @@ pub(super) async fn list_labels(
     State(api): State<Arc<Api>>,
     caller: Caller,
     Named(from): Named<String>,
-) -> Result<Json<BTreeSet<String>>, Refusal> {
+    asked: Asked,
+    uri: Uri,
+) -> Result<Response, Refusal> {
     let view = api.view();
     let from = find(&view, &caller, &from)?;
     let Permit { .. } = may_list(&view, &caller, &from)?;
     let found = reach::apart(caller.id(), move |mut deadline| {
         reach::labels(&view, &from, Timestamp::now(), Flags::any, &mut deadline)
     });
-    Ok(Json(found.await?))
+    let found: Vec<String> = found.await?.into_iter().collect();
+    paging::listed(&found, |label| label, uri.path(), &asked)
 }
 
 /// What a node holds a flag on
 ///
 /// Those with that label, by name.
-#[utoipa::path(get, path = "/v2/permissions/{from}/resources/{label}", tag = "permissions",
+#[utoipa::path(get, path = "/v2/permissions/{from}/resources/{label}", tag = "permissions", params(Page),
     responses(
         (status = 200, description = "the nodes, with what is held on each", body = [Held]),
         (status = 404, description = "there is no such node"),
@@ -161,21 +165,24 @@ pub(super) async fn list_resources(
     State(api): State<Arc<Api>>,
     caller: Caller,
     Named((from, label)): Named<(String, String)>,
-) -> Result<Json<Vec<Held>>, Refusal> {
+    asked: Asked,
+    uri: Uri,
+) -> Result<Response, Refusal> {
     let view = api.view();
     let from = find(&view, &caller, &from)?;
     let Permit { .. } = may_list(&view, &caller, &from)?;
+    let wanted = Wanted::read(&asked)?;
     let list = reach::apart(caller.id(), move |mut deadline| {
         let found = reach::reached(&view, &from, &label, Timestamp::now(), Flags::any, &mut deadline)?;
-        Ok(found.iter().map(Held::of).collect())
+        wanted.of(&found, |one| deadline.goes_on().map(|()| Held::of(one)))
     });
-    Ok(Json(list.await?))
+    Ok(list.await?.answer(uri.path(), &asked))
 }
 
 /// Who was given something on a node
 ///
 /// Here `from` is the resource, and the label is that of those to whom something was given on it.
-#[utoipa::path(get, path = "/v2/permissions/{from}/access/{label}", tag = "permissions",
+#[utoipa::path(get, path = "/v2/permissions/{from}/access/{label}", tag = "permissions", params(Page),
     responses(
         (status = 200, description = "the nodes, with what was given to each", body = [Accessor]),
         (status = 404, description = "there is no such node"),
@@ -184,18 +191,22 @@ pub(super) async fn list_accessors(
     State(api): State<Arc<Api>>,
     caller: Caller,
     Named((on, label)): Named<(String, String)>,
-) -> Result<Json<Vec<Accessor>>, Refusal> {
+    asked: Asked,
+    uri: Uri,
+) -> Result<Response, Refusal> {
     let view = api.view();
     let on = find(&view, &caller, &on)?;
     let now = Timestamp::now();
     let permit = may_administer(&view, caller.id(), &on, now)?;
-    let me = Node::from(caller.identity.account.clone());
+    let (me, wanted) = (Node::from(caller.identity.account.clone()), Wanted::read(&asked)?);
     let list = reach::apart(caller.id(), move |mut deadline| {
         let found = direct(&permit, &view, &on, &label, now, &mut deadline)?;
-        let name = |from| shown_name(&view, &me, from, now);
-        Ok(found.iter().map(|(from, tiers)| Accessor::of(from, name(from), *tiers)).collect())
+        wanted.of(&found, |(from, tiers)| {
+            deadline.goes_on()?;
+            Ok(Accessor::of(from, shown_name(&view, &me, from, now), *tiers))
+        })
     });
-    Ok(Json(list.await?))
+    Ok(list.await?.answer(uri.path(), &asked))
 }
 
 /// A node that something is held on: Carta's ResourcePermission.

@@ -44,7 +44,7 @@ fn probe(State(api): State<Arc<Api>>, uri: Uri) -> Result<Response, Refusal> {
 /// Behind a proxy on this machine everybody comes from loopback, so whoever was forwarded counts as coming from
 /// elsewhere; so does who asks for a name that is not ours, as a page whose name was rebound to loopback does.
 #[utoipa::path(get, path = "/-/metrics", tag = "gateway",
-    security((), ("bearer" = []), ("trustedHeader" = [])),
+    security((), ("bearer" = []), ("apiToken" = []), ("trustedHeader" = [])),
     responses((status = 200, description = "every series", body = String, content_type = "text/plain")))]
 pub(super) async fn metrics(
     State(api): State<Arc<Api>>,

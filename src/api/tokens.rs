@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
+use http::Uri;
 use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
@@ -16,8 +17,9 @@ use uuid::Uuid;
 use super::answer::Done;
 use super::command::tokens::{self, Wanted};
 use super::error::Refusal;
-use super::extract::{Caller, Named, Sent};
+use super::extract::{Asked, Caller, Named, Sent};
 use super::openapi::Barrier;
+use super::paging::{self, Page};
 use super::{Api, answer};
 use crate::identity::{Account, endpoint};
 use crate::policy::{GroupId, Snapshot, UserId};
@@ -36,6 +38,7 @@ const STARS: &str = "************";
 ///
 /// Of the caller, who signed in by something else than an API token. The key is in this answer and nowhere else.
 #[utoipa::path(post, path = "/v2/auth/apitoken/{node}", tag = "tokens", params(Barrier), request_body = NewToken,
+    security(("bearer" = []), ("trustedHeader" = [])),
     responses(
         (status = 200, description = "the token, with its key", body = Token),
         (status = 404, description = "there is no such node"),
@@ -63,7 +66,7 @@ pub(super) async fn create_token(
 /// The API tokens of a user
 ///
 /// By name, with the first four characters of each key. Those of others are for administrators.
-#[utoipa::path(get, path = "/v2/auth/apitoken/{node}", tag = "tokens",
+#[utoipa::path(get, path = "/v2/auth/apitoken/{node}", tag = "tokens", params(Page),
     responses(
         (status = 200, description = "the tokens", body = [Token]),
         (status = 404, description = "there is no such node"),
@@ -72,15 +75,17 @@ pub(super) async fn list_tokens(
     State(api): State<Arc<Api>>,
     caller: Caller,
     Named(node): Named<String>,
+    asked: Asked,
+    uri: Uri,
 ) -> Result<Response, Refusal> {
     let owner = find(&api, &caller, &node)?;
     // What changes with use is known to the store only.
     let tokens = api.store.api_tokens(owner.id).await?;
     api.still_decides_for(&caller.identity)?;
     find(&api, &caller, &node)?;
-    let shown: Vec<String> = tokens.iter().map(|token| format!("{}{STARS}", token.hint)).collect();
-    let listed: Vec<Token<'_>> = tokens.iter().zip(&shown).map(|(token, shown)| Token::of(token, shown)).collect();
-    Ok(Json(listed).into_response())
+    let keys = tokens.iter().map(|token| format!("{}{STARS}", token.hint));
+    let tokens: Vec<_> = tokens.iter().zip(keys).collect();
+    paging::listed(&tokens, |(token, key)| Token::of(token, key), uri.path(), &asked)
 }
 
 /// Deletes an API token

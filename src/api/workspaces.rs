@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use axum::response::Response;
+use http::Uri;
 use jiff::Timestamp;
 use serde_json::json;
 
@@ -16,6 +17,7 @@ use super::extract::{Asked, Caller, Named};
 use super::item::{Entity, Item};
 use super::node::{Node, Thing};
 use super::openapi::Barrier;
+use super::paging::{Page, Wanted};
 use super::permissions::{Given, Kind};
 use super::records::{made, need_text, new};
 use super::role;
@@ -30,19 +32,26 @@ const WORKSPACE: &str = "Workspace";
 /// Workspaces
 ///
 /// Those that the caller holds any flag on, by name.
-#[utoipa::path(get, path = "/workspace", tag = "records",
+#[utoipa::path(get, path = "/workspace", tag = "records", params(Page),
     responses(
         (status = 200, description = "the workspaces", body = [Item]),
     ))]
-pub(super) async fn list_workspaces(State(api): State<Arc<Api>>, caller: Caller) -> Result<Json<Vec<Item>>, Refusal> {
-    let (view, me) = (api.view(), Node::from(caller.identity.account.clone()));
+pub(super) async fn list_workspaces(
+    State(api): State<Arc<Api>>,
+    caller: Caller,
+    asked: Asked,
+) -> Result<Response, Refusal> {
+    let (view, me, wanted) = (api.view(), Node::from(caller.identity.account.clone()), Wanted::read(&asked)?);
     let list = reach::apart(caller.id(), move |mut deadline| {
         let shown = |levels, _| role::text(levels) != role::text(Levels::NONE);
-        let found = reach::reached(&view, &me, WORKSPACE, Timestamp::now(), shown, &mut deadline)?;
-        let kept = found.iter().filter(|one| is_workspace(&one.node));
-        Ok(kept.map(|one| Item::of(&api, &one.node, WORKSPACE, one.levels)).collect())
+        let mut found = reach::reached(&view, &me, WORKSPACE, Timestamp::now(), shown, &mut deadline)?;
+        found.retain(|one| is_workspace(&one.node));
+        wanted.of(&found, |one| {
+            deadline.goes_on()?;
+            Ok(Item::of(&api, &one.node, WORKSPACE, one.levels))
+        })
     });
-    Ok(Json(list.await?))
+    Ok(list.await?.answer("/workspace", &asked))
 }
 
 /// Make a workspace
@@ -116,7 +125,7 @@ pub(super) async fn delete_workspace(
 /// Direct permissions on a workspace
 ///
 /// Those of one kind of subject; for who may administer it.
-#[utoipa::path(get, path = "/workspace/{workspace}/permissions/users", tag = "records", params(Kind),
+#[utoipa::path(get, path = "/workspace/{workspace}/permissions/users", tag = "records", params(Kind, Page),
     responses(
         (status = 200, description = "the permissions", body = [Entity]),
         (status = 404, description = "there is no such workspace"),
@@ -126,10 +135,11 @@ pub(super) async fn list_workspace_permissions(
     caller: Caller,
     Named(workspace): Named<String>,
     asked: Asked,
-) -> Result<Json<Vec<Entity>>, Refusal> {
+    uri: Uri,
+) -> Result<Response, Refusal> {
     let view = api.view();
     let node = find(&view, &workspace)?;
-    permissions::list(view, &caller, node, &asked).await
+    Ok(permissions::list(view, &caller, node, &asked).await?.answer(uri.path(), &asked))
 }
 
 /// What a subject may do with a workspace

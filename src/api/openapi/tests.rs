@@ -83,6 +83,41 @@ fn public_operations_are_those_for_which_nobody_is_identified() {
 }
 
 #[test]
+fn every_list_that_can_grow_comes_in_pages() {
+    let document = document();
+    let fixed = ["get /permissions/resources", "get /files"];
+    for (name, _, operation) in operations(&document).into_iter().filter(|(name, ..)| name.starts_with("get ")) {
+        let list = operation.pointer("/responses/200/content/application~1json/schema/type") == Some(&json!("array"));
+        let parameters = operation["parameters"].as_array().unwrap();
+        let pages = parameters.iter().any(|parameter| parameter["name"] == "limit");
+        assert_eq!(pages, list && !fixed.contains(&name.as_str()), "{name}");
+        if pages {
+            assert!(operation.pointer("/responses/200/headers/Link").is_some(), "{name}: where the next page is");
+        }
+    }
+}
+
+#[test]
+fn every_operation_takes_every_credential_but_the_one_that_makes_api_tokens() {
+    let document = document();
+    let schemes = &document["components"]["securitySchemes"];
+    assert_eq!((&schemes["apiToken"]["type"], &schemes["apiToken"]["scheme"]), (&json!("http"), &json!("basic")));
+    let all = &document["security"];
+    assert_eq!(*all, json!([{"bearer": []}, {"apiToken": []}, {"trustedHeader": []}]));
+    for (name, _, operation) in operations(&document) {
+        let said = operation.get("security").unwrap_or(all);
+        let expected = match name.as_str() {
+            "post /v2/auth/apitoken/{node}" => json!([{"bearer": []}, {"trustedHeader": []}]),
+            // From loopback nobody need be identified.
+            "get /-/metrics" => json!([{}, {"bearer": []}, {"apiToken": []}, {"trustedHeader": []}]),
+            _ if *said == json!([]) => continue,
+            _ => all.clone(),
+        };
+        assert_eq!(*said, expected, "{name}");
+    }
+}
+
+#[test]
 fn a_services_table_is_described_as_the_file_has_it() {
     let document = document();
     let table = document.pointer("/components/schemas/ServiceTable").unwrap();
