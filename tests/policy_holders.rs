@@ -98,6 +98,28 @@ fn a_level_that_comes_back_to_a_resource_by_way_of_itself_counts_as_no() {
 }
 
 #[test]
+fn a_level_that_comes_back_is_noticed_among_any_number_of_resources() {
+    // Whoever updates r0 reads r1, and whoever reads r1 executes r0, which alone opens the door.
+    let door = 200;
+    let give_holders = |need, from, to, gives| give(Subject::Holders(need, id(from)), to, gives);
+    for beside in [0, 70] {
+        // These are looked at first.
+        let crowd = (2..2 + beside).flat_map(|number| [resource(number), share(number, door)]);
+        let web = [
+            give_holders(Levels::UPDATE, 0, 1, Levels::READ),
+            give_holders(Levels::READ, 1, 0, Levels::EXECUTE),
+            give_holders(Levels::EXECUTE, 0, door, Levels::READ),
+            give(Subject::User(ME), 0, Levels::UPDATE),
+        ];
+        let snapshot = Snapshot::empty().patched([0, 1, door].map(resource)).patched(crowd).patched(web);
+        assert_eq!(held(&snapshot, door), Levels::NONE, "{beside}");
+        assert_eq!(held(&snapshot, 1), Levels::READ, "{beside}");
+        let opened = snapshot.patched([give(Subject::User(ME), 1, Levels::READ)]);
+        assert_eq!(held(&opened, door), Levels::READ, "{beside}");
+    }
+}
+
+#[test]
 fn a_tangle_in_which_every_level_leads_to_another_comes_to_an_end() {
     let tangle = 60;
     let levels = [Levels::READ, Levels::UPDATE, Levels::EXECUTE, Levels::CLONE];

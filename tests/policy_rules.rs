@@ -167,6 +167,18 @@ fn a_menu_leads_to_what_is_given_below_for_as_long_as_that_is() {
 }
 
 #[test]
+fn a_permit_ends_with_what_it_rests_on_and_not_with_what_ends_elsewhere() {
+    let ends = |row: Change| {
+        let snapshot = policy([give(Subject::Everyone, "a", "r"), until(row, 5)]);
+        snapshot.permit(ME, &["a"], Levels::READ, NOW).unwrap().ends().map(Timestamp::as_second)
+    };
+    assert_eq!(ends(give(me(), "a", "r")), Some(5));
+    assert_eq!(ends(give(group(), "a", "r")), Some(5));
+    assert_eq!(ends(give(me(), "a.b", "r")), None, "below");
+    assert_eq!(ends(give(me(), "b", "r")), None, "beside");
+}
+
+#[test]
 fn a_snapshot_knows_how_much_it_holds() {
     let count = |snapshot: &Snapshot| {
         let size = snapshot.size();

@@ -104,6 +104,31 @@ fn step<'a>(asked: &'a str, known: &'a PatternKey) -> Option<&'a str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::policy::{Change, Grant};
+    use uuid::Uuid;
+
+    #[test]
+    fn a_question_mark_stands_for_the_keys_of_rows_for_as_long_as_those_are_there() {
+        let me = UserId(Uuid::from_u128(1));
+        let row = |name: &str, ends: Option<i64>| {
+            let keys =
+                name.split('.').map(|key| if key == "*" { PatternKey::Any } else { PatternKey::Key(key.into()) });
+            let expires = ends.map(|second| Timestamp::from_second(second).unwrap());
+            let (subject, pattern) = (Subject::User(me), Pattern::new(keys).unwrap());
+            Change::Grant(Grant { subject, pattern, levels: Levels::READ, expires })
+        };
+        let rows = [row("a.b", Some(5)), row("a.*", None), row("a.c.d", None), row("a.", None), row("*", None)];
+        let snapshot = Snapshot::empty().patched(rows);
+        let asked = |text: &str, second: i64| -> Vec<String> {
+            let found = names(&snapshot, me, text, Timestamp::from_second(second).unwrap());
+            found.into_iter().map(|name| name.join(".")).collect()
+        };
+        assert_eq!(asked("a.?", 4), ["a", "a.b", "a.c"]);
+        assert_eq!(asked("a.?", 5), ["a", "a.c"], "what ends has ended at its second");
+        assert_eq!(asked("?", 5), ["*", "a"]);
+        assert_eq!(asked("?.c", 5), ["a.c"], "`a.*` takes the key that was asked");
+        assert_eq!(asked("x.y", 5), ["x.y"]);
+    }
 
     #[test]
     fn a_mask_keeps_its_levels_and_is_a_deny_only_where_it_is_0() {

@@ -276,6 +276,12 @@ mod tests {
         assert!(compared.complete && compared.evaluations == 8);
         let cut = before.compared(&after, &[ME], &names, Timestamp::UNIX_EPOCH, |count| count <= 5);
         assert!(!cut.complete && cut.differences.len() == 2);
+        let mut told = Vec::new();
+        let _ = before.compared(&after, &[ME], &names, Timestamp::UNIX_EPOCH, |count| {
+            told.push(count);
+            true
+        });
+        assert_eq!(told, [2, 4, 6, 8], "how many evaluations the next would make");
     }
 
     #[test]
