@@ -1,0 +1,1 @@
+"""carta-gateway beside other proxies: `benches/peers/run` runs it."""
