@@ -250,3 +250,45 @@ fn a_service_registered_at_run_time_works_on_the_next_request() {
         (gateway.rest("GET", "/service/details/lab").token(&alice).send().status() == 404).then_some(())
     });
 }
+
+#[test]
+fn the_table_of_a_registered_service_sets_its_level_and_that_of_each_operation() {
+    let upstream = Upstream::fixed("ok");
+    let gateway = Gateway::builder()
+        .user("alice", &[])
+        .user("bob", &[])
+        .user("carol", &[])
+        .config("[register]\nallow_loopback = true")
+        .grant("bob", "lab.tool", "read")
+        .grant("carol", "lab.tool.tag.7", "create")
+        .start();
+    let [alice, bob, carol] = ["alice", "bob", "carol"].map(|name| gateway.token(name));
+    gateway.rest("POST", "/service/reserve/lab").token(&alice).body("").expect(200);
+    let register = format!("/service/register/lab/tool?baseUrl={}", upstream.url());
+    gateway.rest("POST", &register).token(&alice).body("").expect(200);
+    let called = |token: &str, method: &str, path: &str| gateway.call(method, path).token(token).send().status();
+    assert_eq!(called(&bob, "GET", "/lab/tool/x"), 403, "a call needs execute where nothing else is said");
+    let table = serde_json::json!({
+        "base_url": upstream.url(),
+        "level": "read",
+        "unmatched": "level",
+        "operation": [
+            {"name": "tag", "match": "POST /tags/{id}", "level": "c", "resource": "{namespace}.{service}.tag.{id}"},
+            {"name": "drop", "match": "DELETE /tags/{id}", "level": "delete,admin"},
+        ],
+    });
+    gateway.rest("PUT", "/service/config/lab/tool").token(&alice).body(table.to_string()).expect(200);
+    for (token, method, path, status) in [
+        (&bob, "GET", "/lab/tool/x", 200),
+        (&bob, "POST", "/lab/tool/tags/7", 403),
+        (&carol, "POST", "/lab/tool/tags/7", 200),
+        (&carol, "POST", "/lab/tool/tags/8", 403),
+        (&carol, "GET", "/lab/tool/x", 403),
+        (&alice, "DELETE", "/lab/tool/tags/7", 200),
+        (&bob, "DELETE", "/lab/tool/tags/7", 403),
+    ] {
+        assert_eq!(called(token, method, path), status, "{method} {path}");
+    }
+    let refused = gateway.call("DELETE", "/lab/tool/tags/7").token(&bob).expect(403).json();
+    assert_eq!(refused["level"], "delete, admin", "{refused}");
+}
