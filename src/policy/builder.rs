@@ -9,7 +9,7 @@ use std::collections::{HashMap, HashSet};
 use ahash::RandomState;
 use jiff::Timestamp;
 
-use super::names::NodeId;
+use super::names::{GrantedTo, NodeId};
 use super::rows::{Counting, NEVER, Row, Rows};
 use super::snapshot::{Change, Grant, Member, Resource, Snapshot};
 use super::subjects::SubjectId;
@@ -27,7 +27,7 @@ pub struct Builder {
     /// The pattern is kept, so that nothing else can come to be there.
     known: HashMap<usize, (Pattern, NodeId), RandomState>,
     /// Who has a row on each name, by its number. A name counts these as uses only at the end.
-    granted: Vec<Vec<SubjectId>>,
+    granted: Vec<GrantedTo>,
     /// Whose grants are coming now.
     subject: Option<Subject>,
     /// They, as they came.
@@ -110,12 +110,8 @@ impl Builder {
         self.finish_subject();
         let holders: HashSet<SubjectId, RandomState> = self.snapshot.subjects.holders.values().copied().collect();
         let names = &mut self.snapshot.names;
-        for (number, mut subjects) in self.granted.into_iter().enumerate() {
-            let node = NodeId::of(number);
-            if !subjects.is_sorted() {
-                subjects.sort_unstable();
-            }
-            names.keep_granted(node, subjects, |subject| holders.contains(&subject));
+        for (number, to) in self.granted.into_iter().enumerate() {
+            names.keep_granted(NodeId::of(number), to, |subject| holders.contains(&subject));
         }
         for node in (0..names.reach()).map(NodeId::of) {
             // A name that no row is left on goes, and with it those above that nothing else is on or below.
@@ -150,7 +146,7 @@ impl Builder {
         if known || subject.through().is_some() {
             self.merge(&subject, id, &rows);
         } else {
-            self.write(id, &rows);
+            self.write(&subject, id, &rows);
         }
         // Each row holds a use of its own.
         self.snapshot.subjects.release(id);
@@ -158,13 +154,13 @@ impl Builder {
         self.rows = rows;
     }
 
-    fn write(&mut self, id: SubjectId, rows: &[Row]) {
+    fn write(&mut self, subject: &Subject, id: SubjectId, rows: &[Row]) {
         let compiled = Rows::of(&self.snapshot.names, rows, &mut self.counting);
         if let Some(entry) = self.snapshot.subjects.entry_mut(id) {
             entry.rows = compiled;
         }
         for row in rows {
-            self.count(id, row.node);
+            self.count(subject, id, row.node);
         }
         self.snapshot.subjects.retain_more(id, rows.len());
     }
@@ -180,12 +176,12 @@ impl Builder {
                 (true, true) => {
                     self.snapshot.subjects.release(id);
                     self.snapshot.grants -= 1;
-                    if let Some(subjects) = self.granted.get_mut(row.node.number() as usize) {
-                        subjects.retain(|other| *other != id);
+                    if let Some(to) = self.granted.get_mut(row.node.number() as usize) {
+                        to.others.retain(|other| *other != id);
                     }
                 }
                 (false, false) => {
-                    self.count(id, row.node);
+                    self.count(subject, id, row.node);
                     self.snapshot.subjects.retain_more(id, 1);
                 }
                 _ => {}
@@ -193,12 +189,13 @@ impl Builder {
         }
     }
 
-    fn count(&mut self, id: SubjectId, node: NodeId) {
+    fn count(&mut self, subject: &Subject, id: SubjectId, node: NodeId) {
         let position = node.number() as usize;
         if self.granted.len() <= position {
-            self.granted.resize_with(position + 1, Vec::new);
+            self.granted.resize_with(position + 1, GrantedTo::default);
         }
-        if let Some(subjects) = self.granted.get_mut(position) {
+        if let Some(to) = self.granted.get_mut(position) {
+            let subjects = if matches!(subject, Subject::User(_)) { &mut to.users } else { &mut to.others };
             subjects.push(id);
         }
         self.snapshot.grants += 1;

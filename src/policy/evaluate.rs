@@ -175,10 +175,10 @@ impl<'a, T: Trace> Walk<'a, T> {
         Direct::Open { levels, deny }
     }
 
-    /// Who has a row on each of the names met. Nobody else has an answer.
+    /// Which subjects that are no users have a row on each of the names met. No other has an answer.
     fn rows_met(&self) -> SmallVec<[&'a Sorted<SubjectId>; 8]> {
         let nodes = self.path.steps().iter().filter_map(|step| self.snapshot.names.node(step.node));
-        nodes.map(|node| &node.granted_to).filter(|subjects| !subjects.is_empty()).collect()
+        nodes.map(|node| &node.to_others).filter(|subjects| !subjects.is_empty()).collect()
     }
 
     fn answer(&mut self, subject: SubjectId, own: bool) -> Option<Answer> {

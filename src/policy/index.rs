@@ -5,8 +5,7 @@
 
 use std::sync::Arc;
 
-use imbl::Vector;
-
+use super::paged::Paged;
 use super::sorted::splice;
 
 /// How many numbers a page has on average when the table doubles: few enough to copy at every change.
@@ -16,7 +15,7 @@ const FULL: usize = 64;
 #[derive(Clone)]
 pub(crate) struct Index {
     /// As many as a power of two: each takes the hashes that begin with its place, in order.
-    pages: Vector<Arc<[Slot]>>,
+    pages: Paged<Arc<[Slot]>>,
     length: usize,
 }
 
@@ -46,7 +45,7 @@ impl std::fmt::Debug for Pairs {
 
 impl Default for Index {
     fn default() -> Self {
-        Self { pages: Vector::unit(Arc::default()), length: 0 }
+        Self { pages: Paged::unit(Arc::default()), length: 0 }
     }
 }
 
@@ -74,7 +73,7 @@ impl Index {
     pub(crate) fn at(&self, hash: u64) -> impl Iterator<Item = u32> {
         let tag = tag(hash);
         let page = self.pages.get(self.page(tag)).map_or(&[][..], |page| page);
-        let from = page.partition_point(|slot| slot.tag < tag);
+        let from = first_of(page, tag, self.pages.len());
         let here = page.get(from..).unwrap_or_default().iter();
         here.take_while(move |slot| slot.tag == tag).map(|slot| slot.number)
     }
@@ -125,6 +124,19 @@ impl Index {
 fn page_of(tag: u32, pages: usize) -> usize {
     // Of one page no bit does: a shift by the whole width is none.
     tag.checked_shr(u32::BITS - pages.trailing_zeros()).unwrap_or(0) as usize
+}
+
+/// Where the tag's slots begin in its page, which is one of so many: looked for from where the tag should be, as tags are
+/// spread evenly. Halving the page again and again would read a line of the processor's cache at nearly every step.
+fn first_of(page: &[Slot], tag: u32, pages: usize) -> usize {
+    let within = tag.checked_shl(pages.trailing_zeros()).unwrap_or(0);
+    let guess = ((u64::from(within) * page.len() as u64) >> u32::BITS) as usize;
+    let (before, after) = page.split_at(guess);
+    let less = |slot: &Slot| slot.tag < tag;
+    match before.last() {
+        Some(last) if !less(last) => guess - before.iter().rev().take_while(|slot| !less(slot)).count(),
+        _ => guess + after.iter().take_while(|slot| less(slot)).count(),
+    }
 }
 
 fn tag(hash: u64) -> u32 {

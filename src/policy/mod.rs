@@ -18,6 +18,7 @@ mod level;
 mod name;
 mod names;
 mod others;
+mod paged;
 mod permit;
 mod recent;
 mod rows;

@@ -7,9 +7,10 @@ use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
 
 use ahash::RandomState;
+use imbl::GenericHashMap;
 use imbl::shared_ptr::DefaultSharedPtr;
-use imbl::{GenericHashMap, Vector};
 
+use super::paged::Paged;
 use super::sorted::{Keyed, Sorted};
 use super::subjects::SubjectId;
 use super::{Pattern, PatternKey, ResourceId, UserId};
@@ -48,12 +49,22 @@ pub(super) struct Node {
     twin: NodeId,
     /// Children, rows and resources here; the node goes with the last of them.
     uses: u32,
-    /// The subjects that have a row on exactly this name.
-    pub(super) granted_to: Sorted<SubjectId>,
-    /// Those of them that are holders of another resource.
+    /// The users who have a row on exactly this name.
+    pub(super) to_users: Sorted<SubjectId>,
+    /// The other subjects that have one. A decision looks for what its user belongs to, and a hundred times as many rows
+    /// of users would lie between.
+    pub(super) to_others: Sorted<SubjectId>,
+    /// Those of the others that are holders of another resource.
     pub(super) holders: Option<Arc<[SubjectId]>>,
     /// The resources of exactly this name: one, unless the store let two have it.
     resources: Option<Arc<[Owned]>>,
+}
+
+/// Who has a row on a name, in no order.
+#[derive(Clone, Default)]
+pub(super) struct GrantedTo {
+    pub(super) users: Vec<SubjectId>,
+    pub(super) others: Vec<SubjectId>,
 }
 
 /// A resource and its owner.
@@ -70,9 +81,20 @@ pub(super) enum Ownership {
     Disputed,
 }
 
+impl Ownership {
+    /// Who owns here, if this user does above.
+    pub(super) const fn below(self, above: Option<UserId>) -> Option<UserId> {
+        match self {
+            Self::Inherited => above,
+            Self::Of(user) => Some(user),
+            Self::Disputed => None,
+        }
+    }
+}
+
 #[derive(Clone)]
 pub(super) struct Names {
-    nodes: Vector<Node>,
+    nodes: Paged<Node>,
     /// The newest node with each hash of parent and key; others follow as twins.
     children: GenericHashMap<u64, NodeId, Hashed, DefaultSharedPtr>,
     free: NodeId,
@@ -86,6 +108,13 @@ impl Keyed for SubjectId {
     }
 }
 
+/// A free node.
+impl Default for Node {
+    fn default() -> Self {
+        Self::new(NodeId::NONE, PatternKey::Any)
+    }
+}
+
 impl Node {
     fn new(parent: NodeId, key: PatternKey) -> Self {
         Self {
@@ -94,7 +123,8 @@ impl Node {
             any: NodeId::NONE,
             twin: NodeId::NONE,
             uses: 0,
-            granted_to: Sorted::default(),
+            to_users: Sorted::default(),
+            to_others: Sorted::default(),
             holders: None,
             resources: None,
         }
@@ -102,6 +132,11 @@ impl Node {
 
     pub(super) fn any(&self) -> Option<NodeId> {
         self.any.some()
+    }
+
+    /// The subjects that have a row on exactly this name.
+    pub(super) fn granted_to(&self) -> impl Iterator<Item = SubjectId> {
+        self.to_others.iter().chain(self.to_users.iter()).copied()
     }
 
     pub(super) fn ownership(&self) -> Ownership {
@@ -116,10 +151,9 @@ impl Node {
 
 impl Names {
     pub(super) fn new() -> Self {
-        let mut root = Node::new(NodeId::NONE, PatternKey::Any);
-        root.uses = 1;
+        let root = Node { uses: 1, ..Node::default() };
         Self {
-            nodes: Vector::unit(root),
+            nodes: Paged::unit(root),
             children: GenericHashMap::with_hasher(Hashed::default()),
             free: NodeId::NONE,
             live: 1,
@@ -207,13 +241,19 @@ impl Names {
         self.nodes.len()
     }
 
-    /// Gives a reserved name its rows, which are sorted: each is a use.
-    pub(super) fn keep_granted(&mut self, id: NodeId, to: Vec<SubjectId>, is_holders: impl Fn(SubjectId) -> bool) {
+    /// Gives a reserved name its rows: each is a use.
+    pub(super) fn keep_granted(&mut self, id: NodeId, to: GrantedTo, is_holders: impl Fn(SubjectId) -> bool) {
         let Some(node) = self.node_mut(id) else { return };
-        node.uses = node.uses.saturating_add(u32::try_from(to.len()).unwrap_or(u32::MAX));
-        let holders: Arc<[SubjectId]> = to.iter().copied().filter(|subject| is_holders(*subject)).collect();
+        let GrantedTo { mut users, mut others } = to;
+        node.uses = node.uses.saturating_add(u32::try_from(users.len() + others.len()).unwrap_or(u32::MAX));
+        for subjects in [&mut users, &mut others] {
+            if !subjects.is_sorted() {
+                subjects.sort_unstable();
+            }
+        }
+        let holders: Arc<[SubjectId]> = others.iter().copied().filter(|subject| is_holders(*subject)).collect();
         node.holders = (!holders.is_empty()).then_some(holders);
-        node.granted_to = Sorted::of(&to);
+        (node.to_users, node.to_others) = (Sorted::of(&users), Sorted::of(&others));
     }
 
     /// Lets a name go that was reserved and is not used.
@@ -279,7 +319,7 @@ impl Names {
         {
             self.free = std::mem::replace(slot, node).twin;
         } else {
-            self.nodes.push_back(node);
+            self.nodes.push(node);
         }
         self.live += 1;
         self.use_again(parent);
@@ -290,9 +330,7 @@ impl Names {
     fn cut(&mut self, id: NodeId) {
         let free = std::mem::replace(&mut self.free, id);
         let Some(slot) = self.node_mut(id) else { return };
-        let mut empty = Node::new(NodeId::NONE, PatternKey::Any);
-        empty.twin = free;
-        let node = std::mem::replace(slot, empty);
+        let node = std::mem::replace(slot, Node { twin: free, ..Node::default() });
         self.live -= 1;
         match &node.key {
             PatternKey::Any => {

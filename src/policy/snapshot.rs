@@ -161,8 +161,8 @@ impl Snapshot {
         let pattern = pattern.clone();
         found.into_iter().flat_map(move |(at, node)| {
             let pattern = pattern.clone();
-            node.granted_to.iter().filter_map(move |subject| {
-                let entry = self.subjects.entry(*subject)?;
+            node.granted_to().filter_map(move |subject| {
+                let entry = self.subjects.entry(subject)?;
                 Some(written(&entry.subject, &pattern, entry.rows.at(at)?))
             })
         })
@@ -262,12 +262,14 @@ impl Snapshot {
 
     /// Keeps the name's own list of its rows.
     fn change_granted(&mut self, node: NodeId, subject: SubjectId, here: bool) {
-        let holders = self.subjects.is_holders(subject);
+        let Some(entry) = self.subjects.entry(subject) else { return };
+        let (user, holders) = (matches!(entry.subject, Subject::User(_)), entry.subject.through().is_some());
         let Some(node) = self.names.node_mut(node) else { return };
+        let list = if user { &mut node.to_users } else { &mut node.to_others };
         if here {
-            node.granted_to.put(subject);
+            list.put(subject);
         } else {
-            node.granted_to.take(subject.number());
+            list.take(subject.number());
         }
         if holders {
             let others = node.holders.as_deref().unwrap_or_default().iter().copied().filter(|other| *other != subject);

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use ahash::RandomState;
-use imbl::{OrdMap, Vector};
+use imbl::OrdMap;
 use smallvec::SmallVec;
 
 use super::index::Index;
+use super::paged::Paged;
 use super::rows::Rows;
 use super::{Levels, ResourceId, Subject, UserId};
 
@@ -39,13 +40,20 @@ pub(super) struct Entry {
 
 #[derive(Clone)]
 pub(super) struct Subjects {
-    entries: Vector<Entry>,
+    entries: Paged<Entry>,
     /// The places of the subjects, by their hashes.
     ids: Index,
     seed: RandomState,
     /// The holders among them, in an order that does not depend on history; without levels where each counts by itself.
     pub(super) holders: OrdMap<(ResourceId, Option<Levels>), SubjectId>,
     free: SubjectId,
+}
+
+/// A free entry.
+impl Default for Entry {
+    fn default() -> Self {
+        Self::new(Subject::Everyone)
+    }
 }
 
 impl Entry {
@@ -59,7 +67,7 @@ impl Subjects {
         let everyone = Entry { uses: 1, ..Entry::new(Subject::Everyone) };
         let (mut ids, seed) = (Index::default(), RandomState::new());
         ids.put(seed.hash_one(&everyone.subject), SubjectId::EVERYONE.0);
-        Self { entries: Vector::unit(everyone), ids, seed, holders: OrdMap::new(), free: SubjectId::NONE }
+        Self { entries: Paged::unit(everyone), ids, seed, holders: OrdMap::new(), free: SubjectId::NONE }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -113,7 +121,7 @@ impl Subjects {
         if entry.uses > 0 || id == SubjectId::EVERYONE {
             return;
         }
-        let gone = std::mem::replace(entry, Entry { free, ..Entry::new(Subject::Everyone) });
+        let gone = std::mem::replace(entry, Entry { free, ..Entry::default() });
         self.free = id;
         self.ids.take(self.seed.hash_one(&gone.subject), id.0);
         if let Some((resource, levels)) = gone.subject.through() {
@@ -153,7 +161,7 @@ impl Subjects {
                 id
             }
             None => {
-                self.entries.push_back(Entry::new(subject.clone()));
+                self.entries.push(Entry::new(subject.clone()));
                 SubjectId(u32::try_from(self.entries.len() - 1).unwrap_or(u32::MAX))
             }
         };

@@ -7,7 +7,7 @@
 use smallvec::SmallVec;
 use uuid::Uuid;
 
-use super::names::{Names, NodeId, Ownership};
+use super::names::{Names, NodeId};
 use super::rows::{NEVER, Row, Rows};
 use super::{Levels, UserId};
 
@@ -31,6 +31,8 @@ pub(super) struct Step {
     literal: u32,
     /// Where the name's next key is `*`.
     any: u32,
+    /// The position after the last step below this one.
+    past: u32,
 }
 
 const NOWHERE: u32 = u32::MAX;
@@ -67,12 +69,9 @@ impl Clock {
 
 impl Path {
     pub(super) fn new(names: &Names, keys: &[&str]) -> Self {
-        let mut path = Self {
-            steps: SmallVec::new(),
-            length: u32::try_from(keys.len()).unwrap_or(u32::MAX),
-            owner: owner(names, keys),
-        };
-        path.grow(names, keys, NodeId::ROOT, 0);
+        let mut path =
+            Self { steps: SmallVec::new(), length: u32::try_from(keys.len()).unwrap_or(u32::MAX), owner: None };
+        path.grow(names, keys, NodeId::ROOT, 0, true);
         path
     }
 
@@ -91,22 +90,33 @@ impl Path {
     }
 
     /// Recursion is bounded by the depth of the tree, which no name makes deeper than [`super::MAX_KEYS`].
-    fn grow(&mut self, names: &Names, keys: &[&str], node: NodeId, depth: u32) -> u32 {
+    fn grow(&mut self, names: &Names, keys: &[&str], at: NodeId, depth: u32, literally: bool) -> u32 {
         let position = self.steps.len();
-        self.steps.push(Step { node, depth, literal: NOWHERE, any: NOWHERE });
+        let Some(node) = names.node(at) else { return NOWHERE };
+        self.steps.push(Step { node: at, depth, literal: NOWHERE, any: NOWHERE, past: 0 });
+        // Only resources on the question's own keys own, and of those the last that does.
+        if literally {
+            self.owner = node.ownership().below(self.owner);
+        }
+        let (mut literal, mut any) = (NOWHERE, NOWHERE);
         if let Some((key, rest)) = keys.split_first() {
-            let literal = names.child(node, key).map_or(NOWHERE, |child| self.grow(names, rest, child, depth + 1));
-            let any = names
-                .node(node)
-                .and_then(|node| node.any())
-                .filter(|_| depth > 0 || !is_id(key))
-                .map_or(NOWHERE, |child| self.grow(names, rest, child, depth + 1));
-            if let Some(step) = self.steps.get_mut(position) {
-                (step.literal, step.any) = (literal, any);
+            if let Some(child) = names.child(at, key) {
+                literal = self.grow(names, rest, child, depth + 1, literally);
+            }
+            if let Some(child) = node.any().filter(|_| depth > 0 || !is_id(key)) {
+                any = self.grow(names, rest, child, depth + 1, false);
             }
         }
-        u32::try_from(position).unwrap_or(NOWHERE)
+        let past = position_of(self.steps.len());
+        if let Some(step) = self.steps.get_mut(position) {
+            (step.literal, step.any, step.past) = (literal, any, past);
+        }
+        position_of(position)
     }
+}
+
+fn position_of(position: usize) -> u32 {
+    u32::try_from(position).unwrap_or(NOWHERE)
 }
 
 /// Whether the key is the whole name of a resource without a dotted one, `@<uuid>`, which no `*` matches. It is that
@@ -121,11 +131,7 @@ pub(super) fn owner(names: &Names, keys: &[&str]) -> Option<UserId> {
     let mut at = NodeId::ROOT;
     let mut keys = keys.iter();
     loop {
-        match names.node(at)?.ownership() {
-            Ownership::Inherited => {}
-            Ownership::Of(user) => owner = Some(user),
-            Ownership::Disputed => owner = None,
-        }
+        owner = names.node(at)?.ownership().below(owner);
         let Some(below) = keys.next().and_then(|key| names.child(at, key)) else { return owner };
         at = below;
     }
@@ -133,7 +139,23 @@ pub(super) fn owner(names: &Names, keys: &[&str]) -> Option<UserId> {
 
 /// What these rows answer: the value of the row that is nearest by the rules, or `None` where no row covers the name.
 pub(super) fn resolve(rows: &Rows, path: &Path, clock: &mut Clock) -> Option<Found> {
-    if rows.is_empty() { None } else { resolve_at(rows, path, path.steps.first()?, None, clock) }
+    if rows.is_empty() {
+        return None;
+    }
+    let mut nearest: Option<(u32, &Step, &Row)> = None;
+    for (position, step) in (0..).zip(&path.steps) {
+        let Some(row) = rows.live(step.node, clock.now) else { continue };
+        if nearest.is_some_and(|(_, above, _)| position >= above.past) {
+            // On two branches: which of them answers is for the rules to say.
+            return resolve_at(rows, path, path.steps.first()?, None, clock);
+        }
+        nearest = Some((position, step, row));
+    }
+    // With all its rows on one way down there is nothing that they could lose to: fillers beside that way have no value,
+    // or one that they inherited from it, which a row beats by each of the rules.
+    let (_, step, row) = nearest?;
+    clock.rests_until(row.ends);
+    Some(Found { levels: row.levels, depth: step.depth, granted: true, node: step.node })
 }
 
 fn resolve_at(rows: &Rows, path: &Path, at: &Step, inherited: Option<Levels>, clock: &mut Clock) -> Option<Found> {
