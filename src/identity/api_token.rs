@@ -21,7 +21,7 @@ use crate::store::{self, ApiTokenId, Item, Key, KeyDigest};
 
 /// What tells a key from other secrets, for programs that look for keys where none should be. The four characters before
 /// it tell keys apart for people.
-const MARK: &str = "_carta_";
+pub(super) const MARK: &str = "_carta_";
 
 /// Characters of a key's beginning that lists show.
 pub const HINT: usize = 4;

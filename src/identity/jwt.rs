@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use super::json::strict_object;
 use super::key::Key;
-use super::{AuthError, Claims};
+use super::{AuthError, Claims, api_token};
 use crate::store::ApiTokenId;
 
 /// The longest token that is looked at, in bytes.
@@ -78,7 +78,12 @@ impl<'t> Token<'t> {
         if token.len() > MAX_BYTES {
             return Err(AuthError::Invalid("the token has more than 8192 bytes"));
         }
-        let malformed = AuthError::Invalid("the token is no signed JWT of three parts");
+        let malformed = AuthError::Invalid(match token.contains(api_token::MARK) {
+            true => {
+                "an API token is no bearer token\nsend it as the password of the user `__token__`: curl -u __token__:KEY"
+            }
+            false => "the token is no signed JWT of three parts",
+        });
         let (message, signature) = token.rsplit_once('.').ok_or(malformed.clone())?;
         let (header, claims) = message.split_once('.').ok_or(malformed.clone())?;
         let object = |part: &str| strict_object(&URL_SAFE_NO_PAD.decode(part).ok()?);

@@ -115,7 +115,9 @@ fn a_token_cannot_make_tokens_nor_be_used_as_a_bearer_token() {
     let body = json!({"name": "more", "allowedEndpoints": ["ANY /**"]}).to_string();
     let refused = with(gateway.rest("POST", "/v2/auth/apitoken/self"), &key).body(body).expect(403);
     assert_eq!(refused.problem(), Some("permission-denied"));
-    gateway.rest("GET", "/user").token(&key).expect(401);
+    let refused = gateway.rest("GET", "/user").token(&key).expect(401);
+    let told = refused.json()["detail"].as_str().unwrap().to_owned();
+    assert!(told.contains("password of the user `__token__`"), "{told}");
     assert_eq!(rest(&gateway, &key, "GET", "/v2/auth/apitoken/self"), 200);
     assert_eq!(listed(&gateway, &alice).len(), 1);
 }
