@@ -346,9 +346,12 @@ fn users_who_would_become_one_account_are_refused_with_what_is_theirs_and_none_r
         let fields = json!({"namespace": "b.*", "permission": id, "group": id});
         dump.push(json!({"model": "django_grainy.grouppermission", "pk": id, "fields": fields}));
     }
+    let fields = json!({"namespace": "c", "permission": 0, "group": 2});
+    dump.push(json!({"model": "django_grainy.grouppermission", "pk": 3, "fields": fields}));
     std::fs::write(gateway.path("dump.json"), json!(dump).to_string()).unwrap();
     let ran = gateway.run(&["import", "grainy", "dump.json"]).done();
-    assert_eq!(grants(&gateway), ["group:Chiefs b. 1", "user:bob a. 1", "user:cy a. 1", "user:cy2 a. 2"], "{ran}");
+    // What one group was given is not for the members of the other; what it was denied binds at least its own.
+    assert_eq!(grants(&gateway), ["group:Chiefs c. 0", "user:bob a. 1", "user:cy a. 1", "user:cy2 a. 2"], "{ran}");
     assert_eq!(members(&gateway, "Chiefs"), ["bob", "cy", "cy2"], "{ran}");
     for line in [
         "  [name] user ann1: it would become ann by its address, and so would ann2: what one has would replace what the \
@@ -357,12 +360,16 @@ fn users_who_would_become_one_account_are_refused_with_what_is_theirs_and_none_r
         "  [name] user bob2: it would become bob by its address, and so would bob:",
         "  [orphan] user ann1: a = 1: its user is not imported",
         "  [orphan] user bob2: a = 2: its user is not imported",
-        "  [name] group Chiefs: there are several of this name: one group here, of all members",
-        "  [1.3] group Chiefs: b.* = 2: group Chiefs: b.* = 1 gives read to the same subject on the same name here, and \
-         counts",
+        "  [name] group Chiefs: there are several of this name: one group here, of all members, with what either was denied",
+        "  [name] group Chiefs: b.* = 1: of several groups of this name: their members are one group's here, and the others \
+         were not given it",
+        "  [name] group Chiefs: b.* = 2: of several groups of this name:",
     ] {
         assert!(ran.lines().any(|said| said.starts_with(line)), "{line}\n---\n{ran}");
     }
+    let again = gateway.run(&["import", "grainy", "dump.json"]).done();
+    assert!(again.contains("  [name] group Chiefs: there are several of this name, and one here:"), "{again}");
+    assert!(again.contains("nothing was changed"), "{again}");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! A plan against the store: what is there already, what is in the way, one change for the rest, and the report.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::path::Path;
 
@@ -8,27 +8,14 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::plan::{Fate, NewGrant, NewUser, Plan, Remark, shown};
+use super::present::Present;
 use crate::cli::Failure;
 use crate::cli::open::{Opened, block_on, open};
 use crate::cli::user::new_user;
-use crate::identity::{is_everybodys_group, is_group_name, is_login_name};
+use crate::identity::{is_group_name, is_login_name};
 use crate::policy::written::Written;
-use crate::policy::{Grant, GroupId, Levels, Pattern, PatternKey, Snapshot, Subject, UserId};
-use crate::refresh;
-use crate::store::{self, Group, HEADER_ISSUER, Item, Mutation, User};
-
-/// What the store has, by name.
-struct Present {
-    users: HashMap<String, User>,
-    names: HashMap<UserId, String>,
-    /// The names of all who have an address.
-    by_email: HashMap<String, Vec<String>>,
-    /// Whose address the trusted header proved.
-    by_header: HashMap<String, UserId>,
-    groups: HashMap<String, Group>,
-    members: BTreeSet<(UserId, GroupId)>,
-    policy: Snapshot,
-}
+use crate::policy::{Grant, GroupId, Levels, Pattern, PatternKey, Subject, UserId};
+use crate::store::{self, Group, Mutation, User};
 
 /// How much there is to do.
 #[derive(Default)]
@@ -56,10 +43,17 @@ pub(super) fn run(
         let now = Timestamp::now();
         let mut changes = Vec::new();
         let (users, user_tally) = users(&mut plan, &present, &mut changes, now);
-        let (groups, group_tally) = groups(&mut plan, &present, &users, &mut changes);
+        let several = several(&plan);
+        let (groups, group_tally) = groups(&mut plan, &present, &users, &several, &mut changes);
         let grants = std::mem::take(&mut plan.grants);
         let mut tally = Tally::default();
         for grant in grants {
+            if matches!(&grant.who, Written::Group(name) if several.contains(name)) && !grant.levels.is_empty() {
+                let what = "of several groups of this name: their members are one group's here, and the others were not \
+                            given it\nrename the groups there, or grant by hand";
+                plan.drop("name", grant.row, what);
+                continue;
+            }
             match subject(&grant.who, &users, &groups, &opened).await? {
                 Ok(subject) => give(&mut plan, grant, subject, under, &present, now, &mut changes, &mut tally),
                 Err(why) => plan.drop("orphan", grant.row, why),
@@ -81,69 +75,6 @@ pub(super) fn run(
         }
         Ok(())
     })
-}
-
-impl Present {
-    async fn of(opened: &Opened) -> Result<Self, Failure> {
-        let items = opened.store.load().await?.items;
-        let policy = refresh::policy(&items);
-        let mut present = Self {
-            users: HashMap::new(),
-            names: HashMap::new(),
-            by_email: HashMap::new(),
-            by_header: HashMap::new(),
-            groups: HashMap::new(),
-            members: BTreeSet::new(),
-            policy,
-        };
-        for item in items {
-            match item {
-                Item::User(user, groups) => {
-                    present.members.extend(groups.into_iter().map(|group| (user.id, group)));
-                    if let Some(email) = &user.email {
-                        present.by_email.entry(email.to_lowercase()).or_default().push(user.name.clone());
-                    }
-                    present.names.insert(user.id, user.name.clone());
-                    present.users.insert(user.name.clone(), *user);
-                }
-                Item::Group(group) => {
-                    present.groups.insert(group.name.clone(), group);
-                }
-                Item::Link(link) if link.issuer == HEADER_ISSUER => {
-                    present.by_header.insert(link.subject, link.user);
-                }
-                _ => {}
-            }
-        }
-        Ok(present)
-    }
-
-    /// The accounts for which the address was checked. One that nobody checked is anybody's claim.
-    fn checked<'p>(&'p self, email: &str) -> impl Iterator<Item = &'p User> {
-        let holders = self.by_email.get(email).into_iter().flatten().filter_map(|name| self.users.get(name));
-        let linked = self.by_header.get(email).and_then(|id| self.users.get(self.names.get(id)?));
-        holders.filter(|user| user.email_verified).chain(linked)
-    }
-
-    /// The only account that the address proves, and by what.
-    fn proved(&self, email: &str) -> Option<(&User, &'static str)> {
-        let proved = self.checked(email).map(|user| (user, "for whom that address was checked"));
-        let named = self.users.get(email).map(|user| (user, "whose name is that address"));
-        let mut all = proved.chain(named);
-        let first = all.next()?;
-        all.all(|(user, _)| user.id == first.0.id).then_some(first)
-    }
-
-    /// The names of those who have the address, for people.
-    fn holders(&self, email: &str) -> Option<String> {
-        self.by_email.get(email).map(|names| names.join(" and "))
-    }
-
-    /// Who but the administrators decides who is in the group.
-    fn runs(&self, group: &Group) -> Option<&str> {
-        let owner = group.owner.filter(|_| !is_everybodys_group(&group.name))?;
-        Some(self.names.get(&owner).map_or("somebody", String::as_str))
-    }
 }
 
 /// The users by their names in the plan; none for who is not imported.
@@ -258,29 +189,35 @@ fn taken_by_another<'p>(new: &NewUser, present: &'p Present) -> Option<&'p User>
     present.checked(new.email.as_deref()?).find(|one| one.id != namesake.id)
 }
 
+/// The names that several groups have.
+fn several(plan: &Plan) -> BTreeSet<String> {
+    let mut known = BTreeSet::new();
+    plan.groups.iter().filter(|(name, _)| !known.insert(name)).map(|(name, _)| name.clone()).collect()
+}
+
 /// The groups by their names in the plan; none for what is not imported.
 fn groups(
     plan: &mut Plan,
     present: &Present,
     users: &BTreeMap<String, Option<UserId>>,
+    several: &BTreeSet<String>,
     changes: &mut Vec<Mutation>,
 ) -> (BTreeMap<String, Option<GroupId>>, Tally) {
     let (mut ids, mut tally) = (BTreeMap::new(), Tally::default());
     let mut all: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for (name, members) in std::mem::take(&mut plan.groups) {
-        if let Some(known) = all.get_mut(&name) {
-            plan.change(
-                "name",
-                format!("group {name}"),
-                "there are several of this name: one group here, of all members",
-            );
-            known.extend(members);
-        } else {
-            all.insert(name, members.into_iter().collect());
-        }
+        all.entry(name).or_default().extend(members);
     }
     for (name, members) in all {
         let there = present.groups.get(&name);
+        if there.is_some() && several.contains(&name) {
+            // Which of them it is cannot be told, and whoever joins it gets what it has.
+            let what =
+                "there are several of this name, and one here: rename them there, or fill the group here by hand";
+            plan.drop("name", format!("group {name}"), what);
+            ids.insert(name, None);
+            continue;
+        }
         if let Some(runs) = there.and_then(|group| present.runs(group)) {
             // Who runs the group would decide who gets what is imported.
             let what = format!(
@@ -305,6 +242,11 @@ fn groups(
             }
             None => {
                 tally.made += 1;
+                if several.contains(&name) {
+                    let what =
+                        "there are several of this name: one group here, of all members, with what either was denied";
+                    plan.change("name", format!("group {name}"), what);
+                }
                 let id = GroupId(Uuid::new_v4());
                 changes.push(Mutation::CreateGroup(Group { id, name: name.clone(), owner: None }));
                 id

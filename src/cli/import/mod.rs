@@ -14,6 +14,7 @@ mod ctl;
 mod grainy;
 mod mara;
 mod plan;
+mod present;
 mod tables;
 
 /// Whose files.
