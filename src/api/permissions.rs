@@ -9,22 +9,24 @@ use http::Uri;
 use jiff::Timestamp;
 use utoipa::IntoParams;
 
-use super::access::{held, holds_any, may_administer, shown_name};
+use super::access::{held, may_administer, shown_name};
 use super::command::grants;
 use super::error::Refusal;
 use super::extract::{Asked, Caller, Named};
 use super::item::{Entity, Item, TYPES};
-use super::node::{Node, Thing};
+use super::node::Node;
 use super::openapi::Barrier;
+use super::owner::{only_users_own, owners_entry, spare_owner, transfer};
 use super::paging::{Entries, Page, Wanted};
 use super::reach::{self, TooLong};
 use super::role::{self, Role, SubjectKind};
+use super::subject::{Kind, find_subject, kind, known};
 use super::tier::Tiers;
 use super::view::View;
 use super::{Api, answer, warn};
-use crate::policy::{Change, Denied, Levels, Permit, Snapshot, UserId};
+use crate::policy::{Change, Denied, Levels, Permit, Snapshot};
 use crate::proxy::why::Names;
-use crate::store::{Mutation, Revision};
+use crate::store::Mutation;
 
 /// Types of resource
 #[utoipa::path(get, path = "/permissions/resources", tag = "permissions",
@@ -341,120 +343,6 @@ fn find_resource(view: &View, id: &str) -> Result<Node, Refusal> {
 
 fn kind_of_resource(text: &str) -> Result<&'static str, Refusal> {
     TYPES.into_iter().find(|kind| *kind == text).ok_or_else(|| Refusal::unknown("type of resource", text))
-}
-
-/// The kind that the query names; without one, a user.
-fn kind(asked: &Asked) -> Result<SubjectKind, Refusal> {
-    let Some(text) = asked.value("userType")? else { return Ok(SubjectKind::User) };
-    SubjectKind::parse(text).ok_or_else(|| {
-        Refusal::input(format!(
-            "unknown userType `{text}`\nwrite User, UserGroup, NamespaceItem, ProjectItem, WorkflowItem or WorkspaceItem"
-        ))
-    })
-}
-
-/// The subject by id or name; an id wins. None where the kind is not known; a name that several have is a refusal for
-/// later, because it is the content that is at fault.
-type Found = Option<Result<Node, Refusal>>;
-
-fn find_subject(
-    view: &View,
-    caller: &Caller,
-    kind: &Result<SubjectKind, Refusal>,
-    text: &str,
-) -> Result<Found, Refusal> {
-    let Ok(kind) = kind else { return Ok(None) };
-    let unknown = || Refusal::unknown("subject", text);
-    match kind {
-        SubjectKind::User => view.user(text).map(Node::from).map(Ok).map(Some).ok_or_else(unknown),
-        SubjectKind::UserGroup => view.group(text).map(Node::from).map(Ok).map(Some).ok_or_else(unknown),
-        SubjectKind::Item(label) => {
-            if let Some(node) = view.node(text).filter(|node| node.is(label)) {
-                return Ok(Some(Ok(node)));
-            }
-            if *label == "Namespace" {
-                let found = view.catalog.namespace(text).cloned().ok_or_else(unknown)?;
-                return Ok(Some(Ok(found.into())));
-            }
-            let shelf = view.catalog.shelf();
-            if *label == "Workspace" {
-                // Theirs is the only name that nobody else can take: a label says what its maker likes.
-                let found = shelf.workspace(text).cloned().ok_or_else(unknown)?;
-                return Ok(Some(Ok(found.into())));
-            }
-            let (me, now) = (Node::from(caller.identity.account.clone()), Timestamp::now());
-            // Anybody may give a record of theirs any name: it means none but what the caller knows.
-            let known = |record: &Node| holds_any(view, &me, record, now);
-            let mut named = shelf.named(label, text).cloned().map(Node::from).filter(known);
-            let found = named.next().ok_or_else(unknown)?;
-            if named.next().is_none() {
-                return Ok(Some(Ok(found)));
-            }
-            let detail = format!("several have the name `{text}`\nwrite the id of the one that is meant");
-            Ok(Some(Err(Refusal::input(detail))))
-        }
-    }
-}
-
-fn known(kind: Result<SubjectKind, Refusal>, found: Found) -> Result<(SubjectKind, Node), Refusal> {
-    let kind = kind?;
-    // With a kind that is known, there is something or a refusal.
-    let found = found.unwrap_or_else(|| Err(Refusal::unknown("subject", kind.word())))?;
-    Ok((kind, found))
-}
-
-/// Moves the ownership: by the owner only, who keeps the other flags.
-pub(super) async fn transfer(
-    api: &Api,
-    caller: &Caller,
-    permit: Permit,
-    on: &Node,
-    (to, from, tiers): (UserId, &Node, Tiers),
-    view: &View,
-) -> Result<Revision, Refusal> {
-    let owner = view.owner(on);
-    if owner != Some(caller.id()) && owner != Some(to) {
-        return Err(Refusal::forbidden("only the owner can make somebody else the owner"));
-    }
-    if owner == Some(to) {
-        return Ok(Revision(view.state.revision));
-    }
-    if matches!(on.thing, Thing::User(_) | Thing::Group(_)) {
-        return Err(Refusal::forbidden("what stands for a user or a group is nobody else's"));
-    }
-    let me = Node::from(caller.identity.account.clone());
-    grants::transfer(api, permit, caller.actor()?, on, &me, (to, from, tiers)).await
-}
-
-/// The owner's entry is the ownership: an administrator of the resource may not touch it, and the owner must not.
-pub(super) fn spare_owner(view: &View, caller: &Caller, on: &Node, subject: Option<UserId>) -> Result<(), Refusal> {
-    if subject.is_none() || view.owner(on) != subject {
-        return Ok(());
-    }
-    if Some(caller.id()) == subject {
-        return Err(Refusal::input("a resource needs exactly one owner\nmake somebody else the owner first"));
-    }
-    Err(owners_entry())
-}
-
-/// 403: whose entry it is.
-pub(super) fn owners_entry() -> Refusal {
-    Refusal::forbidden("the owner's permission cannot be changed by anybody else")
-}
-
-/// 400: what cannot own.
-pub(super) fn only_users_own() -> Refusal {
-    Refusal::input("only a user can own a resource")
-}
-
-/// What kind of thing the subject is.
-#[derive(IntoParams)]
-#[into_params(parameter_in = Query, rename_all = "camelCase")]
-#[expect(dead_code, reason = "it describes what `kind` reads")]
-pub(super) struct Kind {
-    /// `User` where it is left out.
-    #[param(nullable = false, pattern = "^(User|UserGroup|NamespaceItem|ProjectItem|WorkflowItem|WorkspaceItem)?$")]
-    user_type: Option<String>,
 }
 
 /// What to give.
