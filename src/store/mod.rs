@@ -10,6 +10,7 @@ mod portion;
 mod quota;
 mod record;
 pub mod sqlite;
+mod trail;
 
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
@@ -32,9 +33,10 @@ pub use quota::{
     MOST_NODES, MOST_SECRETS, MOST_SERVICES,
 };
 pub use record::{
-    Actor, Audit, AuditPage, AuditQuery, Changes, Consent, Contents, Grant, Group, HEADER_ISSUER, Item, Key, Link,
-    Namespace, Node, NodeKind, Origin, Password, Revision, Secret, Service, SigningKey, User, Withdrawal,
+    Changes, Consent, Contents, Grant, Group, HEADER_ISSUER, Item, Key, Link, Namespace, Node, NodeKind, Origin,
+    Password, Revision, Secret, Service, SigningKey, User, Withdrawal,
 };
+pub use trail::{Actor, Audit, AuditPage, AuditQuery};
 
 /// Why the store did not do what was asked.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
