@@ -155,6 +155,8 @@ problems! {
     IDENTITY_UNAVAILABLE = SERVICE_UNAVAILABLE "identity-unavailable" "the identity cannot be checked now";
     /// As many calls of the user are under way as may be.
     TOO_MANY_TASKS = TOO_MANY_REQUESTS "too-many-tasks" "too many calls are under way";
+    /// The user makes changes faster than they may.
+    TOO_MANY_CHANGES = TOO_MANY_REQUESTS "too-many-changes" "too many changes were made";
     /// Too many ask for what takes long.
     BUSY = SERVICE_UNAVAILABLE "busy" "the gateway has too much of this to do";
     /// The store cannot be reached.

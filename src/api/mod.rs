@@ -19,12 +19,14 @@ mod item;
 mod login;
 mod node;
 mod openapi;
+mod openings;
 mod owner;
 mod paging;
 mod permissions;
 mod permissions_v2;
 mod preview;
 mod projects;
+mod rate;
 mod reach;
 mod records;
 mod role;
@@ -68,6 +70,7 @@ use crate::vault::Vault;
 use error::Refusal;
 
 pub use front::Front;
+pub use openings::Openings;
 pub use view::{Catalog, View};
 
 /// How long a request waits for the local snapshot to show a revision.
@@ -97,6 +100,8 @@ pub struct Api {
     pub records: Arc<Records>,
     /// Where calls are decided; here for the services behind tunnels.
     pub gateway: Arc<Gateway>,
+    /// The tunnels, as the audit knows them.
+    pub openings: Openings,
 }
 
 impl Api {

@@ -61,6 +61,7 @@ pub(super) fn of_file(service: &Service) -> Value {
             TokenForwarding::Minted => json!(true),
             TokenForwarding::Full => json!("full"),
         },
+        "tunnel": service.tunnel,
         "timeouts": {
             "connect": bound(service.timeouts.connect),
             "first_byte": bound(service.timeouts.first_byte),
@@ -151,6 +152,7 @@ mod tests {
             "unmatched": "level",
             "public": ["/health", "/"],
             "forward_token": true,
+            "tunnel": false,
             "timeouts": {"connect": "500ms", "first_byte": "1m 30s", "idle": "1h", "total": "0"},
             "tls": {"protocol": "http2"},
             "inject": {

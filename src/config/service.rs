@@ -29,6 +29,8 @@ pub struct Service {
     pub public: Vec<String>,
     /// Whether, and which, token travels on in `X_CARTA_TOKEN`.
     pub forward_token: TokenForwarding,
+    /// Whether who may write it may put a tunnel in the place of its endpoints.
+    pub tunnel: bool,
     /// What is added to upstream requests.
     pub inject: Injection,
     /// The named operations; the first that matches decides.

@@ -29,6 +29,9 @@ pub(super) struct ServiceFile {
     pub(super) public: Vec<String>,
     /// `true`: a token minted for this service travels on; `"full"`: the caller's own.
     pub(super) forward_token: Option<ForwardTokenFile>,
+    /// Whether who may write the service may put a tunnel in the place of `base_url`. In the file: no, where it is not
+    /// written; a registered service takes one.
+    pub(super) tunnel: Option<bool>,
     /// How long each phase may take.
     pub(super) timeouts: TimeoutsFile,
     /// How the upstream is spoken to.

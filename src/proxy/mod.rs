@@ -59,7 +59,7 @@ pub use gateway::{Gateway, Peer, Settings, Shared, State, Worker};
 pub use route::{Route, Routes};
 pub use target::{Door, Target};
 
-pub use crate::upstream::tunnel::TooMany;
+pub use crate::upstream::tunnel::{Ending, TooMany};
 
 /// Takes a request to its answer. Never fails: a problem becomes the answer that tells of it.
 pub async fn walk(
@@ -124,7 +124,7 @@ async fn steps(
     };
     limit::check(&head.headers, gateway.settings().body_bytes)?;
 
-    let tunnel = gateway.tunnels().find(route.id());
+    let tunnel = if route.takes_tunnel() { gateway.tunnels().find(route.id()) } else { None };
     let own_token = token::own(&head.headers, &route);
     let mut removed = headers::strip_request(&mut head.headers, &head.uri, &rules(&exchange, &route))?;
     if body.is_end_stream() {

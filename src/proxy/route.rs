@@ -215,6 +215,12 @@ impl Route {
         self.service.forward_token
     }
 
+    /// Whether a tunnel may take the place of its base URLs.
+    #[must_use]
+    pub fn takes_tunnel(&self) -> bool {
+        self.service.tunnel
+    }
+
     /// Cross-origin rules, where there are any.
     #[must_use]
     pub fn cors(&self) -> Option<&CrossOrigin> {

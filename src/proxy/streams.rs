@@ -164,7 +164,7 @@ pub struct Opening {
 }
 
 impl Opening {
-    /// Returns when the permit no longer holds, or the service is gone or has another name.
+    /// Returns when the permit no longer holds, or the service is gone, has another name or takes no tunnel any more.
     pub async fn ends(&self) {
         until_lost(&self.gateway, Some(&self.who), self.permit.ends(), || self.ask_again()).await;
     }
@@ -172,7 +172,8 @@ impl Opening {
     fn ask_again(&self) -> Option<Permit> {
         let state = self.gateway.state(Instant::now()).ok()?;
         let now = Timestamp::now();
-        let route = state.routes.by_id(self.route.id()).filter(|route| route.label() == self.route.label())?;
+        let same = |route: &&Arc<Route>| route.label() == self.route.label() && route.takes_tunnel();
+        let route = state.routes.by_id(self.route.id()).filter(same)?;
         if !self.gateway.shared().authenticator.still_holds(&self.who, &state.directory, now) {
             return None;
         }

@@ -26,7 +26,7 @@ pub use api_token::{ApiToken, ApiTokenId, KeyDigest};
 pub use chain::{
     AUDIT_KEYS, Break, CHAIN_BEGINS, CHAIN_BROKEN, ChainHash, ChainKeys, Followed, Head, Mac, NoHead, Noted, Step,
 };
-pub use mutation::{Committed, DeclaredService, Mutation, NewUser, Resealed, Sealed};
+pub use mutation::{Committed, DeclaredService, Mutation, NewUser, Resealed, Sealed, TunnelNote};
 pub use portion::{GrantRow, Grants, Portion};
 pub use quota::{
     MOST_API_TOKENS, MOST_CONNECTIONS, MOST_CONSENTS, MOST_GROUPS, MOST_IN_NAMESPACE, MOST_NAMESPACES, MOST_NODE_BYTES,

@@ -32,6 +32,21 @@ pub struct DeclaredService {
     pub owner: String,
 }
 
+/// What the audit is told of a tunnel.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TunnelNote {
+    /// The service.
+    pub service: ResourceId,
+    /// `namespace/name`.
+    pub name: String,
+    /// Opened, or closed.
+    pub open: bool,
+    /// What there was before.
+    pub before: Option<serde_json::Value>,
+    /// What there is now.
+    pub after: Option<serde_json::Value>,
+}
+
 /// One change.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Mutation {
@@ -240,6 +255,8 @@ pub enum Mutation {
     RevokeApiToken(UserId, String),
     /// Deletes an API token. `Missing` where the user has none of this name.
     DeleteApiToken(UserId, String),
+    /// Notes in the audit that a service's tunnel was opened or closed, and changes nothing else.
+    NoteTunnel(Box<TunnelNote>),
     /// Adds a key of the issuer. `Exists` where the `kid` is taken.
     PutSigningKey(SigningKey),
     /// Refuses tokens of the key from then on; of two such times the earlier holds.

@@ -13,7 +13,7 @@ use crate::policy::{ResourceId, UserId};
 pub struct Actor {
     /// The user, where one is known.
     pub user: Option<UserId>,
-    /// How the change came: `api`, `api-token`, `cli`, `login`, `config`, `admin-key`.
+    /// How the change came: `api`, `api-token`, `cli`, `login`, `config`, `admin-key`, `tunnel`.
     pub via: &'static str,
     /// From where: the peer's address, with the name of its token or the id of its key, or the operating system's user.
     pub from: Arc<str>,

@@ -1,5 +1,7 @@
 //! How a tunnel ends, and what becomes of the calls that it had.
 
+use serde_json::{Value, json};
+
 use super::support::{PATIENCE, Tunnel, eventually};
 use super::{House, sending};
 
@@ -55,6 +57,44 @@ fn a_tunnel_ends_when_its_opener_may_no_longer_write_the_service() {
     assert_eq!(calling.join().unwrap().status(), 502);
     house.is_at_base();
     assert_eq!(Tunnel::try_open(&house.gateway, &house.tess, "materials/mp").err().unwrap().0, 403);
+}
+
+#[test]
+fn the_audit_tells_who_opened_a_tunnel_and_took_it_over_and_nothing_of_reconnects() {
+    let house = House::built("", |builder| builder.user("tom", &[]).grant("tom", "materials.mp", "write"));
+    let (olga, tom) = (house.gateway.token("olga"), house.gateway.token("tom"));
+    let told = || {
+        let entries = house.gateway.rest("GET", "/audit?target=materials%2Fmp").token(&olga).expect(200).json();
+        let tunnel = |entry: &&Value| entry["what"].as_str().unwrap().starts_with("tunnel.");
+        let tunnels: Vec<Value> = entries.as_array().unwrap().iter().filter(tunnel).cloned().collect();
+        let line = |entry: &Value| format!("{} {}", entry["what"].as_str().unwrap(), entry["user"].as_str().unwrap());
+        (tunnels.iter().rev().map(line).collect::<Vec<_>>(), tunnels)
+    };
+    for _ in 0..5 {
+        house.tunnel().close();
+    }
+    let old = house.tunnel();
+    let (lines, entries) = told();
+    assert_eq!(lines, ["tunnel.open tess"]);
+    assert_eq!((&entries[0]["via"], &entries[0]["from"]), (&json!("api"), &json!("127.0.0.1")));
+    assert_eq!(entries[0]["target"], "materials/mp");
+    let new = Tunnel::open(&house.gateway, &tom, "materials/mp");
+    let (lines, entries) = told();
+    assert_eq!(lines, ["tunnel.open tess", "tunnel.close tom", "tunnel.open tom"]);
+    assert_eq!((&entries[1]["before"]["connections"], &entries[1]["after"]["ending"]), (&json!(6), &json!("replaced")));
+    drop((old, new));
+}
+
+#[test]
+fn a_tunnel_that_is_open_when_the_gateway_ends_is_closed_in_the_audit() {
+    let house = House::new("");
+    let mut tunnel = house.tunnel();
+    house.gateway.signal("TERM");
+    assert_eq!(tunnel.closed(), Some(1001));
+    assert_eq!(house.gateway.wait_for_end(), Some(0));
+    let listed = house.gateway.run(&["audit", "list", "--what", "tunnel.close", "--json"]).done();
+    let entry: Value = serde_json::from_str(listed.trim()).unwrap();
+    assert_eq!((&entry["via"], &entry["after"]["ending"]), (&json!("tunnel"), &json!("draining")));
 }
 
 #[test]

@@ -53,6 +53,39 @@ fn only_who_may_write_the_service_opens_its_tunnel() {
 }
 
 #[test]
+fn a_service_of_the_file_takes_a_tunnel_only_where_its_table_says_so() {
+    let house = House::built("", |builder| {
+        builder.service("materials", "fixed", "http://127.0.0.1:9", "").grant("tess", "materials.fixed", "write")
+    });
+    for token in [&house.tess, &house.gateway.token("olga")] {
+        let (status, problem) = Tunnel::try_open(&house.gateway, token, "materials/fixed").err().unwrap();
+        assert_eq!(status, 403);
+        assert!(problem["detail"].as_str().unwrap().contains("write `tunnel = true`"), "{problem}");
+    }
+    // Who may not write it is told that, and nothing of its table.
+    let (_, problem) = Tunnel::try_open(&house.gateway, &house.alice, "materials/fixed").err().unwrap();
+    assert_eq!(problem["level"], "create, update, delete");
+}
+
+#[test]
+fn a_registered_service_takes_a_tunnel_unless_its_table_says_no() {
+    let house = House::new("");
+    let put = |table: serde_json::Value| {
+        let ask = house.gateway.rest("PUT", "/service/config/lab/fit").token(&house.tess);
+        ask.header("Content-Type", "application/json").body(table.to_string()).expect(200);
+    };
+    house.gateway.rest("POST", "/service/reserve/lab").token(&house.tess).body("").expect(200);
+    let register = "/service/register/lab/fit?baseUrl=http%3A%2F%2Flocalhost";
+    house.gateway.rest("POST", register).token(&house.tess).body("").expect(200);
+    let mut tunnel = Tunnel::open(&house.gateway, &house.tess, "lab/fit");
+    put(serde_json::json!({"base_url": "http://localhost", "tunnel": false}));
+    assert_eq!(tunnel.closed(), Some(1008));
+    assert_eq!(Tunnel::try_open(&house.gateway, &house.tess, "lab/fit").err().unwrap().0, 403);
+    put(serde_json::json!({"base_url": "http://localhost"}));
+    Tunnel::open(&house.gateway, &house.tess, "lab/fit").close();
+}
+
+#[test]
 fn a_request_that_is_no_websocket_is_told_so_after_who_and_what_were_asked() {
     let house = House::new("");
     let target = "/service-tunnel?namespace=materials&service=mp";

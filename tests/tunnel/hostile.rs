@@ -9,11 +9,10 @@ use super::support::Tunnel;
 #[test]
 fn answers_that_are_malformed_unknown_given_already_or_anothers_are_ignored() {
     let house = House::built("", |builder| {
-        builder.service("materials", "other", "http://127.0.0.1:9", "").grant("tess", "materials.other", "write").grant(
-            "alice",
-            "materials.other",
-            "execute",
-        )
+        builder
+            .service("materials", "other", "http://127.0.0.1:9", "tunnel = true")
+            .grant("tess", "materials.other", "write")
+            .grant("alice", "materials.other", "execute")
     });
     let mut tunnel = house.tunnel();
     let mut other = Tunnel::open(&house.gateway, &house.tess, "materials/other");

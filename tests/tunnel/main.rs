@@ -15,7 +15,7 @@ use std::thread::{JoinHandle, spawn};
 use support::gateway::Builder;
 use support::{Ask, Gateway, Response, Tunnel, Upstream};
 
-/// `materials/mp`, which tess may write and alice may call; its address answers `base`.
+/// `materials/mp`, which takes a tunnel, tess may write and alice may call; its address answers `base`.
 struct House {
     gateway: Gateway,
     base: Upstream,
@@ -30,7 +30,7 @@ impl House {
 
     fn built(lines: &str, more: impl FnOnce(Builder) -> Builder) -> Self {
         let base = Upstream::fixed("base");
-        let builder = Gateway::with_service(&base.url(), lines)
+        let builder = Gateway::with_service(&base.url(), &format!("tunnel = true\n{lines}"))
             .user("tess", &[])
             .grant("tess", "materials.mp", "write")
             .grant("alice", "materials.mp", "read,execute");

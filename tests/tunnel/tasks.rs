@@ -100,7 +100,7 @@ fn a_task_is_told_only_to_who_called_and_only_at_its_service() {
     let house = House::built("", |builder| {
         builder
             .grant("bob", "materials.mp", "execute")
-            .service("materials", "other", "http://127.0.0.1:9", "")
+            .service("materials", "other", "http://127.0.0.1:9", "tunnel = true")
             .grant("alice", "materials.other", "execute")
             .grant("tess", "materials.other", "write")
     });

@@ -136,6 +136,7 @@ fn service(urls: &[String], timeouts: Timeouts, protocol: Protocol) -> Service {
         unmatched: Unmatched::Refuse,
         public: Vec::new(),
         forward_token: TokenForwarding::No,
+        tunnel: false,
         inject: Injection::default(),
         operations: Vec::new(),
         timeouts,

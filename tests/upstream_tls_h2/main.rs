@@ -231,6 +231,7 @@ impl Client {
             unmatched: Unmatched::Refuse,
             public: Vec::new(),
             forward_token: TokenForwarding::No,
+            tunnel: false,
             inject: Injection::default(),
             operations: Vec::new(),
             timeouts: Timeouts { connect: Some(LONG), first_byte: Some(LONG), idle: Some(idle), total: None },

@@ -119,6 +119,8 @@ fn service(here: &Scope<'_>, file: &ServiceFile, namespace: &str, name: &str) ->
         },
         public: public?,
         forward_token,
+        // Where calls of a service of the file go, the file says, and nobody who merely may write to the service.
+        tunnel: file.tunnel.unwrap_or(here.is_registered()),
         inject: inject?,
         operations: operations?,
         timeouts: timeouts?,

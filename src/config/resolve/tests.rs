@@ -204,7 +204,7 @@ fn a_registered_service_has_the_same_faults_by_key() {
             json!({ "base_url": 7, "injekt": {}, "inject": { "query": { "a": true } } }),
             "base_url: expected a URL or a list of URLs, found a number\n  write a URL or a list of URLs\ninjekt: unknown \
              key\n  did you mean `inject`? known here: `namespace`, `name`, `base_url`, `owner`, `level`, `unmatched`, \
-             `public`, `forward_token`, `timeouts`, `tls`, `inject`, `operation`, `cors`\ninject.query.a: expected text, \
+             `public`, `forward_token`, `tunnel`, `timeouts`, `tls`, `inject`, `operation`, `cors`\ninject.query.a: expected text, \
              found true or false\n  put it in quotes",
         ),
     ] {
@@ -368,7 +368,7 @@ proptest! {
     #[test]
     fn a_table_with_any_values_never_panics(
         key in prop::sample::select(vec![
-            "base_url", "level", "public", "forward_token", "timeouts", "tls", "inject", "operation", "cors", "x",
+            "base_url", "level", "public", "forward_token", "tunnel", "timeouts", "tls", "inject", "operation", "cors", "x",
         ]),
         value in any_json(),
     ) {

@@ -298,13 +298,13 @@ impl CallError {
 
 impl Opened {
     /// Runs the tunnel over the connection that `connecting` comes to, in a task of its own, until it ends: as `lost`
-    /// says, by `draining`, or by either side. `told` hears how.
-    pub fn run<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+    /// says, by `draining`, or by either side. `told` hears how, and is waited for at the end of the process.
+    pub fn run<S: AsyncRead + AsyncWrite + Unpin + Send + 'static, T: Future<Output = ()> + Send>(
         self,
         connecting: impl Future<Output = Option<S>> + Send + 'static,
         lost: impl Future<Output = ()> + Send + 'static,
         draining: CancellationToken,
-        told: impl FnOnce(Ending) + Send + 'static,
+        told: impl FnOnce(Ending) -> T + Send + 'static,
     ) {
         let running = self.tunnels.running.clone();
         running.spawn(async move {
@@ -313,7 +313,7 @@ impl Opened {
                 Ok(Some(socket)) => connection::run(socket, self, ends).await,
                 _ => Ending::Broken,
             };
-            told(ending);
+            told(ending).await;
         });
     }
 }
