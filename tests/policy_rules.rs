@@ -179,6 +179,56 @@ fn a_permit_ends_with_what_it_rests_on_and_not_with_what_ends_elsewhere() {
 }
 
 #[test]
+fn a_permit_says_who_may_do_what_and_a_refusal_what_is_missing() {
+    let snapshot = policy([give(me(), "a", "ru"), give(me(), "b", "admin"), resource(1, "c", Some(ME))]);
+    let permit = snapshot.permit(ME, &["a"], Levels::READ, NOW).unwrap();
+    assert_eq!((permit.user(), permit.need()), (Some(ME), Levels::READ));
+    assert_eq!((permit.held(), permit.ends()), (Levels::READ | Levels::UPDATE, None));
+    let denied = snapshot.permit(ME, &["a"], Levels::ALL, NOW).unwrap_err();
+    assert_eq!((denied.user, denied.need, denied.held.to_string()), (ME, Levels::ALL, "read, update".to_owned()));
+    let stranger = UserId(Uuid::from_u128(9));
+    assert_eq!(snapshot.permit(stranger, &["c"], Levels::READ, NOW).unwrap_err().owner, Some(ME));
+    let administered = |name: &str| snapshot.may_administer(ME, &[name], NOW).map(|permit| permit.need()).ok();
+    assert_eq!(["a", "b", "c"].map(administered), [None, Some(Levels::ADMIN), Some(Levels::ADMIN)]);
+    assert_eq!(Snapshot::permit_public().user(), None);
+    assert_eq!(Snapshot::permit_self(ME).user(), Some(ME));
+    for permit in [Snapshot::permit_public(), Snapshot::permit_self(ME)] {
+        assert_eq!((permit.need(), permit.held(), permit.ends()), (Levels::NONE, Levels::NONE, None));
+    }
+}
+
+#[test]
+fn what_is_shared_is_found_by_its_name_and_by_the_resource_whose_holders_have_it() {
+    let of = |id: u128| ResourceId(Uuid::from_u128(id));
+    let [readers, writers] = [Levels::READ, Levels::WRITE].map(|levels| Subject::Holders(levels, of(1)));
+    let (same, others) = (Subject::Same(of(1)), Subject::Holders(Levels::READ, of(2)));
+    let all = [&readers, &writers, &same, &others];
+    let shares = all.map(|subject| give(subject.clone(), "a", "r"));
+    let snapshot = policy(shares).patched([give(me(), "a", "u"), give(readers.clone(), "b", "r")]);
+    let sorted = |mut found: Vec<Subject>| {
+        found.sort();
+        found
+    };
+    let expected = |subjects: &[&Subject]| sorted(subjects.iter().map(|one| (*one).clone()).collect());
+    let on = |snapshot: &Snapshot, name: &str| {
+        sorted(snapshot.shares_on(&Pattern::parse(name).unwrap()).map(|grant| grant.subject).collect())
+    };
+    assert_eq!(on(&snapshot, "a"), expected(&all));
+    assert_eq!(on(&snapshot, "b"), expected(&[&readers]));
+    assert!(on(&snapshot, "c").is_empty() && on(&snapshot, "a.b").is_empty());
+    let sharing_of = |id: u128| sorted(snapshot.sharing_of(of(id)).cloned().collect());
+    assert_eq!(sharing_of(1), expected(&[&readers, &writers, &same]));
+    assert_eq!(sharing_of(2), expected(&[&others]));
+    assert!(sharing_of(3).is_empty());
+    let sharing: Vec<(ResourceId, Subject)> = snapshot.sharing().map(|(id, subject)| (id, subject.clone())).collect();
+    assert_eq!(sharing.len(), 4);
+    assert!(sharing.iter().all(|(id, subject)| (*id == of(2)) == (*subject == others)));
+    let fewer = snapshot.patched([take(writers, "a"), take(readers.clone(), "b")]);
+    assert_eq!(on(&fewer, "a"), expected(&[&readers, &same, &others]));
+    assert!(on(&fewer, "b").is_empty());
+}
+
+#[test]
 fn a_snapshot_knows_how_much_it_holds() {
     let count = |snapshot: &Snapshot| {
         let size = snapshot.size();
@@ -213,6 +263,7 @@ fn what_a_builder_is_told_in_several_runs_counts_as_told_last() {
         let Change::Grant(grant) = change else { continue };
         builder.grant(grant);
     }
+    assert_eq!(builder.grants(), 4, "what the last grant takes away is not known yet");
     let built = builder.finish();
     let patched = Snapshot::empty().patched(grants);
     assert_eq!((built.size(), built.size().grants), (patched.size(), 3));

@@ -205,6 +205,21 @@ mod tests {
     }
 
     #[test]
+    fn there_are_pages_for_the_numbers_that_there_are() {
+        let hash = |number: usize| (number as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        let mut index = Index::default();
+        for (length, pages) in [(FULL, 1), (FULL + 1, 2), (2 * FULL, 2), (2 * FULL + 1, 4), (5_000, 128)] {
+            (index.len()..length).for_each(|number| index.put(hash(number), number as u32));
+            assert_eq!((index.len(), index.pages.len()), (length, pages));
+        }
+        for (length, pages) in [(0, 1), (FULL - 1, 1), (FULL, 2), (2 * FULL, 4), (5_000, 128)] {
+            let mut pairs = Pairs::default();
+            (0..length).for_each(|number| pairs.push(hash(number), number as u32));
+            assert_eq!(Index::of(pairs).pages.len(), pages, "{length} at once");
+        }
+    }
+
+    #[test]
     fn numbers_of_one_tag_are_told_apart_by_who_asks() {
         let mut index = Index::default();
         for number in 0..1000 {

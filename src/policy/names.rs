@@ -421,5 +421,10 @@ mod tests {
         assert_eq!(found(&names), [None, None, Some(c), None]);
         names.release(c);
         assert_eq!((names.child(NodeId::ROOT, "c"), names.len()), (None, 1));
+        let reach = names.reach();
+        for key in ["d", "e", "f"] {
+            names.retain(&Pattern::literal([key]).unwrap());
+        }
+        assert_eq!((names.len(), names.reach()), (4, reach), "new names take the places of those that went");
     }
 }

@@ -239,5 +239,27 @@ mod tests {
         }
         let Sorted::Many(pages) = list else { panic!("one page") };
         assert_eq!(pages.len(), 10_000_usize.div_ceil(PAGE));
+        let mut list = Sorted::default();
+        for key in (0..10_000).rev() {
+            list.put((key, 0));
+        }
+        let Sorted::Many(pages) = list else { panic!("one page") };
+        assert!(
+            pages.iter().all(|page| (PAGE / 2..=PAGE).contains(&page.items.len())),
+            "in any other order half of them"
+        );
+    }
+
+    #[test]
+    fn what_fits_in_half_a_page_needs_no_table() {
+        let items: Vec<(u32, u32)> = (0..=PAGE as u32).map(|key| (key, key)).collect();
+        let mut list = Sorted::of(&items);
+        for key in (PAGE / 2 + 1..=PAGE).rev() {
+            list.take(key as u32);
+        }
+        assert!(matches!(&list, Sorted::Many(_)));
+        list.take(0);
+        assert!(matches!(&list, Sorted::One(_)));
+        assert!(list.iter().copied().eq((1..=PAGE as u32 / 2).map(|key| (key, key))));
     }
 }

@@ -186,6 +186,16 @@ mod tests {
     }
 
     #[test]
+    fn a_resource_without_a_name_is_known_by_its_key() {
+        let id = ResourceId(Uuid::from_u128(7));
+        assert_eq!(id.key(), "@00000000-0000-0000-0000-000000000007");
+        assert_eq!(ResourceId::of_key(&id.key()), Some(id));
+        for key in ["", "@", "@x", "00000000-0000-0000-0000-000000000007"] {
+            assert_eq!(ResourceId::of_key(key), None, "{key}");
+        }
+    }
+
+    #[test]
     fn a_text_that_names_nobody_is_refused() {
         let id = Uuid::from_u128(7);
         for text in ["", "user:", "user:ann", "role:", "Everyone", "everyone:", "holders:", "nobody:x"] {

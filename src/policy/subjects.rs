@@ -172,3 +172,20 @@ impl Subjects {
         id
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn new_subjects_take_the_places_of_those_that_went() {
+        let mut subjects = Subjects::new();
+        let user = |number| Subject::User(UserId(uuid::Uuid::from_u128(number)));
+        let ids: Vec<SubjectId> = (0..3).map(|number| subjects.retain(&user(number))).collect();
+        let places = subjects.entries.len();
+        ids.into_iter().for_each(|id| subjects.release(id));
+        assert_eq!(subjects.len(), 1, "everyone");
+        (3..6).for_each(|number| assert!(subjects.retain(&user(number)) != SubjectId::EVERYONE));
+        assert_eq!((subjects.len(), subjects.entries.len()), (4, places));
+    }
+}

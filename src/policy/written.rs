@@ -197,11 +197,20 @@ mod tests {
         for text in ["", " ", ",", "Owner", "superuser", "nothing,read", "read nothing"] {
             assert!(levels_of(text).is_err(), "{text}");
         }
+        assert!(levels_of("Owner").unwrap_err().starts_with("ownership is not a grant"));
     }
 
     #[test]
     fn a_subject_is_written_as_it_is_read() {
-        for text in ["user:bob", "group:Org:Name", "role:Analyst", "everyone", "holders:read,execute:a.*.b"] {
+        for text in [
+            "user:bob",
+            "group:Org:Name",
+            "role:Analyst",
+            "everyone",
+            "holders:read,execute:a.*.b",
+            "holders:same:a.*.b",
+            "itself:a.b",
+        ] {
             assert_eq!(text.parse::<Written>().unwrap().to_string(), text);
         }
     }
