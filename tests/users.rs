@@ -211,6 +211,18 @@ fn who_makes_a_group_runs_it_and_is_not_in_it() {
     for wrong in ["a,b", "a%2Fb", "a:b:c", ":", "a:", "%20", "a%0a"] {
         assert_eq!(send("POST", &format!("/user/group/{wrong}"), alice).status(), 400, "{wrong}");
     }
+    // A name that cannot be taken is not one that is: clients look for words in the whole body.
+    let taken = ["duplicate", "already exists"];
+    let token = json!({"name": "my duplicate token", "allowedEndpoints": ["GET /**"]}).to_string();
+    for refused in [
+        send("POST", "/user/group/Duplicate%20record,", alice),
+        send("POST", "/service/reserve/duplicate%20record", alice),
+        people.create(&people.olga, &json!({"name": "user already exists"})),
+        people.gateway.rest("POST", "/v2/auth/apitoken/self").token(alice).body(&token).send(),
+    ] {
+        let text = refused.text().to_lowercase();
+        assert!(refused.status() == 400 && !taken.iter().any(|word| text.contains(word)), "{text}");
+    }
 }
 
 #[test]

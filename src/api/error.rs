@@ -1,5 +1,7 @@
 //! Causes become problems: the one place of the API that chooses status, type and phrase.
 
+use std::borrow::Cow;
+
 use axum::response::{IntoResponse, Response};
 
 use super::View;
@@ -10,6 +12,9 @@ use crate::policy::Denied;
 use crate::proxy::error::{Kind, Problem};
 use crate::store::StoreError;
 
+/// What clients look for in the body of a 400, whatever else it says: what they make is there, or a group is not.
+const PHRASES: [&str; 3] = ["duplicate", "already exists", "not found"];
+
 /// A refusal on its way out of a handler. It travels as an extension of an empty response, because only the door
 /// knows the request's id that goes into the body.
 #[derive(Debug)]
@@ -17,8 +22,8 @@ pub(super) struct Refusal(pub(super) Problem);
 
 impl Refusal {
     /// 400: input that cannot be taken.
-    pub(super) fn input(detail: impl Into<std::borrow::Cow<'static, str>>) -> Self {
-        Self(Problem::new(&Kind::INVALID_INPUT, detail))
+    pub(super) fn input(detail: impl Into<Cow<'static, str>>) -> Self {
+        Self(Problem::new(&Kind::INVALID_INPUT, without_phrases(detail.into())))
     }
 
     /// 404: nothing is there.
@@ -39,7 +44,7 @@ impl Refusal {
     }
 
     /// 403: the caller lacks something other than levels.
-    pub(super) fn forbidden(detail: impl Into<std::borrow::Cow<'static, str>>) -> Self {
+    pub(super) fn forbidden(detail: impl Into<Cow<'static, str>>) -> Self {
         Self(Problem::new(&Kind::PERMISSION_DENIED, detail))
     }
 
@@ -114,5 +119,20 @@ impl IntoResponse for Refusal {
         let mut response = self.0.status().into_response();
         response.extensions_mut().insert(self.0);
         response
+    }
+}
+
+/// The same without the input that it repeats, where that has one of the phrases: a name that cannot be taken is not one
+/// that is taken.
+fn without_phrases(detail: Cow<'static, str>) -> Cow<'static, str> {
+    let lower = detail.to_lowercase();
+    if !PHRASES.iter().any(|phrase| lower.contains(phrase)) {
+        return detail;
+    }
+    let (what, rule) = detail.split_once('\n').unwrap_or((&*detail, ""));
+    let input = what.split_once('`').and_then(|(before, rest)| Some((before, rest.rsplit_once('`')?.1)));
+    match input {
+        Some((before, after)) => format!("{before}`…`{after}\n{rule}").trim_end().to_owned().into(),
+        None => detail,
     }
 }

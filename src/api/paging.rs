@@ -104,3 +104,33 @@ pub(super) fn listed<'a, T, S: Serialize>(
     let Ok(entries) = Wanted::read(asked)?.of(all, |one| Ok::<_, Infallible>(shown(one)));
     Ok(entries.answer(path, asked))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_on_the_page_is_made_and_a_failure_ends_it() {
+        let all = [0, 1, 2, 3, 4];
+        for (limit, offset, expected, next) in [
+            (None, 0, &all[..], None),
+            (Some(2), 1, &[1, 2], Some(3)),
+            (Some(2), 3, &[3, 4], None),
+            (Some(9), 9, &[], None),
+            (Some(usize::MAX), usize::MAX, &[], None),
+        ] {
+            let mut made = Vec::new();
+            let Ok(entries) = Wanted { limit, offset }.of(&all, |one| {
+                made.push(*one);
+                Ok::<_, Infallible>(*one)
+            });
+            assert_eq!((made.as_slice(), entries.next), (expected, next), "{limit:?} {offset}");
+        }
+        let mut made = 0;
+        let ended = Wanted { limit: None, offset: 0 }.of(&all, |one| {
+            made += 1;
+            if *one < 2 { Ok(()) } else { Err("too long") }
+        });
+        assert_eq!((ended.err(), made), (Some("too long"), 3));
+    }
+}
