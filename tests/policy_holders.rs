@@ -28,6 +28,11 @@ fn share(from: usize, to: usize) -> Change {
     give(Subject::Holders(Levels::READ, id(from)), to, Levels::READ)
 }
 
+/// Whoever holds `need` on `from` has what it gives on `to`.
+fn give_holders(need: Levels, from: usize, to: usize, gives: Levels) -> Change {
+    give(Subject::Holders(need, id(from)), to, gives)
+}
+
 fn held(snapshot: &Snapshot, number: usize) -> Levels {
     snapshot.levels(ME, &[&format!("r{number}")], Timestamp::UNIX_EPOCH)
 }
@@ -86,7 +91,6 @@ fn a_tangle_of_circles_comes_to_an_end() {
 #[test]
 fn a_level_that_comes_back_to_a_resource_by_way_of_itself_counts_as_no() {
     // Whoever updates r0 reads r1, and whoever reads r1 executes r0: asked about r0, r1 asks about r0 again.
-    let give_holders = |need, from, to, gives| give(Subject::Holders(need, id(from)), to, gives);
     let web = (0..2).map(resource).chain([
         give_holders(Levels::UPDATE, 0, 1, Levels::READ),
         give_holders(Levels::READ, 1, 0, Levels::EXECUTE),
@@ -99,24 +103,62 @@ fn a_level_that_comes_back_to_a_resource_by_way_of_itself_counts_as_no() {
 
 #[test]
 fn a_level_that_comes_back_is_noticed_among_any_number_of_resources() {
-    // Whoever updates r0 reads r1, and whoever reads r1 executes r0, which alone opens the door.
+    // Whoever updates r0 has a level on r1, and by that one another on r0, which alone opens the door.
     let door = 200;
-    let give_holders = |need, from, to, gives| give(Subject::Holders(need, id(from)), to, gives);
-    for beside in [0, 70] {
+    let levels = [(Levels::READ, Levels::EXECUTE), (Levels::CLONE, Levels::READ), (Levels::EXECUTE, Levels::CLONE)];
+    for (beside, (there, back)) in [0, 70].into_iter().flat_map(|beside| levels.map(|levels| (beside, levels))) {
         // These are looked at first.
         let crowd = (2..2 + beside).flat_map(|number| [resource(number), share(number, door)]);
         let web = [
+            give_holders(Levels::UPDATE, 0, 1, there),
+            give_holders(there, 1, 0, back),
+            give_holders(back, 0, door, Levels::READ),
+            give(Subject::User(ME), 0, Levels::UPDATE),
+        ];
+        let snapshot = Snapshot::empty().patched([0, 1, door].map(resource)).patched(crowd).patched(web);
+        assert_eq!(held(&snapshot, door), Levels::NONE, "{there} {beside}");
+        assert_eq!(held(&snapshot, 1), there, "{beside}");
+        let opened = snapshot.patched([give(Subject::User(ME), 1, there)]);
+        assert_eq!(held(&opened, door), Levels::READ, "{there} {beside}");
+    }
+}
+
+#[test]
+fn what_comes_back_by_the_shortest_way_may_come_by_a_longer_one_as_well() {
+    // As above; but r1 can be read by way of r2, r3 and r4, too, which is longer and does not meet r0.
+    let door = 200;
+    for beside in [0, 70] {
+        // Each of these could open the door if it did not rest on r0 itself; they are asked first.
+        let crowd = (10..10 + beside).flat_map(|number| {
+            let there = give_holders(Levels::EXECUTE, 0, number, Levels::READ);
+            [resource(number), give_holders(Levels::READ, number, 0, Levels::EXECUTE), there]
+        });
+        let web = [
             give_holders(Levels::UPDATE, 0, 1, Levels::READ),
+            share(2, 3),
+            share(3, 4),
+            share(4, 1),
             give_holders(Levels::READ, 1, 0, Levels::EXECUTE),
             give_holders(Levels::EXECUTE, 0, door, Levels::READ),
             give(Subject::User(ME), 0, Levels::UPDATE),
         ];
-        let snapshot = Snapshot::empty().patched([0, 1, door].map(resource)).patched(crowd).patched(web);
+        let named = (0..5).chain([door]).map(resource);
+        let snapshot = Snapshot::empty().patched(named).patched(crowd).patched(web);
         assert_eq!(held(&snapshot, door), Levels::NONE, "{beside}");
-        assert_eq!(held(&snapshot, 1), Levels::READ, "{beside}");
-        let opened = snapshot.patched([give(Subject::User(ME), 1, Levels::READ)]);
-        assert_eq!(held(&opened, door), Levels::READ, "{beside}");
+        let entered = snapshot.patched([give(Subject::User(ME), 2, Levels::READ)]);
+        assert_eq!(held(&entered, door), Levels::READ, "{beside}");
     }
+}
+
+#[test]
+fn a_way_is_found_behind_more_than_a_thousand_shares() {
+    let (crowd, door) = (40, 200);
+    let pairs = (0..crowd).flat_map(|from| (0..crowd).filter(move |to| *to != from).map(move |to| share(from, to)));
+    let way = [share(100, 101), share(101, door), give(Subject::User(ME), 100, Levels::READ)];
+    let shares = pairs.chain((0..crowd).map(|from| share(from, door))).chain(way);
+    let snapshot = Snapshot::empty().patched((0..crowd).chain([100, 101, door]).map(resource)).patched(shares);
+    assert_eq!(held(&snapshot, door), Levels::READ);
+    assert_eq!(held(&snapshot, 0), Levels::NONE);
 }
 
 #[test]

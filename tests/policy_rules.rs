@@ -176,6 +176,14 @@ fn a_permit_ends_with_what_it_rests_on_and_not_with_what_ends_elsewhere() {
     assert_eq!(ends(give(group(), "a", "r")), Some(5));
     assert_eq!(ends(give(me(), "a.b", "r")), None, "below");
     assert_eq!(ends(give(me(), "b", "r")), None, "beside");
+    let share = |levels| give(Subject::Holders(Levels::READ, ResourceId(Uuid::from_u128(1))), "a", levels);
+    let shared = |levels| {
+        let everyone = give(Subject::Everyone, "a", "r");
+        let snapshot = policy([everyone, resource(1, "p", None), share(levels), until(give(me(), "p", "r"), 5)]);
+        snapshot.permit(ME, &["a"], Levels::READ, NOW).unwrap().ends().map(Timestamp::as_second)
+    };
+    assert_eq!(shared("r"), None, "what a share adds nothing to");
+    assert_eq!(shared("u"), Some(5));
 }
 
 #[test]

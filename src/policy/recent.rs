@@ -179,6 +179,23 @@ mod tests {
     }
 
     #[test]
+    fn a_set_remembers_as_many_questions_as_it_has_slots_and_the_newest_among_them() {
+        let mut recent = Recent::new(WAYS);
+        let (snapshot, user) = (Snapshot::empty(), UserId(uuid::Uuid::nil()));
+        let mut ask = |number: usize| {
+            let name = number.to_string();
+            assert!(recent.permit(&snapshot, user, &[&name], Levels::READ, Timestamp::UNIX_EPOCH).is_err());
+            recent.hits_and_misses()
+        };
+        (0..WAYS).for_each(|number| assert_eq!(ask(number).0, 0));
+        (0..WAYS).for_each(|number| assert_eq!(ask(number).0, number as u64 + 1));
+        for number in WAYS..10 * WAYS {
+            let (hits, misses) = ask(number);
+            assert_eq!(ask(number), (hits + 1, misses), "{number}");
+        }
+    }
+
+    #[test]
     fn questions_spread_over_the_slots_and_a_long_name_takes_none() {
         let mut recent = Recent::new(1024);
         let (snapshot, user) = (Snapshot::empty(), UserId(uuid::Uuid::nil()));
