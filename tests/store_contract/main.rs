@@ -6,6 +6,7 @@ mod api_tokens;
 mod chain;
 mod feed;
 mod fixture;
+mod grants;
 mod nodes;
 mod people;
 mod places;
