@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName};
 use ipnet::IpNet;
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
@@ -35,6 +35,8 @@ use crate::vault::Secrets;
 
 /// How long a request waits for the revision that it asks for.
 const REVISION_PATIENCE: Duration = Duration::from_secs(5);
+
+const MIN_REVISION: HeaderName = HeaderName::from_static("carta-min-revision");
 
 /// How many tokens a worker remembers, and in how many bytes.
 const TOKENS: (usize, usize) = (16 * 1024, 64 * 1024 * 1024);
@@ -223,7 +225,7 @@ impl Gateway {
     /// # Errors
     /// 503 where the revision does not come in time; 400 for one that is no number.
     pub async fn reach(&self, headers: &HeaderMap, state: &State) -> Result<bool, Problem> {
-        let Some(asked) = headers.get("carta-min-revision") else { return Ok(false) };
+        let Some(asked) = headers.get(MIN_REVISION) else { return Ok(false) };
         let Some(least) = asked.to_str().ok().and_then(|text| text.parse::<u64>().ok()) else {
             return Err(Problem::new(&Kind::MALFORMED_REQUEST, "`Carta-Min-Revision` is no number"));
         };

@@ -45,7 +45,10 @@ struct Kept {
 /// The caller's own token, to be taken before the headers are stripped. None unless the service gets it.
 #[must_use]
 pub fn own(headers: &HeaderMap, route: &Route) -> Option<HeaderValue> {
-    let value = headers.get(AUTHORIZATION).filter(|_| route.forward_token() == TokenForwarding::Full)?;
+    if route.forward_token() != TokenForwarding::Full {
+        return None;
+    }
+    let value = headers.get(AUTHORIZATION)?;
     let scheme = value.as_bytes().get(..7)?;
     scheme.eq_ignore_ascii_case(b"bearer ").then(|| value.clone())
 }

@@ -2,10 +2,13 @@
 
 use std::fmt;
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName};
 
 /// The longest id of a caller's own that is noted, in bytes.
 const MAX_NOTED: usize = 64;
+
+// Made once: a name that is a text is read anew for each look-up.
+const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// 128 random bits, shown as 32 lower-case hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -41,7 +44,7 @@ impl RequestId {
 /// What the caller calls the request, in its `X-Request-Id`: only ever noted, and only where it is short and printable.
 #[must_use]
 pub fn caller_request_id(headers: &HeaderMap) -> Option<&str> {
-    let id = headers.get("x-request-id")?.as_bytes();
+    let id = headers.get(X_REQUEST_ID)?.as_bytes();
     let fits = (1..=MAX_NOTED).contains(&id.len()) && id.iter().all(u8::is_ascii_graphic);
     fits.then(|| std::str::from_utf8(id).ok()).flatten()
 }
@@ -61,11 +64,14 @@ impl fmt::Debug for RequestId {
 /// The digits of `bits`, most significant first.
 pub(super) fn hex(bits: u128) -> [u8; 32] {
     let mut digits = [b'0'; 32];
-    for (place, digit) in digits.iter_mut().enumerate() {
-        let nibble = (bits >> (124 - 4 * place)) & 0xf;
-        *digit = char::from_digit(u32::try_from(nibble).unwrap_or_default(), 16).map_or(b'0', |digit| digit as u8);
+    for (pair, byte) in digits.chunks_exact_mut(2).zip(bits.to_be_bytes()) {
+        pair.copy_from_slice(&[digit(byte >> 4), digit(byte & 0xf)]);
     }
     digits
+}
+
+fn digit(nibble: u8) -> u8 {
+    nibble + if nibble < 10 { b'0' } else { b'a' - 10 }
 }
 
 #[cfg(test)]
