@@ -229,3 +229,52 @@ fn a_blank_grant_takes_the_place_of_what_is_above_and_denies_nothing() {
         assert_eq!(asked(&back), Levels::READ | Levels::CLONE, "{subject}");
     }
 }
+
+/// The same grants, given in one order and in the other.
+fn two_histories(resources: usize, shares: &[(usize, usize)]) -> [Snapshot; 2] {
+    let known = Snapshot::empty().patched((0..resources).map(resource));
+    let one = known.patched(shares.iter().map(|(from, to)| share(*from, *to)));
+    [one, known.patched(shares.iter().rev().map(|(from, to)| share(*from, *to)))]
+}
+
+#[test]
+fn what_is_beyond_the_limit_is_the_same_whatever_came_first() {
+    let (first, count) = (10, 3_000);
+    let shares: Vec<(usize, usize)> = (first..first + count).map(|record| (record, 1)).chain([(1, 0)]).collect();
+    let histories = two_histories(first + count, &shares);
+    let mut reached = 0;
+    for record in (first..first + count).step_by(250).chain([first + count - 1]) {
+        let give = give(Subject::User(ME), record, Levels::READ);
+        let [one, other] = histories.each_ref().map(|snapshot| held(&snapshot.patched([give.clone()]), 0));
+        assert_eq!(one, other, "{record}");
+        reached += usize::from(one == Levels::READ);
+    }
+    assert_eq!(reached, 5, "of 1024 those of the lowest ids but for the one that they are shared onto");
+}
+
+#[test]
+fn who_fills_one_resource_with_shares_takes_nothing_from_what_is_held_through_another() {
+    let (first, count) = (10, 3_000);
+    // 0 is shared with the holders of 1 and of 2, and 2 with those of 3, which is also among what is shared onto 1.
+    let onto = (first..first + count).map(|record| (record, 1));
+    let shares: Vec<(usize, usize)> = onto.chain([(1, 0), (2, 0), (3, 1), (3, 2), (4, 3)]).collect();
+    for snapshot in two_histories(first + count, &shares) {
+        let holds = |number| held(&snapshot.patched([give(Subject::User(ME), number, Levels::READ)]), 0);
+        assert_eq!([1, 2, 3, 4, first].map(holds), [Levels::READ; 5]);
+        assert_eq!(holds(first + count - 1), Levels::NONE);
+    }
+}
+
+#[test]
+fn each_of_many_that_something_is_shared_with_is_looked_at() {
+    let count = 2_000;
+    let shares: Vec<(usize, usize)> = (1..count).flat_map(|number| [(number, 0), (count + number, number)]).collect();
+    for snapshot in two_histories(2 * count, &shares) {
+        for number in [1, 2, count / 2, count - 1] {
+            for held_on in [number, count + number] {
+                let given = snapshot.patched([give(Subject::User(ME), held_on, Levels::READ)]);
+                assert_eq!(held(&given, 0), Levels::READ, "{held_on}");
+            }
+        }
+    }
+}

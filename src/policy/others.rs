@@ -7,7 +7,7 @@
 //! a way that meets no resource twice is held by the rule. Only a level that comes to a resource by way of that resource
 //! (where it has another level) leaves a doubt, which the word-by-word search settles within a bound.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 
 use smallvec::SmallVec;
@@ -20,12 +20,14 @@ use super::subjects::SubjectId;
 use super::tree::{Clock, Path};
 use super::{Levels, PatternKey, ResourceId, UserId};
 
-/// How many resources one decision looks at. Real webs have a handful; what lies beyond counts as not held, which gives
-/// less, never more.
+/// How many resources one decision looks at, evenly for each of those that it asks about, and how many for each of them at
+/// least. Real webs have a handful; what lies beyond counts as not held, which gives less, never more.
 const MAX_SITES: usize = 1024;
+const MIN_SITES: usize = 8;
 
 /// How many shares between them one decision looks at, in the same way.
 const MAX_SHARES: usize = 16 * 1024;
+const MIN_SHARES: usize = 64;
 
 /// How many questions the search for what is in doubt may ask in one decision, and how many about each resource at least.
 const MAX_ASKED: usize = 2048;
@@ -88,6 +90,16 @@ struct Site {
     ways: [Option<Rc<[u64]>>; 7],
     /// The shares with the holders of this.
     shared: Vec<usize>,
+    /// What is shared on this, once it was looked at, and which of it is among the shares.
+    sources: Option<Rc<[Source]>>,
+    linked: Vec<bool>,
+}
+
+/// What the holders of another resource have on a site: of `need` there, or where that is none, of each level itself.
+struct Source {
+    from: ResourceId,
+    need: Option<Levels>,
+    gives: Levels,
 }
 
 /// Holders of `need` on the site `from` have `gives` on the site `to`.
@@ -101,21 +113,47 @@ struct Share {
 impl Web {
     fn new(snapshot: &Snapshot, question: Question<'_>, roots: Vec<ResourceId>, now: i64) -> Self {
         let asked = question.keys.iter().try_fold(NodeId::ROOT, |node, key| snapshot.names.child(node, key));
-        let budget = (MAX_ASKED / roots.len().max(1)).max(MIN_ASKED);
         let (places, sites, shares) = (BTreeMap::new(), Vec::new(), Vec::new());
-        let mut web = Self { asked, places, sites, shares, ends: NEVER, budget };
+        let mut web = Self { asked, places, sites, shares, ends: NEVER, budget: 0 };
+        let mut places: SmallVec<[usize; 8]> = SmallVec::new();
         for root in roots {
-            web.reach(snapshot, root);
+            places.extend(web.reach(snapshot, root).filter(|place| !places.contains(place)));
         }
-        let mut next = 0;
-        while let Some(site) = web.sites.get(next) {
-            web.look_at(snapshot, question.user, next, site.resource, now);
-            next += 1;
+        let each = |most: usize, least: usize| (most / places.len().max(1)).max(least);
+        web.budget = each(MAX_ASKED, MIN_ASKED);
+        let bounds = (each(MAX_SITES, MIN_SITES), each(MAX_SHARES, MIN_SHARES));
+        for root in places {
+            web.explore(snapshot, question.user, root, now, bounds);
         }
         if web.spread() {
             web.spread_possible();
         }
         web
+    }
+
+    /// Links what lies behind a root, as far as its own bounds go: those who share their resources onto one root, and so
+    /// choose what lies behind it, leave what lies behind the others as it is.
+    fn explore(&mut self, snapshot: &Snapshot, user: UserId, root: usize, now: i64, bounds: (usize, usize)) {
+        let (most, mut left) = bounds;
+        let (mut seen, mut queue) = (BTreeSet::from([root]), VecDeque::from([root]));
+        while let Some(to) = queue.pop_front() {
+            for (number, source) in self.sources(snapshot, user, to, now).iter().enumerate() {
+                // What is held on the sites that are there counts all the same.
+                if left == 0 {
+                    break;
+                }
+                // The web holds no more sites than its roots may have together.
+                if seen.len() >= most && self.place(snapshot, source.from).is_none_or(|from| !seen.contains(&from)) {
+                    continue;
+                }
+                let Some(from) = self.reach(snapshot, source.from) else { continue };
+                if seen.insert(from) {
+                    queue.push_back(from);
+                }
+                left -= 1;
+                self.link(from, to, number, source);
+            }
+        }
     }
 
     fn place(&self, snapshot: &Snapshot, resource: ResourceId) -> Option<usize> {
@@ -133,46 +171,74 @@ impl Web {
         if let Some(place) = self.places.get(&node) {
             return Some(*place);
         }
-        if self.sites.len() >= MAX_SITES {
-            return None;
-        }
-        let (held, possible) = (Levels::NONE, Levels::NONE);
-        self.sites.push(Site { resource, held, possible, ways: Default::default(), shared: Vec::new() });
+        self.sites.push(Site {
+            resource,
+            held: Levels::NONE,
+            possible: Levels::NONE,
+            ways: Default::default(),
+            shared: Vec::new(),
+            sources: None,
+            linked: Vec::new(),
+        });
         self.places.insert(node, self.sites.len() - 1);
         Some(self.sites.len() - 1)
     }
 
-    /// Notes what the user holds there but for shares, and those.
-    fn look_at(&mut self, snapshot: &Snapshot, user: UserId, to: usize, resource: ResourceId, now: i64) {
-        let Some(keys) = keys_of(snapshot, resource) else { return };
+    /// What is shared on the site, in an order that does not depend on history. Notes also what the user holds there but for
+    /// that, the first time.
+    fn sources(&mut self, snapshot: &Snapshot, user: UserId, to: usize, now: i64) -> Rc<[Source]> {
+        let Some(site) = self.sites.get(to) else { return Rc::default() };
+        if let Some(known) = &site.sources {
+            return Rc::clone(known);
+        }
+        let (base, sources) = self.look_at(snapshot, user, site.resource, now).unwrap_or_default();
+        let sources: Rc<[Source]> = sources.into();
+        if let Some(site) = self.sites.get_mut(to) {
+            (site.held, site.possible) = (base, base);
+            site.linked = vec![false; sources.len()];
+            site.sources = Some(Rc::clone(&sources));
+        }
+        sources
+    }
+
+    fn look_at(
+        &mut self,
+        snapshot: &Snapshot,
+        user: UserId,
+        resource: ResourceId,
+        now: i64,
+    ) -> Option<(Levels, Vec<Source>)> {
+        let keys = keys_of(snapshot, resource)?;
         let path = Path::new(&snapshot.names, &keys);
         let question = Question { user, keys: &keys, reading: Reading::Covering };
         let mut walk = Walk { snapshot, question, path: &path, clock: Clock::at(now), trace: &mut Silent };
         let direct = walk.direct();
         let base = direct.levels();
+        let mut sources = Vec::new();
         if let Direct::Open { deny, .. } = direct {
-            for subject in snapshot.holders_on(&path) {
-                if self.shares.len() >= MAX_SHARES {
-                    break;
-                }
+            for subject in snapshot.holders_on(&path).into_iter().take(MAX_SHARES) {
                 let Some((answer, from, need)) = walk.share(subject) else { continue };
                 let gives = answer.found.levels.given().without(base);
-                if answer.counts(deny)
-                    && !gives.is_empty()
-                    && let Some(from) = self.reach(snapshot, from)
-                {
-                    for (need, gives) in passed_on(gives, need) {
-                        self.shares.push(Share { from, need, to, gives });
-                        if let Some(site) = self.sites.get_mut(from) {
-                            site.shared.push(self.shares.len() - 1);
-                        }
-                    }
+                if answer.counts(deny) && !gives.is_empty() {
+                    sources.push(Source { from, need, gives });
                 }
             }
         }
         self.ends = self.ends.min(walk.clock.ends);
-        if let Some(site) = self.sites.get_mut(to) {
-            (site.held, site.possible) = (base, base);
+        Some((base, sources))
+    }
+
+    /// Lets the source of this number give, where no other root did.
+    fn link(&mut self, from: usize, to: usize, number: usize, source: &Source) {
+        let linked = self.sites.get_mut(to).and_then(|site| site.linked.get_mut(number));
+        if linked.is_none_or(|linked| std::mem::replace(linked, true)) {
+            return;
+        }
+        for (need, gives) in passed_on(source.gives, source.need) {
+            self.shares.push(Share { from, need, to, gives });
+            if let Some(site) = self.sites.get_mut(from) {
+                site.shared.push(self.shares.len() - 1);
+            }
         }
     }
 
@@ -290,6 +356,9 @@ impl Search<'_> {
     }
 }
 
+/// Of holders: on which resource, and of which levels.
+type Through = Option<(ResourceId, Option<Levels>)>;
+
 fn node_of(snapshot: &Snapshot, resource: ResourceId) -> Option<NodeId> {
     match snapshot.resource(resource) {
         Some(known) => snapshot.names.find(&known.name),
@@ -306,14 +375,15 @@ fn keys_of(snapshot: &Snapshot, resource: ResourceId) -> Option<SmallVec<[&str; 
 }
 
 impl Snapshot {
-    /// The holders of other resources that have a row on one of the names met.
+    /// The holders of other resources that have a row on one of the names met, in an order that does not depend on history.
     pub(super) fn holders_on(&self, path: &Path) -> SmallVec<[SubjectId; 8]> {
         let nodes = path.steps().iter().filter_map(|step| self.names.node(step.node));
-        let mut all: SmallVec<[SubjectId; 8]> =
-            nodes.filter_map(|node| node.holders.as_deref()).flatten().copied().collect();
+        let subjects = nodes.filter_map(|node| node.holders.as_deref()).flatten().copied();
+        let mut all: SmallVec<[(Through, SubjectId); 8]> = SmallVec::new();
+        all.extend(subjects.map(|id| (self.subjects.entry(id).and_then(|entry| entry.subject.through()), id)));
         all.sort_unstable();
         all.dedup();
-        all
+        all.into_iter().map(|(_, id)| id).collect()
     }
 
     /// The resources whose holders have a row on one of the names met.

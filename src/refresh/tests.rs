@@ -45,6 +45,22 @@ fn a_change_that_concerns_no_decision_leaves_what_was_decided() {
 }
 
 #[test]
+fn a_group_that_nobody_runs_any_more_is_nobodys() {
+    let (group, user) = (GroupId(Uuid::from_u128(1)), UserId(Uuid::from_u128(2)));
+    let run_by = |owner| Item::Group(Group { id: group, name: "Lab:Chiefs".into(), owner });
+    let node = ResourceId(group.0);
+    let run = patch_policy(&Snapshot::empty(), &[run_by(Some(user))]);
+    assert_eq!(run.resource(node).and_then(|resource| resource.owner), Some(user));
+    for left in [patch_policy(&run, &[run_by(None)]), policy(&[run_by(None)])] {
+        assert_eq!(left.resource(node), None);
+        assert_eq!(left.levels(user, &[&node.key()], Timestamp::UNIX_EPOCH), Levels::NONE);
+    }
+    // Once more is no change, so that what workers remember of the policy stays true.
+    let same = patch_policy(&run, &[run_by(Some(user))]);
+    assert_eq!(same.size(), run.size());
+}
+
+#[test]
 fn an_idle_store_is_asked_well_before_it_looks_stale() {
     for seconds in [1, 60, 300, 86_400] {
         let staleness = Duration::from_secs(seconds);

@@ -29,8 +29,8 @@ pub use chain::{
 pub use mutation::{Committed, DeclaredService, Mutation, NewUser, Resealed, Sealed, TunnelNote};
 pub use portion::{GrantRow, Grants, Portion};
 pub use quota::{
-    MOST_API_TOKENS, MOST_CONNECTIONS, MOST_CONSENTS, MOST_GROUPS, MOST_IN_NAMESPACE, MOST_NAMESPACES, MOST_NODE_BYTES,
-    MOST_NODES, MOST_SECRETS, MOST_SERVICES,
+    MOST_API_TOKENS, MOST_CONNECTIONS, MOST_CONSENTS, MOST_GRANTS, MOST_GROUPS, MOST_IN_NAMESPACE, MOST_NAMESPACES,
+    MOST_NODE_BYTES, MOST_NODES, MOST_SECRETS, MOST_SERVICES, MOST_SHARES,
 };
 pub use record::{
     Changes, Consent, Contents, Grant, Group, HEADER_ISSUER, Item, Key, Link, Namespace, Node, NodeKind, Origin,

@@ -29,5 +29,12 @@ pub const MOST_NODES: u32 = 10_000;
 /// Bytes of the names, labels and props of all of them together.
 pub const MOST_NODE_BYTES: u32 = 16 * 1024 * 1024;
 
+/// Grants that one user gave and that are still there, whoever is an administrator apart: what they are on may have
+/// another owner by now, and who gave them is who made everybody hold them in memory.
+pub const MOST_GRANTS: u32 = 100_000;
+
+/// Grants on one name to those who hold levels elsewhere: every decision about the name looks at each of them.
+pub const MOST_SHARES: u32 = 1000;
+
 /// Connections of one project, whoever made them.
 pub const MOST_CONNECTIONS: u32 = 1000;

@@ -21,6 +21,7 @@ pub(super) const MIGRATIONS: &[&str] = &[
     include_str!("../../../migrations/sqlite/0007_api_tokens.sql"),
     include_str!("../../../migrations/sqlite/0008_nodes.sql"),
     include_str!("../../../migrations/sqlite/0009_password_reset.sql"),
+    include_str!("../../../migrations/sqlite/0010_given.sql"),
 ];
 
 /// `cgtw`: tells our files from those of other programs.

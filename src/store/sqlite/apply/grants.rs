@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 use rusqlite::Connection;
 
-use super::{Outcome, group, missing, nodes, services, user, write};
+use super::{Outcome, group, missing, nodes, quota, services, user, write};
 use crate::policy::{Levels, Pattern, ResourceId, Subject, UserId};
 use crate::store::sqlite::code::{micros, pattern_text};
 use crate::store::sqlite::{audit, read};
@@ -33,6 +33,17 @@ pub(super) fn put(
         return Ok(Outcome::unchanged());
     }
     write_grant(connection, &grant)?;
+    if before.is_none() && grant.row.subject.through().is_some() {
+        quota::shares(connection, &grant.row.pattern)?;
+    }
+    // What the same user gave before is one of theirs already.
+    let anew = before.as_ref().is_none_or(|before| before.by != grant.by);
+    if let Some(giver) = grant.by.filter(|_| anew) {
+        let known: Option<User> = read::one(connection, "WHERE id = ?1", [giver.0.as_bytes()])?;
+        if !known.is_some_and(|user| user.administrator) {
+            quota::grants(connection, giver)?;
+        }
+    }
     Ok(Outcome::changed("grant.put", grant.row.pattern.to_string())
         .about(resource(connection, &grant.row.pattern)?)
         .before(before.as_ref().map(audit::grant))
@@ -112,8 +123,11 @@ pub(super) fn remove(connection: &Connection, subject: Subject, pattern: Pattern
 
 /// Gives the grant, or replaces what the subject has on the pattern.
 pub(super) fn write_grant(connection: &Connection, grant: &Grant) -> Result<(), StoreError> {
-    let statement = "INSERT OR REPLACE INTO grants (subject, pattern, levels, expires, given_by, given_at) \
-                     VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+    // Not `OR REPLACE`, by which a row goes without being counted.
+    let statement = "INSERT INTO grants (subject, pattern, levels, expires, given_by, given_at) \
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?6) \
+                     ON CONFLICT (subject, pattern) DO UPDATE SET levels = excluded.levels, \
+                         expires = excluded.expires, given_by = excluded.given_by, given_at = excluded.given_at";
     let row = (
         grant.row.subject.to_string(),
         pattern_text(&grant.row.pattern),
@@ -147,12 +161,15 @@ fn below(connection: &Connection, subject: &Subject, name: &Pattern) -> Result<V
     read::all(connection, "WHERE subject = ?1 AND pattern > ?2 AND pattern < ?3", (subject.to_string(), from, to))
 }
 
+/// The grants to the holders of a resource, which are those whose subjects end with its id: led by the index of just them,
+/// as its own condition is repeated.
+const OF_HOLDERS: &str = "WHERE subject >= 'holders:' AND subject < 'holders;' AND substr(subject, -36) = ?1";
+
 /// Takes away every grant to these resources themselves and to the holders of levels on them.
 pub(super) fn take_of_holders(connection: &Connection, resources: &[ResourceId]) -> Result<Vec<Grant>, StoreError> {
-    // Up to the character after the colon: all subjects that begin with `holders:`.
-    let mut taken: Vec<Grant> = read::all(connection, "WHERE subject >= 'holders:' AND subject < 'holders;'", [])?;
-    taken.retain(|grant| grant.row.subject.through().is_some_and(|(of, _)| resources.contains(&of)));
+    let mut taken: Vec<Grant> = Vec::new();
     for resource in resources {
+        taken.extend(read::all::<Grant>(connection, OF_HOLDERS, [resource.0.to_string()])?);
         let itself = Subject::Itself(*resource).to_string();
         taken.extend(read::all::<Grant>(connection, "WHERE subject = ?1", [itself])?);
     }
@@ -252,5 +269,133 @@ fn subject_is_there(connection: &Connection, subject: &Subject) -> Result<(), St
         Ok(())
     } else {
         Err(StoreError::Refused(format!("`{subject}` is nobody")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::policy;
+    use crate::store::sqlite::row::Record;
+    use crate::store::{MOST_GRANTS, MOST_SHARES};
+
+    /// A store in memory with a namespace, an administrator and a user who is none.
+    fn opened() -> (Connection, UserId, UserId) {
+        let connection = Connection::open_in_memory().unwrap();
+        for step in crate::store::sqlite::connection::MIGRATIONS {
+            connection.execute_batch(step).unwrap();
+        }
+        let [ann, bob] = [(1, "ann", true), (2, "bob", false)].map(|(number, name, administrator)| {
+            let id = Uuid::from_u128(number);
+            let statement = "INSERT INTO users (id, name, email_verified, role, administrator, disabled, created) \
+                             VALUES (?1, ?2, 0, 'Guest', ?3, 0, 0)";
+            connection.execute(statement, (id.as_bytes(), name, administrator)).unwrap();
+            UserId(id)
+        });
+        (connection, ann, bob)
+    }
+
+    fn name(number: u32) -> Pattern {
+        Pattern::literal(["ns".to_owned(), format!("s{number}")]).unwrap()
+    }
+
+    fn give(
+        connection: &Connection,
+        subject: Subject,
+        pattern: Pattern,
+        by: Option<UserId>,
+    ) -> Result<Outcome, StoreError> {
+        let levels = Levels::READ;
+        put(connection, policy::Grant { subject, pattern, levels, expires: None }, by, Timestamp::UNIX_EPOCH)
+    }
+
+    fn given(connection: &Connection, by: UserId) -> u32 {
+        let statement = "SELECT coalesce(sum(grants), 0) FROM givers WHERE user = ?1";
+        connection.query_row(statement, [by.0.as_bytes()], |row| row.get(0)).unwrap()
+    }
+
+    fn plan(connection: &Connection, statement: &str) -> String {
+        let mut explained = connection.prepare(&format!("EXPLAIN QUERY PLAN {statement}")).unwrap();
+        let steps = explained.query_map(["x"], |row| row.get::<_, String>(3)).unwrap();
+        steps.map(Result::unwrap).collect::<Vec<_>>().join("; ")
+    }
+
+    #[test]
+    fn what_goes_with_a_resource_and_what_a_name_is_shared_with_are_found_by_an_index() {
+        let (connection, ..) = opened();
+        let of_holders = plan(&connection, &format!("{} {OF_HOLDERS}", Grant::SELECT));
+        assert!(of_holders.contains("USING INDEX grants_holders (<expr>=?"), "{of_holders}");
+        let shares = plan(&connection, quota::SHARES);
+        assert!(shares.contains("grants_pattern (pattern=? AND subject>? AND subject<?)"), "{shares}");
+    }
+
+    #[test]
+    fn the_grants_that_one_user_gave_end_somewhere_and_an_administrators_do_not() {
+        let (connection, ann, bob) = opened();
+        for by in [ann, bob] {
+            let fill = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?1) \
+                        INSERT INTO grants SELECT 'role:' || i || hex(?2), 'ns.', 1, NULL, ?2, 0 FROM n";
+            connection.execute(fill, (MOST_GRANTS - 1, by.0.as_bytes())).unwrap();
+        }
+        let to_all = |number, by| give(&connection, Subject::Everyone, name(number), by);
+        to_all(1, Some(bob)).unwrap();
+        assert_eq!(given(&connection, bob), MOST_GRANTS);
+        let full = to_all(2, Some(bob));
+        let Err(StoreError::Full(why)) = full.map(|_| ()) else { panic!("one more than the quota") };
+        assert!(why.starts_with("there would be more than 100000 grants that one user gave\ngive to a group"), "{why}");
+        connection.execute("DELETE FROM grants WHERE pattern = 'ns.s2.'", []).unwrap();
+
+        // What is theirs already may be another one, and what is another's is theirs only after that.
+        let again = policy::Grant { subject: Subject::Everyone, pattern: name(1), levels: Levels::NONE, expires: None };
+        put(&connection, again, Some(bob), Timestamp::UNIX_EPOCH).unwrap();
+        for number in [2, 3] {
+            to_all(number, Some(ann)).unwrap();
+            to_all(10 + number, None).unwrap();
+        }
+        assert_eq!((given(&connection, ann), given(&connection, bob)), (MOST_GRANTS + 1, MOST_GRANTS));
+        let taken = policy::Grant { subject: Subject::Everyone, pattern: name(2), levels: Levels::ALL, expires: None };
+        assert!(matches!(put(&connection, taken, Some(bob), Timestamp::UNIX_EPOCH), Err(StoreError::Full(_))));
+    }
+
+    #[test]
+    fn a_grant_counts_for_who_gave_it_last_and_no_longer_than_it_is_there() {
+        let (connection, ann, bob) = opened();
+        let counts = || (given(&connection, ann), given(&connection, bob));
+        for number in 0..3 {
+            give(&connection, Subject::Everyone, name(number), Some(bob)).unwrap();
+        }
+        assert_eq!(counts(), (0, 3));
+        let other = policy::Grant { subject: Subject::Everyone, pattern: name(0), levels: Levels::ALL, expires: None };
+        put(&connection, other.clone(), Some(ann), Timestamp::UNIX_EPOCH).unwrap();
+        assert_eq!(counts(), (1, 2));
+        let nobodys = policy::Grant { levels: Levels::READ, ..other };
+        put(&connection, nobodys, None, Timestamp::UNIX_EPOCH).unwrap();
+        assert_eq!(counts(), (0, 2));
+        take(&connection, Subject::Everyone, name(1), Levels::READ).unwrap();
+        assert_eq!(counts(), (0, 1));
+        take_below(&connection, &Pattern::literal(["ns"]).unwrap()).unwrap();
+        assert_eq!(counts(), (0, 0));
+        let left: u32 = connection.query_row("SELECT count(*) FROM givers", [], |row| row.get(0)).unwrap();
+        assert_eq!(left, 0);
+    }
+
+    #[test]
+    fn the_shares_of_one_name_end_somewhere_and_its_other_grants_do_not() {
+        let (connection, ann, _) = opened();
+        let fill = "WITH RECURSIVE n (i) AS (SELECT 2 UNION ALL SELECT i + 1 FROM n WHERE i < ?1) \
+                    INSERT INTO grants SELECT 'holders:same:' || printf('%036d', i), 'ns.s1.', 1, NULL, NULL, 0 FROM n";
+        connection.execute(fill, [MOST_SHARES]).unwrap();
+        let share = |levels, number| {
+            give(&connection, Subject::Holders(levels, ResourceId(ann.0)), name(number), None).map(|_| ())
+        };
+        share(Levels::READ, 1).unwrap();
+        let Err(StoreError::Full(why)) = share(Levels::ALL, 1) else { panic!("one more than the bound") };
+        assert!(why.starts_with("there would be more than 1000 shares of one resource"), "{why}");
+        connection.execute("DELETE FROM grants WHERE subject LIKE 'holders:%admin%'", []).unwrap();
+        share(Levels::READ, 1).unwrap();
+        share(Levels::ALL, 2).unwrap();
+        give(&connection, Subject::Everyone, name(1), None).unwrap();
     }
 }

@@ -1,12 +1,13 @@
 //! How much one user may keep, counted in the transaction that adds to it.
 
-use rusqlite::Connection;
+use rusqlite::{Connection, Params};
 
-use crate::policy::{ResourceId, UserId};
+use crate::policy::{Pattern, ResourceId, UserId};
+use crate::store::sqlite::code::pattern_text;
 use crate::store::sqlite::failure::failure;
 use crate::store::{
-    MOST_API_TOKENS, MOST_CONNECTIONS, MOST_CONSENTS, MOST_GROUPS, MOST_IN_NAMESPACE, MOST_NAMESPACES, MOST_NODE_BYTES,
-    MOST_NODES, MOST_SECRETS, MOST_SERVICES, Namespace, StoreError,
+    MOST_API_TOKENS, MOST_CONNECTIONS, MOST_CONSENTS, MOST_GRANTS, MOST_GROUPS, MOST_IN_NAMESPACE, MOST_NAMESPACES,
+    MOST_NODE_BYTES, MOST_NODES, MOST_SECRETS, MOST_SERVICES, MOST_SHARES, Namespace, StoreError,
 };
 
 /// Refuses one namespace more.
@@ -40,6 +41,24 @@ pub(super) fn nodes(connection: &Connection, node: ResourceId) -> Result<(), Sto
     within(bytes, MOST_NODE_BYTES, "bytes of nodes that one user made", "delete one that is not needed")
 }
 
+/// Refuses the grant that was given, where it is too much.
+pub(super) fn grants(connection: &Connection, giver: UserId) -> Result<(), StoreError> {
+    let there = count(connection, "SELECT coalesce(sum(grants), 0) FROM givers WHERE user = ?1", giver.0.as_bytes())?;
+    let instead = "give to a group or a role what many users are to have, or take one away that is not needed";
+    within(there, MOST_GRANTS, "grants that one user gave", instead)
+}
+
+/// Refuses the share of the name that was made, where it is too much.
+pub(super) fn shares(connection: &Connection, name: &Pattern) -> Result<(), StoreError> {
+    let there = number(connection, SHARES, [pattern_text(name)])?;
+    let instead = "share it with a group, or take one away that is not needed";
+    within(there, MOST_SHARES, "shares of one resource with who holds something on others", instead)
+}
+
+/// The grants on a name to the holders of levels elsewhere: up to the character after the colon.
+pub(super) const SHARES: &str =
+    "SELECT count(*) FROM grants WHERE pattern = ?1 AND subject >= 'holders:' AND subject < 'holders;'";
+
 /// Refuses one connection more.
 pub(super) fn connections(connection: &Connection, project: ResourceId) -> Result<(), StoreError> {
     let there = count(connection, "SELECT count(*) FROM nodes WHERE parent = ?1", project.0.as_bytes())?;
@@ -67,7 +86,11 @@ pub(super) fn consents(connection: &Connection, user: UserId) -> Result<(), Stor
 }
 
 fn count(connection: &Connection, statement: &str, of: &[u8; 16]) -> Result<u32, StoreError> {
-    connection.prepare_cached(statement).and_then(|mut count| count.query_row([of], |row| row.get(0))).map_err(failure)
+    number(connection, statement, [of])
+}
+
+fn number(connection: &Connection, statement: &str, of: impl Params) -> Result<u32, StoreError> {
+    connection.prepare_cached(statement).and_then(|mut count| count.query_row(of, |row| row.get(0))).map_err(failure)
 }
 
 fn within(count: u32, most: u32, what: &str, instead: &str) -> Result<(), StoreError> {
