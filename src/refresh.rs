@@ -244,6 +244,7 @@ async fn compile(
 fn patch_policy(policy: &Snapshot, items: &[Item]) -> Snapshot {
     let is_new = |change: &Change| match change {
         Change::Resource(resource) => policy.resource(resource.id) != Some(resource),
+        Change::ResourceGone(id) => policy.resource(*id).is_some(),
         _ => true,
     };
     let mut changes = items.iter().filter_map(change).filter(is_new).peekable();
@@ -298,7 +299,12 @@ fn change(item: &Item) -> Option<Change> {
     Some(match item {
         Item::User(user, groups) => Change::Member(member(user, groups)),
         Item::Gone(Key::User(id)) => Change::MemberGone(*id),
-        Item::Namespace(_) | Item::Service(_) | Item::Node(_) | Item::Group(_) => Change::Resource(resource(item)?),
+        Item::Namespace(_) | Item::Service(_) | Item::Node(_) => Change::Resource(resource(item)?),
+        // Whoever ran it before runs it no longer.
+        Item::Group(group) => match resource(item) {
+            Some(resource) => Change::Resource(resource),
+            None => Change::ResourceGone(ResourceId(group.id.0)),
+        },
         Item::Gone(Key::Namespace(id) | Key::Service(id) | Key::Node(id)) => Change::ResourceGone(*id),
         Item::Gone(Key::Group(id)) => Change::ResourceGone(ResourceId(id.0)),
         Item::Grant(grant) => Change::Grant(grant.row.clone()),
