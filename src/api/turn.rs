@@ -12,7 +12,8 @@ use crate::proxy::error::{Kind, Problem};
 const WAITING: usize = 8;
 
 /// How many requests of one user are taken at once: one of them works or stands in the line, the others wait for it.
-const OF_ONE: usize = 8;
+/// Clients send many together (pycarta's audit of all permissions ten), and those who wait take nobody's place.
+const OF_ONE: usize = 64;
 
 /// A few at a time, and a short line of those who wait. Nobody stands in it twice, so that whoever asks for much waits for
 /// themselves, and others wait for no more than one of each.
@@ -135,6 +136,23 @@ mod tests {
         drop(waiting);
         assert!(matches!(poll(pin!(TURNS.take(user(98)))), Poll::Ready(Ok(_))));
         assert!(TURNS.users().is_empty(), "and nobody is remembered");
+    }
+
+    #[test]
+    fn the_lists_that_an_audit_asks_for_at_once_are_all_made() {
+        static TURNS: Turns = Turns::of(2, 64);
+        let mut asked: Vec<_> = (0..10).map(|_| Box::pin(TURNS.take(user(1)))).collect();
+        while !asked.is_empty() {
+            let mut turns = Vec::new();
+            asked.retain_mut(|one| match poll(one.as_mut()) {
+                Poll::Ready(turn) => {
+                    turns.push(turn.unwrap());
+                    false
+                }
+                Poll::Pending => true,
+            });
+            assert_eq!(turns.len(), 1, "one after the other");
+        }
     }
 
     #[test]

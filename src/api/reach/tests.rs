@@ -218,7 +218,7 @@ fn any_grant() -> impl Strategy<Value = Grant> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 128, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 128, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn a_list_has_all_that_a_look_at_every_node_finds(
