@@ -52,27 +52,29 @@ pub(super) async fn list_resources(
     asked: Asked,
     uri: Uri,
 ) -> Result<Response, Refusal> {
-    let view = api.view();
     let kind = kind_of_resource(&kind)?;
-    let from: Node = match asked.value("userId")? {
-        Some(user) => {
-            let account = view.user(user).ok_or_else(|| Refusal::unknown("user", user))?;
-            if account.id != caller.id() && !caller.identity.account.administrator {
-                let detail = "about somebody else only administrators of the platform may ask\nask one of them";
-                return Err(Refusal::forbidden(detail));
+    let may = |view: Arc<View>| {
+        let from: Node = match asked.value("userId")? {
+            Some(user) => {
+                let account = view.user(user).ok_or_else(|| Refusal::unknown("user", user))?;
+                if account.id != caller.id() && !view.is_administrator(caller.id()) {
+                    let detail = "about somebody else only administrators of the platform may ask\nask one of them";
+                    return Err(Refusal::forbidden(detail));
+                }
+                account.into()
             }
-            account.into()
-        }
-        None => caller.identity.account.clone().into(),
+            None => caller.identity.account.clone().into(),
+        };
+        Ok((view, from, Wanted::read(&asked)?))
     };
-    let wanted = Wanted::read(&asked)?;
-    let list = reach::apart(caller.id(), move |mut deadline| {
+    let items = api.clone();
+    let list = reach::apart(&api, &caller, may, move |(view, from, wanted), mut deadline| {
         let now = Timestamp::now();
         let shown = |levels, _| role::text(levels) != role::text(Levels::NONE);
         let found = reach::reached(&view, &from, kind, now, shown, &mut deadline)?;
         wanted.of(&found, |one| {
             deadline.goes_on()?;
-            Ok(Item::of(&api, &one.node, kind, one.levels))
+            Ok(Item::of(&items, &one.node, kind, one.levels))
         })
     });
     Ok(list.await?.answer(uri.path(), &asked))
@@ -177,9 +179,7 @@ pub(super) async fn list_permissions(
     asked: Asked,
     uri: Uri,
 ) -> Result<Response, Refusal> {
-    let view = api.view();
-    let on = find_resource(&view, &id)?;
-    Ok(list(view, &caller, on, &asked).await?.answer(uri.path(), &asked))
+    Ok(list(&api, &caller, |view| find_resource(view, &id), &asked).await?.answer(uri.path(), &asked))
 }
 
 /// The subject, and what it holds on the node.
@@ -254,18 +254,20 @@ pub(super) async fn remove(
     Ok(answer::written(revision, Json(entity(view, caller, &from, &kind, Levels::NONE))))
 }
 
-/// The direct permissions on the node of that kind of subject.
+/// The direct permissions of that kind of subject on the node, which `find` finds.
 pub(super) async fn list(
-    view: Arc<View>,
+    api: &Api,
     caller: &Caller,
-    on: Node,
+    find: impl Fn(&View) -> Result<Node, Refusal>,
     asked: &Asked,
 ) -> Result<Entries<Entity>, Refusal> {
-    let now = Timestamp::now();
-    let permit = may_administer(&view, caller.id(), &on, now)?;
-    let (kind, wanted) = (kind(asked)?, Wanted::read(asked)?);
+    let may = |view: Arc<View>| {
+        let (on, now) = (find(&view)?, Timestamp::now());
+        let permit = may_administer(&view, caller.id(), &on, now)?;
+        Ok((view, on, now, permit, kind(asked)?, Wanted::read(asked)?))
+    };
     let me = Node::from(caller.identity.account.clone());
-    let list = reach::apart(caller.id(), move |mut deadline| {
+    let list = reach::apart(api, caller, may, move |(view, on, now, permit, kind, wanted), mut deadline| {
         let found = direct(&permit, &view, &on, kind.label(), now, &mut deadline)?;
         let levels = |tiers: &Tiers| if tiers.owner { Levels::ALL } else { tiers.user };
         wanted.of(&found, |(from, tiers)| {

@@ -144,10 +144,12 @@ pub(super) async fn list_labels(
     asked: Asked,
     uri: Uri,
 ) -> Result<Response, Refusal> {
-    let view = api.view();
-    let from = find(&view, &caller, &from)?;
-    let Permit { .. } = may_list(&view, &caller, &from)?;
-    let found = reach::apart(caller.id(), move |mut deadline| {
+    let may = |view: Arc<View>| {
+        let from = find(&view, &caller, &from)?;
+        let permit = may_list(&view, &caller, &from)?;
+        Ok((view, from, permit))
+    };
+    let found = reach::apart(&api, &caller, may, |(view, from, Permit { .. }), mut deadline| {
         reach::labels(&view, &from, Timestamp::now(), Flags::any, &mut deadline)
     });
     let found: Vec<String> = found.await?.into_iter().collect();
@@ -169,11 +171,12 @@ pub(super) async fn list_resources(
     asked: Asked,
     uri: Uri,
 ) -> Result<Response, Refusal> {
-    let view = api.view();
-    let from = find(&view, &caller, &from)?;
-    let Permit { .. } = may_list(&view, &caller, &from)?;
-    let wanted = Wanted::read(&asked)?;
-    let list = reach::apart(caller.id(), move |mut deadline| {
+    let may = |view: Arc<View>| {
+        let from = find(&view, &caller, &from)?;
+        let permit = may_list(&view, &caller, &from)?;
+        Ok((view, from, permit, Wanted::read(&asked)?))
+    };
+    let list = reach::apart(&api, &caller, may, move |(view, from, Permit { .. }, wanted), mut deadline| {
         let found = reach::reached(&view, &from, &label, Timestamp::now(), Flags::any, &mut deadline)?;
         wanted.of(&found, |one| deadline.goes_on().map(|()| Held::of(one)))
     });
@@ -195,12 +198,14 @@ pub(super) async fn list_accessors(
     asked: Asked,
     uri: Uri,
 ) -> Result<Response, Refusal> {
-    let view = api.view();
-    let on = find(&view, &caller, &on)?;
-    let now = Timestamp::now();
-    let permit = may_administer(&view, caller.id(), &on, now)?;
-    let (me, wanted) = (Node::from(caller.identity.account.clone()), Wanted::read(&asked)?);
-    let list = reach::apart(caller.id(), move |mut deadline| {
+    let may = |view: Arc<View>| {
+        let on = find(&view, &caller, &on)?;
+        let now = Timestamp::now();
+        let permit = may_administer(&view, caller.id(), &on, now)?;
+        Ok((view, on, now, permit, Wanted::read(&asked)?))
+    };
+    let me = Node::from(caller.identity.account.clone());
+    let list = reach::apart(&api, &caller, may, move |(view, on, now, permit, wanted), mut deadline| {
         let found = direct(&permit, &view, &on, &label, now, &mut deadline)?;
         wanted.of(&found, |(from, tiers)| {
             deadline.goes_on()?;
@@ -257,7 +262,7 @@ fn may_look(view: &View, caller: &Caller, from: &Node, to: &Node) -> Result<Perm
 
 /// Everybody lists what they hold; what others hold, who administers those, and administrators of the platform.
 fn may_list(view: &View, caller: &Caller, from: &Node) -> Result<Permit, Refusal> {
-    if caller.identity.account.administrator {
+    if view.is_administrator(caller.id()) {
         return Ok(Snapshot::permit_self(caller.id()));
     }
     may_administer(view, caller.id(), from, Timestamp::now())

@@ -5,12 +5,15 @@
 //! and from there what is shared with the holders of what is held.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
+use super::Api;
 use super::access::held;
 use super::error::Refusal;
+use super::extract::Caller;
 use super::node::{Node, Thing};
 use super::turn::Turns;
 use super::view::View;
@@ -26,18 +29,25 @@ static TURNS: Turns = Turns::of(2, 64);
 /// How many are looked at between two looks at the clock.
 const PACE: usize = 256;
 
-/// Does what may take long, when it is this user's turn; the deadline is its own to keep.
+/// Does what may take long, when it is the caller's turn; the deadline is its own to keep. What it works with is what
+/// `may` finds: before the wait, because nobody waits for a turn who may not, and after it, because it may outlast the
+/// right.
 ///
 /// # Errors
-/// 503 `busy` where too many wait, or where it takes too long.
-pub(super) async fn apart<T: Send + 'static>(
-    user: UserId,
-    work: impl FnOnce(Deadline) -> Result<T, TooLong> + Send + 'static,
+/// What `may` refuses; 503 `busy` where too many wait, or where it takes too long.
+pub(super) async fn apart<J: Send + 'static, T: Send + 'static>(
+    api: &Api,
+    caller: &Caller,
+    may: impl Fn(Arc<View>) -> Result<J, Refusal>,
+    work: impl FnOnce(J, Deadline) -> Result<T, TooLong> + Send + 'static,
 ) -> Result<T, Refusal> {
-    let turn = TURNS.take(user).await?;
+    drop(may(api.view())?);
+    let turn = TURNS.take(caller.id()).await?;
+    api.still_decides_for(&caller.identity)?;
+    let found = may(api.view())?;
     let done = tokio::task::spawn_blocking(move || {
         let _turn = turn;
-        work(Deadline { end: Instant::now() + LONGEST, looked: 0 })
+        work(found, Deadline { end: Instant::now() + LONGEST, looked: 0 })
     });
     match done.await {
         Ok(Ok(made)) => Ok(made),

@@ -61,6 +61,12 @@ impl View {
         by_id.or_else(|| self.catalog.namespace(text)).cloned()
     }
 
+    /// Whether the user administers the platform.
+    #[must_use]
+    pub fn is_administrator(&self, user: UserId) -> bool {
+        self.state.directory.by_id(user).is_some_and(|account| account.administrator)
+    }
+
     /// The login name of the user.
     #[must_use]
     pub fn user_name(&self, id: UserId) -> Option<&str> {

@@ -42,14 +42,15 @@ pub(super) async fn list_workspaces(
     caller: Caller,
     asked: Asked,
 ) -> Result<Response, Refusal> {
-    let (view, me, wanted) = (api.view(), Node::from(caller.identity.account.clone()), Wanted::read(&asked)?);
-    let list = reach::apart(caller.id(), move |mut deadline| {
+    let me = Node::from(caller.identity.account.clone());
+    let (may, items) = (|view| Ok((view, Wanted::read(&asked)?)), api.clone());
+    let list = reach::apart(&api, &caller, may, move |(view, wanted): (Arc<View>, Wanted), mut deadline| {
         let shown = |levels, _| role::text(levels) != role::text(Levels::NONE);
         let mut found = reach::reached(&view, &me, WORKSPACE, Timestamp::now(), shown, &mut deadline)?;
         found.retain(|one| is_workspace(&one.node));
         wanted.of(&found, |one| {
             deadline.goes_on()?;
-            Ok(Item::of(&api, &one.node, WORKSPACE, one.levels))
+            Ok(Item::of(&items, &one.node, WORKSPACE, one.levels))
         })
     });
     Ok(list.await?.answer("/workspace", &asked))
@@ -138,9 +139,7 @@ pub(super) async fn list_workspace_permissions(
     asked: Asked,
     uri: Uri,
 ) -> Result<Response, Refusal> {
-    let view = api.view();
-    let node = find(&view, &workspace)?;
-    Ok(permissions::list(view, &caller, node, &asked).await?.answer(uri.path(), &asked))
+    Ok(permissions::list(&api, &caller, |view| find(view, &workspace), &asked).await?.answer(uri.path(), &asked))
 }
 
 /// What a subject may do with a workspace

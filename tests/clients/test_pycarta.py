@@ -526,6 +526,7 @@ def test_pycarta_new_sets_tiers_and_keeps_resources(lab):
             said["async labels"] = await ap.list_labels("self")
             said["async resources"] = len(await ap.list_resources("self", "Dataset"))
             said["async accessors"] = [one.name for one in await ap.list_accessors(made, "User")]
+            said["at once"] = len(await asyncio.gather(*[ap.list_accessors(made, "User") for _ in range(24)]))
             await ap.delete_permissions(bob, made)
             await ar.update_resource(made, name="other")
             said["async name"] = (await ar.get_resource(made)).name
@@ -558,6 +559,7 @@ def test_pycarta_new_sets_tiers_and_keeps_resources(lab):
         "async direct": [["read"], [], []],
         "async labels": ["Dataset", "Project"],
         "async resources": 2,
+        "at once": 24,
         "async accessors": ["alice", "bob"],
         "async name": "other",
         "denied": "PermissionDeniedException",
