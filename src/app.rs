@@ -20,7 +20,7 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::api::{Api, Openings, Readiness};
+use crate::api::{Api, Changes, Openings, Readiness};
 use crate::config::{Config, StoreUrl};
 use crate::identity::{Authenticator, Issuer, LoginError, Logins, Pace, StoreEnrol};
 use crate::proxy::{self, Gateway};
@@ -178,6 +178,7 @@ async fn build(
         readiness,
         records: gateway.records().clone(),
         gateway: gateway.clone(),
+        changes: Changes::of(&config.limits),
         openings: Openings::default(),
     };
     tasks.spawn(refresher.run(stop.clone()));

@@ -51,6 +51,34 @@ fn shared() -> (Gateway, [String; 5]) {
 }
 
 #[test]
+fn who_makes_more_changes_than_they_may_waits_and_administrators_do_not() {
+    let upstream = Upstream::fixed("ok");
+    let gateway = Gateway::with_service(&upstream.url(), "")
+        .config("[limits]\nchanges = 3\nchanges_per_hour = 1")
+        .user("carol", &[])
+        .start();
+    let [alice, carol, olga] = ["alice", "carol", OWNER].map(|name| gateway.token(name));
+    let make = |token: &str, number: usize| {
+        let body = json!({ "name": format!("t{number}"), "allowedEndpoints": ["GET /user"] }).to_string();
+        gateway.rest("POST", "/v2/auth/apitoken/self").token(token).body(body).send()
+    };
+    for number in 0..3 {
+        assert_eq!(make(&carol, number).status(), 200);
+    }
+    let refused = make(&carol, 3);
+    assert_eq!((refused.status(), refused.problem()), (429, Some("too-many-changes")));
+    let wait: u64 = refused.header("retry-after").unwrap().parse().unwrap();
+    assert!((3000..=3601).contains(&wait), "{wait}");
+    // What carol reads goes on, and so do the changes of others; an administrator makes as many as they like.
+    assert_eq!(
+        gateway.rest("GET", "/v2/auth/apitoken/self").token(&carol).expect(200).json().as_array().unwrap().len(),
+        3
+    );
+    assert_eq!(make(&alice, 0).status(), 200);
+    assert!((0..6).all(|number| make(&olga, number).status() == 200));
+}
+
+#[test]
 fn administrators_read_everything_owners_their_resources_and_everybody_their_own_doings() {
     let (gateway, [alice, bob, carol, dora, olga]) = shared();
     let everything = pages(&gateway, &olga, "?limit=3");

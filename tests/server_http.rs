@@ -33,6 +33,8 @@ fn limits() -> Limits {
         uri_bytes: 8192,
         body_bytes: None,
         api_body_bytes: 1024,
+        changes: 1,
+        change_each: None,
         connections: 100,
         h2_streams: 10,
         handshake_timeout: LONG,

@@ -86,6 +86,8 @@ fn start(tls: Arc<TlsReload>) -> SocketAddr {
         uri_bytes: 8192,
         body_bytes: None,
         api_body_bytes: 1024,
+        changes: 1,
+        change_each: None,
         connections: 100,
         h2_streams: 10,
         handshake_timeout: Duration::from_millis(500),

@@ -49,7 +49,7 @@ mod well_known;
 mod workspaces;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -71,6 +71,7 @@ use error::Refusal;
 
 pub use front::Front;
 pub use openings::Openings;
+pub use rate::Changes;
 pub use view::{Catalog, View};
 
 /// How long a request waits for the local snapshot to show a revision.
@@ -100,6 +101,8 @@ pub struct Api {
     pub records: Arc<Records>,
     /// Where calls are decided; here for the services behind tunnels.
     pub gateway: Arc<Gateway>,
+    /// How many changes each user makes.
+    pub changes: Changes,
     /// The tunnels, as the audit knows them.
     pub openings: Openings,
 }
@@ -122,8 +125,26 @@ impl Api {
         Err(AuthError::Invalid("the credential was withdrawn while the request went on").into())
     }
 
+    /// Each change leaves an entry in the audit: nobody but an administrator makes them as fast as they like.
+    fn admit(&self, by: &Actor, mutation: &Mutation) -> Result<(), Refusal> {
+        let Some(user) = by.user else { return Ok(()) };
+        if self.view().state.directory.by_id(user).is_some_and(|account| account.administrator) {
+            return Ok(());
+        }
+        self.changes.admit(user, mutation, Instant::now()).map_err(|wait| {
+            let limits = &self.config.limits;
+            let each = limits.change_each.unwrap_or_default().as_secs_f64();
+            let detail = format!(
+                "you have made {} changes, and one more comes back each {each} s\nwait as long as `Retry-After` says",
+                limits.changes
+            );
+            Problem::new(&Kind::TOO_MANY_CHANGES, detail).retry_after(rate::seconds(wait)).into()
+        })
+    }
+
     /// Makes the change, and returns once the local snapshot shows it.
     async fn commit(&self, by: Actor, mutation: Mutation) -> Result<Revision, Refusal> {
+        self.admit(&by, &mutation)?;
         let committed = self.store.commit(by, mutation).await?;
         if wait_for(&self.shown, committed.revision, PATIENCE).await {
             return Ok(committed.revision);

@@ -1,6 +1,66 @@
 //! How often something may be done: a number of times at once, then one time each so long.
 
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
+
+use crate::config::Limits;
+use crate::policy::UserId;
+use crate::store::Mutation;
+
+/// Beyond so many users those are forgotten who have all again.
+const SWEPT: usize = 1024;
+
+/// Bytes of a change that count as one: its audit entry is for good.
+const BYTES: usize = 1024;
+
+/// How many changes each user makes.
+#[derive(Debug)]
+pub struct Changes {
+    /// None: as many as they like.
+    rate: Option<Rate>,
+    taken: Mutex<HashMap<UserId, Taken, ahash::RandomState>>,
+}
+
+impl Changes {
+    /// As many as the configuration says.
+    #[must_use]
+    pub fn of(limits: &Limits) -> Self {
+        let rate = limits.change_each.map(|each| Rate { burst: limits.changes, each });
+        Self { rate, taken: Mutex::default() }
+    }
+
+    /// Admits a change of this user.
+    ///
+    /// # Errors
+    /// How long to wait where they made too many.
+    pub(super) fn admit(&self, user: UserId, change: &Mutation, now: Instant) -> Result<(), Duration> {
+        let Some(rate) = self.rate else { return Ok(()) };
+        let mut all = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        if all.len() >= SWEPT {
+            all.retain(|_, taken| !taken.is_back(now));
+        }
+        let mut taken = all.get(&user).copied();
+        let admitted = rate.take(&mut taken, weight(change), now);
+        if let Some(taken) = taken {
+            all.insert(user, taken);
+        }
+        admitted
+    }
+}
+
+/// How many a change counts as.
+fn weight(change: &Mutation) -> u32 {
+    match change {
+        Mutation::Batch(parts) => parts.iter().map(weight).fold(0, u32::saturating_add),
+        Mutation::PutSecrets(secrets) => u32::try_from(secrets.len()).unwrap_or(u32::MAX).max(1),
+        // The entry has the table that was and the one that is.
+        Mutation::PutService { table, .. } => {
+            u32::try_from(table.to_string().len() / BYTES).unwrap_or(u32::MAX).saturating_mul(2).saturating_add(1)
+        }
+        _ => 1,
+    }
+}
 
 /// A rate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +109,28 @@ mod tests {
     use super::*;
 
     const RATE: Rate = Rate { burst: 3, each: Duration::from_secs(10) };
+
+    #[test]
+    fn each_user_has_changes_of_their_own_and_large_ones_count_more() {
+        let (changes, now) = (Changes { rate: Some(RATE), taken: Mutex::default() }, Instant::now());
+        let user = |number| UserId(uuid::Uuid::from_u128(number));
+        let small = Mutation::DeleteSecret(user(1), "x".to_owned());
+        for _ in 0..3 {
+            assert_eq!(changes.admit(user(1), &small, now), Ok(()));
+        }
+        assert_eq!(changes.admit(user(1), &small, now), Err(RATE.each));
+        let large = Mutation::PutService {
+            namespace: "a".to_owned(),
+            name: "b".to_owned(),
+            replaces: None,
+            owner: user(2),
+            table: serde_json::json!({ "x": "y".repeat(BYTES) }),
+        };
+        assert_eq!(weight(&Mutation::Batch(vec![small.clone(), large.clone()])), 4);
+        assert_eq!(changes.admit(user(2), &large, now), Ok(()));
+        assert!(changes.admit(user(2), &small, now).is_err());
+        assert_eq!(changes.admit(user(2), &small, now + RATE.each), Ok(()));
+    }
 
     #[test]
     fn so_many_go_at_once_and_then_one_each_so_long() {

@@ -18,6 +18,10 @@ pub(super) const URI_BYTES: usize = 16 * 1024;
 /// 0: unbounded, as bodies are streamed and never held.
 pub(super) const BODY_BYTES: u64 = 0;
 pub(super) const API_BODY_BYTES: usize = 1024 * 1024;
+/// As one who sets up a thousand services with their grants makes at once.
+pub(super) const CHANGES: u32 = 5000;
+/// Ten a second: of entries of 1 KiB the audit grows by less than 1 GB a day.
+pub(super) const CHANGES_PER_HOUR: u32 = 36_000;
 pub(super) const CONNECTIONS: usize = 10_000;
 pub(super) const H2_STREAMS: u32 = 128;
 pub(super) const HANDSHAKE_TIMEOUT: &str = "10s";

@@ -97,6 +97,12 @@ pub(super) struct LimitsFile {
     /// Bytes of a request body that the API itself reads.
     #[schemars(extend("default" = defaults::API_BODY_BYTES))]
     pub(super) api_body_bytes: Option<usize>,
+    /// Changes that a user who is no administrator makes by the API at once.
+    #[schemars(extend("default" = defaults::CHANGES))]
+    pub(super) changes: Option<u32>,
+    /// How many of those come back in an hour; 0: unbounded.
+    #[schemars(extend("default" = defaults::CHANGES_PER_HOUR))]
+    pub(super) changes_per_hour: Option<u32>,
     /// Connections open at once on a listener.
     #[schemars(extend("default" = defaults::CONNECTIONS))]
     pub(super) connections: Option<usize>,

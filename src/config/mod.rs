@@ -117,6 +117,10 @@ pub struct Limits {
     pub body_bytes: Option<u64>,
     /// Bytes of a request body that the API parses.
     pub api_body_bytes: usize,
+    /// Changes that a user makes by the API at once.
+    pub changes: u32,
+    /// How long until one of them comes back; none: unbounded.
+    pub change_each: Option<Duration>,
     /// Connections open at once on a listener.
     pub connections: usize,
     /// Streams open at once on an HTTP/2 connection.

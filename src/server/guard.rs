@@ -248,6 +248,8 @@ mod tests {
         uri_bytes: 10,
         body_bytes: None,
         api_body_bytes: 1024,
+        changes: 1,
+        change_each: None,
         connections: 10,
         h2_streams: 10,
         handshake_timeout: Duration::from_secs(1),

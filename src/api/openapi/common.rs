@@ -119,12 +119,13 @@ enum Who {
 }
 
 /// The answers that operations need not describe; what one says of the same status itself is kept.
-const COMMON: [(u16, &str, Who); 7] = [
+const COMMON: [(u16, &str, Who); 8] = [
     (400, "The input cannot be taken; `detail` says what is wrong with it.", Who::Identified),
     (401, "Nobody is identified, or the credential is not, or no longer, good.", Who::Identified),
     (403, "The caller may not do that; `detail` says what is missing and who could give it.", Who::Identified),
     (408, "The body did not arrive in time.", Who::Body),
     (413, "The body is larger than the API reads.", Who::Body),
+    (429, "The caller makes changes faster than they may; see `Retry-After`.", Who::Identified),
     (500, "A fault of the gateway; the log has it under the request's id.", Who::All),
     (503, "The state, the store or an issuer's keys are not there for now; see `Retry-After`.", Who::Identified),
 ];

@@ -291,6 +291,9 @@ fn limits(here: &Scope<'_>, file: &LimitsFile) -> Option<Limits> {
     let headers = count("headers", file.headers, defaults::HEADERS, 16);
     let uri_bytes = count("uri_bytes", file.uri_bytes, defaults::URI_BYTES, 256);
     let api_body_bytes = count("api_body_bytes", file.api_body_bytes, defaults::API_BODY_BYTES, 256);
+    let changes = file.changes.unwrap_or(defaults::CHANGES);
+    count("changes", Some(changes as usize), 1, 1);
+    let per_hour = file.changes_per_hour.unwrap_or(defaults::CHANGES_PER_HOUR);
     let connections = count("connections", file.connections, defaults::CONNECTIONS, 1);
     let h2_streams = file.h2_streams.unwrap_or(defaults::H2_STREAMS);
     count("h2_streams", Some(h2_streams as usize), 1, 1);
@@ -304,6 +307,8 @@ fn limits(here: &Scope<'_>, file: &LimitsFile) -> Option<Limits> {
         uri_bytes,
         body_bytes: Some(file.body_bytes.unwrap_or(defaults::BODY_BYTES)).filter(|bytes| *bytes > 0),
         api_body_bytes,
+        changes,
+        change_each: Duration::from_secs(3600).checked_div(per_hour),
         connections,
         h2_streams,
         handshake_timeout: handshake_timeout?,
