@@ -235,3 +235,88 @@ fn a_last_entry_that_was_put_there_keeps_nobody_from_disabling_an_account() {
     gateway.run(&["user", "disable", "bob"]).done();
     broken(&gateway, &[], "has no hash: it was put there");
 }
+
+#[test]
+fn old_entries_are_removed_by_who_has_the_keys_and_the_rest_stays_whole() {
+    let gateway = populated();
+    let before = entries(&gateway);
+    let (old_head, middle) = (head(&gateway), before[6]["at"].as_str().unwrap());
+    let seq = |entry: &serde_json::Value| entry["seq"].as_u64().unwrap();
+    gateway.run(&["audit", "prune", "--to", "2000-01-01T00:00:00Z"]).done();
+    assert_eq!(entries(&gateway).len(), before.len(), "nothing is that old");
+    let out = gateway.run(&["audit", "prune", "--to", middle]).done();
+    let after = entries(&gateway);
+    let upto = seq(&after[0]) - 1;
+    assert!(out.contains(&format!("entries up to {upto} are removed\nhead {}\n", head(&gateway))), "{out}");
+    assert!((1..=6).contains(&upto) && after[0]["mac"] == before[usize::try_from(upto).unwrap()]["mac"]);
+    let told = after.last().unwrap();
+    assert_eq!(
+        (&told["what"], &told["via"], &told["before"]["last"]),
+        (&json!("audit.prune"), &json!("cli"), &json!(upto))
+    );
+    let out = verify(&gateway, &["--head", &old_head]).done();
+    assert!(out.contains(&format!("whole: entries {} to {}", upto + 1, seq(told))), "{out}");
+    assert!(out.contains("were removed by `audit prune`"), "{out}");
+    // Again, and everything there is: the newest entry always stays.
+    gateway.run(&["user", "add", "zoe"]).done();
+    gateway.run(&["audit", "prune", "--to", "2999-01-01T00:00:00Z"]).done();
+    assert_eq!(entries(&gateway).len(), 2);
+    let gone = verify(&gateway, &["--head", &old_head]).code(1);
+    assert!(gone.err.contains("was removed by `audit prune`"), "{}", gone.err);
+    verify(&gateway, &["--head", &head(&gateway)]).done();
+    // What an entry may not be, it still may not be.
+    let refused = file(&gateway).execute_batch("DELETE FROM audit").unwrap_err().to_string();
+    assert!(refused.contains("only appended to"), "{refused}");
+}
+
+#[test]
+fn who_has_only_the_file_cannot_prune() {
+    let forged = |last: u64| {
+        format!(
+            "DELETE FROM audit WHERE seq <= {last}; \
+             INSERT INTO audit (revision, at, via, came_from, what, target, after, chain_key, chain) \
+             SELECT revision, at, 'cli', 'root', 'audit.prune', 'audit', json_object('head', '{last}:{}', 'key', 1), chain_key, \
+             chain FROM audit ORDER BY seq DESC LIMIT 1;",
+            "ab".repeat(32)
+        )
+    };
+    let further = "UPDATE audit SET after = replace(after, '\"head\":\"3:', '\"head\":\"4:') WHERE what = 'audit.prune'; DELETE FROM \
+                   audit WHERE seq = 4;";
+    let again = "INSERT INTO audit (seq, revision, at, via, came_from, what, target, chain_key, chain) \
+                 SELECT 2, revision, at, via, came_from, what, 'mallory', chain_key, chain FROM audit WHERE seq = 5;";
+    for (statements, message) in [
+        (forged(3), "entry 4 "),
+        (forged(5), "entry 6 "),
+        ("DELETE FROM audit WHERE what = 'audit.prune'".to_owned(), "entries 1 to 3 are missing"),
+        ("UPDATE audit SET after = NULL WHERE what = 'audit.prune'".to_owned(), "entries 1 to 3 are missing"),
+        ("DELETE FROM audit WHERE seq = 4".to_owned(), "entries 4 to 4 are missing"),
+        (further.to_owned(), "entry 5 "),
+        (again.to_owned(), "entry 2 is not the one"),
+    ] {
+        let gateway = populated();
+        if !statements.contains("'cli', 'root'") {
+            let at = entries(&gateway)[3]["at"].as_str().unwrap().to_owned();
+            gateway.run(&["audit", "prune", "--to", &at]).done();
+            assert_eq!(entries(&gateway)[0]["seq"], 4);
+        }
+        attack(&gateway, &statements);
+        broken(&gateway, &[], message);
+        // Nor is what is broken removed by who has the keys, before it is known what happened.
+        gateway.run(&["audit", "prune", "--to", "2999-01-01T00:00:00Z"]).code(1);
+    }
+}
+
+#[test]
+fn a_gateway_that_runs_goes_on_when_the_audit_is_pruned_beside_it() {
+    let gateway = populated();
+    gateway.serve();
+    gateway.run(&["audit", "prune", "--to", "2999-01-01T00:00:00Z"]).done();
+    gateway.run(&["user", "add", "zoe"]).done();
+    // The running gateway has looked at what was appended once it knows the user.
+    eventually("zoe is known", PATIENCE, || {
+        let ran = gateway.run(&["token", "zoe"]);
+        (gateway.rest("GET", "/user").token(ran.out.trim()).send().status() == 200).then_some(())
+    });
+    verify(&gateway, &[]).done();
+    assert!(!gateway.log().contains("the audit is not what it was"), "{}", gateway.log());
+}

@@ -1,4 +1,4 @@
-//! `audit list|verify|head|export`.
+//! `audit list|verify|head|export|prune`.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry as Known;
@@ -13,7 +13,9 @@ use super::{ConfigArg, Failure};
 use crate::config::StoreUrl;
 use crate::policy::UserId;
 use crate::store::sqlite::SqliteStore;
-use crate::store::{Audit, AuditQuery, Auditor, Break, Followed, Head, Item, Key, Noted, Reader, Step};
+use crate::store::{
+    AUDIT_PRUNED, Audit, AuditQuery, Auditor, Break, Followed, Head, Item, Key, Mutation, Noted, Reader, Step,
+};
 
 /// Entries that are looked at before it is said how far it is.
 const AT_ONCE: usize = 10_000;
@@ -37,6 +39,13 @@ pub(super) enum AuditCommand {
     Head(HeadArgs),
     /// Print entries as JSON lines, the oldest first
     Export(Export),
+    /// Remove the oldest entries
+    ///
+    /// Verifies the audit first, as `audit verify` does, and removes nothing where something is wrong. Leaves an entry that says
+    /// which entries were removed, and by whom; the chain is followed from there. Export what is to be kept before. Heads of
+    /// removed entries tell nothing any more: the new one is printed. A gateway that runs goes on meanwhile; entries are removed
+    /// some thousands at a time.
+    Prune(Prune),
 }
 
 /// Arguments of `audit list`.
@@ -100,6 +109,16 @@ pub(super) struct Export {
     config: ConfigArg,
 }
 
+/// Arguments of `audit prune`.
+#[derive(Debug, clap::Args)]
+pub(super) struct Prune {
+    /// Entries made before this time: 2026-01-31T12:00:00Z
+    #[arg(long, value_name = "TIME")]
+    to: Timestamp,
+    #[command(flatten)]
+    verify: Verify,
+}
+
 /// Runs the command.
 pub(super) fn run(command: &AuditCommand, out: &mut dyn Write) -> Result<(), Failure> {
     block_on(async {
@@ -116,6 +135,7 @@ pub(super) fn run(command: &AuditCommand, out: &mut dyn Write) -> Result<(), Fai
                 }
             }
             AuditCommand::Export(args) => export(args, out).await,
+            AuditCommand::Prune(args) => prune(args, out).await,
         }
     })
 }
@@ -216,6 +236,13 @@ async fn verify(args: &Verify, out: &mut dyn Write) -> Result<(), Failure> {
         match store.audit_mac(head.seq).await? {
             Some(mac) if mac == head.mac => {}
             Some(_) => return Err(broken(Break::Replaced { seq: head.seq })),
+            None if head.seq <= end.pruned => {
+                return Err(Failure::NotFine(format!(
+                    "entry {} was removed by `audit prune`, and the head cannot be compared\ntake one of a newer entry: `audit \
+                     head`",
+                    head.seq
+                )));
+            }
             None => return Err(broken(Break::Gone { seq: head.seq })),
         }
     }
@@ -235,7 +262,14 @@ fn tell(end: Followed, args: &Verify, out: &mut dyn Write) -> Result<(), Failure
         writeln!(out, "{} entries, and no chain yet: the next change begins it", end.seq)?;
         return older(end.before, args);
     }
-    writeln!(out, "whole: entries 1 to {}, each following from the one before", end.seq)?;
+    writeln!(out, "whole: entries {} to {}, each following from the one before", end.pruned + 1, end.seq)?;
+    if end.pruned > 0 {
+        writeln!(
+            out,
+            "entries 1 to {} were removed by `audit prune`: see `audit list --what {AUDIT_PRUNED}`",
+            end.pruned
+        )?;
+    }
     if end.before > 0 {
         writeln!(out, "entries 1 to {} are older than the chain", end.before)?;
     }
@@ -282,6 +316,35 @@ async fn export(args: &Export, out: &mut dyn Write) -> Result<(), Failure> {
         after = last.seq;
         entries.iter().try_for_each(|entry| json_line(entry, out))?;
     }
+}
+
+async fn prune(args: &Prune, out: &mut dyn Write) -> Result<(), Failure> {
+    verify(&args.verify, out).await?;
+    let opened = open::open(&args.verify.config.config).await?;
+    let (mut last, mut after) = (0, 0);
+    loop {
+        let page = opened.store.audit(after, AT_ONCE).await?;
+        let newest = opened.store.audit_head().await?.map_or(0, |head| head.seq);
+        let old = |entry: &&Audit| entry.at < args.to && entry.seq < newest;
+        let Some(oldest) = page.iter().take_while(old).last() else { break };
+        after = oldest.seq;
+        // Those from before the chain go when its first one goes.
+        if let Some(mac) = oldest.mac {
+            opened.commit(Mutation::PruneAudit(Head { seq: oldest.seq, mac })).await?;
+            last = oldest.seq;
+        }
+        if page.len() < AT_ONCE {
+            break;
+        }
+    }
+    if last == 0 {
+        return Ok(writeln!(out, "nothing is removed: no entry of the chain is older than {}", args.to)?);
+    }
+    writeln!(out, "entries up to {last} are removed")?;
+    if let Some(head) = opened.store.audit_head().await? {
+        writeln!(out, "head {head}")?;
+    }
+    Ok(())
 }
 
 fn json_line(entry: &Audit, out: &mut dyn Write) -> Result<(), Failure> {

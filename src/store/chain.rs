@@ -16,6 +16,9 @@ pub const AUDIT_KEYS: &str = "audit.keys";
 /// What was done by the entry with which the chain begins after entries that have no hash.
 pub const CHAIN_BEGINS: &str = "audit.chain";
 
+/// What was done by the entry that says which entries before it were removed by who has the keys: where the chain begins.
+pub const AUDIT_PRUNED: &str = "audit.prune";
+
 /// What was done by the entry in which a running gateway notes that the audit is not what it was.
 pub const CHAIN_BROKEN: &str = "audit.broken";
 
@@ -67,6 +70,8 @@ pub struct Followed {
     pub key: u32,
     /// How many entries were there before the chain began: what happened to them until then is not known.
     pub before: u64,
+    /// The last of the entries that were removed by who has the keys; 0: none were.
+    pub pruned: u64,
 }
 
 /// What following the chain some way leads to.

@@ -24,7 +24,8 @@ use crate::policy::{Subject, UserId};
 pub use access::{Batch, Count, DAYS_KEPT, MOST_COUNTS, MOST_COUNTS_OF_USER, MOST_REFUSALS, Refusal, day};
 pub use api_token::{ApiToken, ApiTokenId, KeyDigest};
 pub use chain::{
-    AUDIT_KEYS, Break, CHAIN_BEGINS, CHAIN_BROKEN, ChainHash, ChainKeys, Followed, Head, Mac, NoHead, Noted, Step,
+    AUDIT_KEYS, AUDIT_PRUNED, Break, CHAIN_BEGINS, CHAIN_BROKEN, ChainHash, ChainKeys, Followed, Head, Mac, NoHead,
+    Noted, Step,
 };
 pub use mutation::{Committed, DeclaredService, Mutation, NewUser, Resealed, Sealed, TunnelNote};
 pub use portion::{GrantRow, Grants, Portion};

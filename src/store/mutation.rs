@@ -4,7 +4,7 @@ use std::fmt;
 
 use jiff::Timestamp;
 
-use super::{ApiToken, Consent, Group, Link, Node, Password, Revision, Secret, SigningKey, User};
+use super::{ApiToken, Consent, Group, Head, Link, Node, Password, Revision, Secret, SigningKey, User};
 use crate::policy::{Grant, GroupId, Levels, Pattern, ResourceId, Subject, UserId};
 
 /// An account to make, with what proves it.
@@ -257,6 +257,9 @@ pub enum Mutation {
     DeleteApiToken(UserId, String),
     /// Notes in the audit that a service's tunnel was opened or closed, and changes nothing else.
     NoteTunnel(Box<TunnelNote>),
+    /// Removes the entries of the audit up to this one, and leaves an entry that says so, from which the chain is followed.
+    /// `Refused` where another entry, or none, is there, or none would stay.
+    PruneAudit(Head),
     /// Adds a key of the issuer. `Exists` where the `kid` is taken.
     PutSigningKey(SigningKey),
     /// Refuses tokens of the key from then on; of two such times the earlier holds.

@@ -13,8 +13,8 @@ use super::code::{column, count, micros};
 use super::failure::{damaged, failure};
 use super::read;
 use crate::store::{
-    AUDIT_KEYS, Actor, Break, CHAIN_BEGINS, CHAIN_BROKEN, ChainHash, ChainKeys, Followed, Head, Mac, Noted, Revision,
-    Step, StoreError,
+    AUDIT_KEYS, AUDIT_PRUNED, Actor, Break, CHAIN_BEGINS, CHAIN_BROKEN, ChainHash, ChainKeys, Followed, Head, Mac,
+    Noted, Revision, Step, StoreError,
 };
 
 /// Tells these hashes from every other use of a key.
@@ -220,7 +220,7 @@ pub(super) fn head(connection: &Connection) -> Result<Option<Head>, StoreError> 
 
 /// The chain followed to its end, without a look at it.
 pub(super) fn end(connection: &Connection) -> Result<Option<Followed>, StoreError> {
-    let followed = |last: Last| Some(Followed { seq: last.seq, mac: last.mac?, key: last.key, before: 0 });
+    let followed = |last: Last| Some(Followed { seq: last.seq, mac: last.mac?, key: last.key, ..Followed::default() });
     Ok(Last::of(connection)?.and_then(followed))
 }
 
@@ -240,7 +240,7 @@ pub(super) fn verify(
 ) -> Result<Step, StoreError> {
     let transaction = connection.unchecked_transaction().map_err(failure)?;
     match follow(&transaction, chain, from, limit)? {
-        Step::Whole(at, noted) => Ok(outside(&transaction, at.seq)?.map_or(Step::Whole(at, noted), Step::Broken)),
+        Step::Whole(at, noted) => Ok(outside(&transaction, at)?.map_or(Step::Whole(at, noted), Step::Broken)),
         other => Ok(other),
     }
 }
@@ -261,6 +261,9 @@ pub(super) fn follow(
         return Ok(Step::Whole(Followed { seq: before, before, ..Followed::default() }, Vec::new()));
     };
     let mut look = Look { connection, hash: chain.hash(sealed)?, bytes: Vec::new() };
+    let floor = floor(connection)?;
+    // What was removed since, or before, is vouched for by an entry that is followed to like any other.
+    let from = if from.seq < floor.seq { floor } else { Followed { pruned: floor.seq, ..from } };
     let (mut at, mut noted, mut seen) = (from, Vec::new(), 0);
     let after = format!("{SELECT} WHERE seq > ?1 ORDER BY seq LIMIT ?2");
     let mut statement = connection.prepare_cached(&after).map_err(failure)?;
@@ -283,12 +286,33 @@ pub(super) fn follow(
     Ok(if unhashed { Step::Broken(Break::Unchained { seq: at.seq }) } else { Step::Whole(at, noted) })
 }
 
-/// What is wrong beside the entries that were followed up to `last`.
-fn outside(connection: &Connection, last: u64) -> Result<Option<Break>, StoreError> {
-    // Numbers begin with 1: what stands before is no entry of ours.
-    if read::any(connection, "SELECT 1 FROM audit WHERE seq < 1", [])? {
-        return Ok(Some(Break::Foreign { seq: 0 }));
+/// Where the chain begins that is there: after what the last pruning removed. That entry is no more to be believed than any
+/// other, but it follows from what it says: who has no key makes none that holds.
+pub(super) fn floor(connection: &Connection) -> Result<Followed, StoreError> {
+    let last = "SELECT after FROM audit WHERE what = ?1 ORDER BY seq DESC LIMIT 1";
+    let mut statement = connection.prepare_cached(last).map_err(failure)?;
+    let mut rows = statement.query([AUDIT_PRUNED]).map_err(failure)?;
+    let Some(row) = rows.next().map_err(failure)? else { return Ok(Followed::default()) };
+    let said = row.get_ref(0).map_err(failure)?.as_str().unwrap_or_default();
+    let read = || {
+        let said: serde_json::Value = serde_json::from_str(said).ok()?;
+        let head: Head = said.get("head")?.as_str()?.parse().ok()?;
+        let key = u32::try_from(said.get("key")?.as_u64()?).ok()?;
+        Some(Followed { seq: head.seq, mac: head.mac, key, before: 0, pruned: head.seq })
+    };
+    Ok(read().unwrap_or_default())
+}
+
+/// What is wrong beside the entries that were followed.
+fn outside(connection: &Connection, end: Followed) -> Result<Option<Break>, StoreError> {
+    // Numbers begin with 1, or after those that were removed: what stands before is no entry of ours.
+    let before = "SELECT coalesce(min(seq), ?1 + 1) FROM audit WHERE seq <= ?1";
+    let mut before = connection.prepare_cached(before).map_err(failure)?;
+    let least: i64 = before.query_row([count(end.pruned)], |row| row.get(0)).map_err(failure)?;
+    if least <= count(end.pruned) {
+        return Ok(Some(Break::Foreign { seq: least.max(0).unsigned_abs() }));
     }
+    let last = end.seq;
     let used = "SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'audit'";
     let told = "SELECT revision FROM audit ORDER BY seq DESC LIMIT 1";
     let revision = if last == 0 { 0 } else { read::number(connection, told)? };
@@ -313,7 +337,7 @@ impl Look<'_> {
         let none_yet = at.before == at.seq;
         let Some(stored) = mac(row, CHAIN)? else {
             let hashed = hash_row(self.hash, &mut self.bytes, row, at.mac, None)?;
-            let next = hashed.filter(|_| none_yet).map(|mac| Followed { seq, mac, key: 1, before: seq });
+            let next = hashed.filter(|_| none_yet).map(|mac| Followed { seq, mac, key: 1, before: seq, ..at });
             return Ok(next.ok_or(Break::Unchained { seq }));
         };
         let key = key(row, KEY)?.unwrap_or(0);
@@ -324,7 +348,7 @@ impl Look<'_> {
             if first_after_others && what(row)? != CHAIN_BEGINS {
                 return Ok(Err(Break::Unchained { seq: at.seq }));
             }
-            return Ok(Ok(Followed { seq, mac: stored, key, before: at.before }));
+            return Ok(Ok(Followed { seq, mac: stored, key, ..at }));
         }
         if first_after_others {
             return Ok(Err(Break::BeforeChain { upto: seq }));

@@ -103,6 +103,8 @@ fn still_there(connection: &Connection, at: Followed) -> Result<Option<Break>, S
     Ok(match chain::mac_at(connection, at.seq)? {
         Some(mac) if mac == at.mac => None,
         Some(_) => Some(Break::Replaced { seq: at.seq }),
+        // Removed by who has the keys, if what says so holds: that is followed to.
+        None if chain::floor(connection)?.seq >= at.seq => None,
         None => Some(Break::Gone { seq: at.seq }),
     })
 }

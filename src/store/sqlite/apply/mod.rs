@@ -1,6 +1,7 @@
 //! Each change, within the transaction that the writer opened.
 
 mod api_tokens;
+mod audit;
 mod declare;
 mod grants;
 mod groups;
@@ -132,10 +133,8 @@ pub(super) fn apply(connection: &Connection, mutation: Mutation) -> Result<Outco
         M::CreateApiToken(token) => api_tokens::create(connection, &token),
         M::RevokeApiToken(user, name) => api_tokens::revoke(connection, user, &name),
         M::DeleteApiToken(user, name) => api_tokens::delete(connection, user, &name),
-        M::NoteTunnel(note) => {
-            let what = if note.open { "tunnel.open" } else { "tunnel.close" };
-            Ok(Outcome::changed(what, note.name).before(note.before).after(note.after).about(note.service))
-        }
+        M::NoteTunnel(note) => Ok(audit::tunnel(*note)),
+        M::PruneAudit(upto) => audit::prune(connection, upto),
         M::PutSigningKey(key) => keys::put(connection, &key),
         M::RetireSigningKey(kid, at) => keys::retire(connection, kid, at),
         M::Reseal(envelopes) => keys::reseal(connection, envelopes),
