@@ -16,8 +16,9 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Bytes, Message, Utf8Bytes};
 
+use super::Opened;
+use super::line::{Call, Waits};
 use super::message::{ANSWER_BYTES, Answer, MESSAGE_BYTES, Reply};
-use super::{Call, Opened, Waits};
 use crate::telemetry::metrics::TunnelMetrics;
 
 /// How long a connection may take to be handed over by the listener.

@@ -5,6 +5,7 @@
 //! next one goes out when the one before was answered or nobody waits for it any more: the client works on one at a time.
 
 mod connection;
+mod line;
 mod message;
 
 use std::collections::HashMap;
@@ -12,31 +13,20 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tokio_util::task::task_tracker::TaskTrackerToken;
 
 pub use connection::Ending;
+pub use line::{CallError, Tunnel, Unsent, Waiting, Write};
 pub use message::{ANSWER_BYTES, Answer, MESSAGE_BYTES, Reply, Request, headers, params};
 
 use crate::policy::{ResourceId, UserId};
 use crate::telemetry::metrics::TunnelMetrics;
+use line::{Call, WAITING_BYTES};
 
 /// How many tunnels are open at once, and how many of one user's.
 const MOST: (usize, usize) = (1024, 64);
-
-/// How many calls wait in the line of one tunnel.
-const LINE: usize = 64;
-
-/// How many bytes wait in the lines of all tunnels, beside what waits in each one's own share.
-const WAITING_BYTES: usize = 64 * 1024 * 1024;
-
-/// How many of those bytes wait in the lines of one user's tunnels.
-const OPENER_BYTES: usize = 16 * 1024 * 1024;
-
-/// How many bytes wait in the line of a tunnel whatever fills the others.
-const OWN_BYTES: usize = 256 * 1024;
 
 /// The tunnels of this process: another replica's services are not reached from here.
 #[derive(Debug)]
@@ -51,87 +41,12 @@ pub struct Tunnels {
 
 type Open = HashMap<ResourceId, Arc<Tunnel>, ahash::RandomState>;
 
-/// One service's tunnel, as calls see it.
-#[derive(Debug)]
-pub struct Tunnel {
-    service: ResourceId,
-    opener: UserId,
-    line: mpsc::Sender<Call>,
-    rooms: Rooms,
-    replaced: CancellationToken,
-    waiting: TaskTracker,
-    metrics: TunnelMetrics,
-}
-
-/// Where a call of a tunnel may wait, in bytes: in the tunnel's own room, else in its opener's part of the room of all.
-#[derive(Debug)]
-struct Rooms {
-    own: Arc<Semaphore>,
-    openers: Arc<Semaphore>,
-    all: Arc<Semaphore>,
-}
-
 /// A tunnel that was announced: to be run over its connection.
 #[derive(Debug)]
 pub struct Opened {
     tunnels: Arc<Tunnels>,
     tunnel: Arc<Tunnel>,
     line: mpsc::Receiver<Call>,
-}
-
-/// Writes a call's message at the moment when it goes: by then its token may have run out, or its permit.
-pub type Write = Box<dyn FnOnce() -> Result<String, Unsent> + Send>;
-
-/// Hands an answer, or why nothing was sent, to whoever waits.
-type Waits = oneshot::Sender<Result<Answer, Unsent>>;
-
-/// A call in the line.
-struct Call {
-    task: Arc<str>,
-    write: Write,
-    answer: Waits,
-    _place: Place,
-}
-
-/// A call's place in a line.
-struct Place {
-    _room: Room,
-    metrics: TunnelMetrics,
-}
-
-/// What a call takes of the room there is: its tunnel's own, or its opener's and that of all.
-type Room = (OwnedSemaphorePermit, Option<OwnedSemaphorePermit>);
-
-/// A call that waits for its answer. Whoever drops it gives the call up.
-#[derive(Debug)]
-pub struct Waiting {
-    answer: oneshot::Receiver<Result<Answer, Unsent>>,
-    metrics: TunnelMetrics,
-    held: Option<TaskTrackerToken>,
-}
-
-/// Why a call was not sent when its turn came.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Unsent {
-    /// Its permit no longer held.
-    Withdrawn,
-    /// Its message was larger than [`MESSAGE_BYTES`].
-    TooLarge,
-    /// Its token could not be made.
-    NoToken,
-}
-
-/// Why there is no answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CallError {
-    /// The line is full.
-    Busy,
-    /// The tunnel is closed, or closed meanwhile.
-    Closed,
-    /// It took longer than it may.
-    TimedOut,
-    /// It was not sent.
-    Unsent(Unsent),
 }
 
 /// No tunnel more is taken: of all, or of this user.
@@ -179,22 +94,8 @@ impl Tunnels {
         if others().count() >= of_all {
             return Err(TooMany { most: of_all, own: false });
         }
-        let openers = open.values().find(|tunnel| tunnel.opener == opener).map(|tunnel| tunnel.rooms.openers.clone());
-        let rooms = Rooms {
-            own: Arc::new(Semaphore::new(OWN_BYTES)),
-            openers: openers.unwrap_or_else(|| Arc::new(Semaphore::new(OPENER_BYTES))),
-            all: self.room.clone(),
-        };
-        let (sender, line) = mpsc::channel(LINE);
-        let tunnel = Arc::new(Tunnel {
-            service,
-            opener,
-            line: sender,
-            rooms,
-            replaced: CancellationToken::new(),
-            waiting: TaskTracker::new(),
-            metrics: self.metrics.clone(),
-        });
+        let sibling = open.values().find(|tunnel| tunnel.opener == opener).map(|tunnel| &**tunnel);
+        let (tunnel, line) = Tunnel::new(service, opener, (&self.room, sibling), self.metrics.clone());
         let mut next = Open::clone(&open);
         next.insert(service, tunnel.clone());
         self.open.store(Arc::new(next));
@@ -219,79 +120,6 @@ impl Tunnels {
             let mut next = Open::clone(&open);
             next.remove(&tunnel.service);
             self.open.store(Arc::new(next));
-        }
-    }
-}
-
-impl Tunnel {
-    /// Puts a call of this size, in bytes, into the line. `held`: whether the tunnel of a gateway that drains stays open
-    /// for it.
-    ///
-    /// # Errors
-    /// [`CallError::Busy`], [`CallError::Closed`].
-    pub fn call(&self, task: Arc<str>, size: usize, held: bool, write: Write) -> Result<Waiting, CallError> {
-        let enter = || {
-            let room = self.rooms.take(size).ok_or(CallError::Busy)?;
-            let (sender, answer) = oneshot::channel();
-            self.metrics.waiting.increment(1.0);
-            let place = Place { _room: room, metrics: self.metrics.clone() };
-            let call = Call { task, write, answer: sender, _place: place };
-            self.line.try_send(call).map_err(|refused| match refused {
-                mpsc::error::TrySendError::Full(_) => CallError::Busy,
-                mpsc::error::TrySendError::Closed(_) => CallError::Closed,
-            })?;
-            Ok(answer)
-        };
-        let answer = enter().inspect_err(|error: &CallError| self.metrics.ended(error.label()))?;
-        Ok(Waiting { answer, metrics: self.metrics.clone(), held: held.then(|| self.waiting.token()) })
-    }
-}
-
-impl Rooms {
-    /// Room for this many bytes. None where there is not enough.
-    fn take(&self, size: usize) -> Option<Room> {
-        let bytes = u32::try_from(size).ok()?;
-        let of = |room: &Arc<Semaphore>| room.clone().try_acquire_many_owned(bytes).ok();
-        match of(&self.own) {
-            Some(own) => Some((own, None)),
-            None => Some((of(&self.openers)?, Some(of(&self.all)?))),
-        }
-    }
-}
-
-impl Waiting {
-    /// The answer. Safe to drop: the call is given up only with `self`.
-    ///
-    /// # Errors
-    /// [`CallError::Closed`], [`CallError::Unsent`].
-    pub async fn answer(&mut self) -> Result<Answer, CallError> {
-        let answer = match (&mut self.answer).await {
-            Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(unsent)) => Err(CallError::Unsent(unsent)),
-            Err(_) => Err(CallError::Closed),
-        };
-        self.metrics.ended(answer.as_ref().map_or_else(|error| error.label(), |_| "answered"));
-        answer
-    }
-
-    /// Nobody is at the other end of a connection any more: no drain is held up for it.
-    pub fn let_go(&mut self) {
-        self.held = None;
-    }
-
-    /// Counts that it was waited for in vain.
-    pub fn give_up(&self) {
-        self.metrics.ended(CallError::TimedOut.label());
-    }
-}
-
-impl CallError {
-    fn label(self) -> &'static str {
-        match self {
-            Self::Busy => "busy",
-            Self::Closed => "closed",
-            Self::TimedOut => "timeout",
-            Self::Unsent(_) => "unsent",
         }
     }
 }
@@ -345,22 +173,11 @@ pub fn new_task() -> Arc<str> {
     uuid::Uuid::new_v4().simple().to_string().into()
 }
 
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.metrics.waiting.decrement(1.0);
-    }
-}
-
-impl std::fmt::Debug for Call {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Call({})", self.task)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use uuid::Uuid;
 
+    use super::line::{OPENER_BYTES, OWN_BYTES};
     use super::*;
 
     /// The tunnel of this service, opened by this user.
