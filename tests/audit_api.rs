@@ -99,6 +99,18 @@ fn administrators_read_everything_owners_their_resources_and_everybody_their_own
     assert_eq!((&put["before"], &put["after"]["name"]), (&json!(null), &json!("lab/scope")));
     assert!(put["request_id"].is_string() && put["mac"].as_str().unwrap().len() == 64, "{put}");
 
+    // From where others came, administrators alone are told, and how many changes there are, too.
+    let others = &entries(&gateway, &alice, "?target=lab.scope&what=service.put")[0];
+    assert_eq!(
+        (&others["user"], &others["from"], &others["request_id"]),
+        (&json!("carol"), &json!(null), &json!(null))
+    );
+    let whole = &entries(&gateway, &olga, "?target=lab.scope&what=service.put")[0];
+    assert!(whole["from"].is_string() && whole["request_id"].is_string(), "{whole}");
+    for after in [1, 999_999] {
+        assert_eq!(entries(&gateway, &dora, &format!("?after={after}")), Vec::<Value>::new());
+    }
+
     // One's own doings, with and without saying so.
     let own = entries(&gateway, &carol, "");
     assert!(own.iter().all(|entry| entry["user"] == "carol") && own.len() == 2, "{own:?}");

@@ -19,7 +19,7 @@ use super::turn::Turns;
 use super::view::View;
 use super::{Api, access};
 use crate::policy::{ResourceId, UserId};
-use crate::store::{Audit, AuditQuery, StoreError};
+use crate::store::{Audit, AuditPage, AuditQuery, StoreError};
 
 /// Entries of a page where none is said, and at most.
 const PAGE: usize = 50;
@@ -82,16 +82,25 @@ pub(super) async fn list_entries(
         ..query
     };
     let turn = TURNS.take(caller.id()).await?;
-    let page = api.store.find_audit(query).await.map_err(|error| match error {
-        StoreError::Missing { name, .. } => Refusal::input(format!("`after` names no entry: `{name}`")),
-        other => other.into(),
-    })?;
+    let found = api.store.find_audit(query).await;
     drop(turn);
     // Reading took a moment: what it shows is for who may see it now.
     api.still_decides_for(&caller.identity)?;
     let view = api.view();
     permitted(&view, &caller, &asked, Timestamp::now())?;
-    let list: Vec<Entry<'_>> = page.entries.into_iter().map(|entry| Entry::of(&view, entry)).collect();
+    let administrator = is_administrator(&view, caller.id());
+    let page = match found {
+        Ok(page) => page,
+        Err(StoreError::Missing { name, .. }) if administrator => {
+            return Err(Refusal::input(format!("`after` names no entry: `{name}`")));
+        }
+        // Which numbers there are tells how much others do.
+        Err(StoreError::Missing { .. }) => AuditPage::default(),
+        Err(other) => return Err(other.into()),
+    };
+    let is_shown = |entry: &Audit| administrator || entry.user == Some(caller.id());
+    let list: Vec<Entry<'_>> =
+        page.entries.into_iter().map(|entry| Entry::of(&view, is_shown(&entry), entry)).collect();
     let mut response = Json(list).into_response();
     if let Some(next) = page.next {
         let mut link = url::form_urlencoded::Serializer::new(String::new());
@@ -114,7 +123,7 @@ fn permitted(view: &View, caller: &Caller, asked: &Asked, now: Timestamp) -> Res
     let whose = |name: &str| view.user(name).map(|account| account.id).ok_or_else(|| Refusal::unknown("user", name));
     let node = target.and_then(|name| named(view, name));
     let about = AuditQuery { resource: node.as_ref().map(Node::id), ..AuditQuery::default() };
-    if view.state.directory.by_id(caller.id()).is_some_and(|account| account.administrator) {
+    if is_administrator(view, caller.id()) {
         let text = target.filter(|_| node.is_none()).map(str::to_owned);
         return Ok(AuditQuery { user: user.map(whose).transpose()?, target: text, ..about });
     }
@@ -134,6 +143,10 @@ fn permitted(view: &View, caller: &Caller, asked: &Asked, now: Timestamp) -> Res
         }
     }
     Ok(AuditQuery { user: Some(caller.id()), ..AuditQuery::default() })
+}
+
+fn is_administrator(view: &View, user: UserId) -> bool {
+    view.state.directory.by_id(user).is_some_and(|account| account.administrator)
 }
 
 /// What has this id, or is called `ns`, `ns.svc` or `ns/svc`.
@@ -161,11 +174,12 @@ struct Entry<'a> {
     user: Option<&'a str>,
     #[schema(value_type = Option<Uuid>)]
     user_id: Option<UserId>,
-    /// `api`, `api-token`, `cli`, `login`, `config`, `store` or `admin-key`.
+    /// `api`, `api-token`, `cli`, `login`, `config`, `store`, `admin-key` or `tunnel`.
     via: String,
-    /// The caller's address, with the name of its API token or the id of its key; or the user of the operating system.
-    from: String,
-    /// The request that made it.
+    /// The caller's address, with the name of its API token or the id of its key; or the user of the operating system. Told to
+    /// administrators, and of one's own doings.
+    from: Option<String>,
+    /// The request that made it. Told as `from` is.
     request_id: Option<String>,
     /// Such as `grant.put`.
     what: String,
@@ -185,7 +199,8 @@ struct Entry<'a> {
 }
 
 impl<'a> Entry<'a> {
-    fn of(view: &'a View, entry: Audit) -> Self {
+    /// `whole`: with from where it was made.
+    fn of(view: &'a View, whole: bool, entry: Audit) -> Self {
         Self {
             seq: entry.seq,
             at: entry.at.to_string(),
@@ -193,8 +208,8 @@ impl<'a> Entry<'a> {
             user: entry.user.and_then(|user| view.user_name(user)),
             user_id: entry.user,
             via: entry.via,
-            from: entry.from,
-            request_id: entry.request_id,
+            from: Some(entry.from).filter(|_| whole),
+            request_id: entry.request_id.filter(|_| whole),
             what: entry.what,
             target: entry.target,
             resource: entry.resource,

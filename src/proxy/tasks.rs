@@ -31,8 +31,15 @@ struct Bounds {
 
 const BOUNDS: Bounds = Bounds { pending: 32, answers: 1024, bytes: 32 * 1024 * 1024, all_bytes: 256 * 1024 * 1024 };
 
-/// What a task costs beside its answer's body, in bytes, at most: path, headers, places in the tables.
-const EACH: usize = 4096;
+/// What a task costs beside its answer and the call's path, in bytes, at most: what the caller's token says, places in the
+/// tables.
+const EACH: usize = 12 * 1024;
+
+/// What is remembered of a call.
+pub(super) trait Remembered {
+    /// Bytes of it that the caller chose.
+    fn size(&self) -> usize;
+}
 
 /// The tasks of this process; `C` is what is remembered of the call that one was.
 #[derive(Debug)]
@@ -67,6 +74,8 @@ struct Task<C> {
     service: ResourceId,
     call: Arc<C>,
     answer: Option<(u64, Arc<Response<Bytes>>)>,
+    /// What it counts as, once it is answered.
+    bytes: usize,
 }
 
 /// A task that somebody asks for: the call that it was, and its answer where there is one.
@@ -123,7 +132,7 @@ impl<C> Tasks<C> {
             return Err(Problem::new(&Kind::TOO_MANY_TASKS, detail).retry_after(5));
         }
         own.pending += 1;
-        kept.tasks.insert(id.clone(), Task { user, service, call, answer: None });
+        kept.tasks.insert(id.clone(), Task { user, service, call, answer: None, bytes: 0 });
         Ok(Slot { tasks: self.clone(), id, user, finished: false })
     }
 
@@ -150,7 +159,7 @@ impl<C> Tasks<C> {
     }
 }
 
-impl<C> Slot<C> {
+impl<C: Remembered> Slot<C> {
     /// Keeps the answer for [`KEPT`]. Whether the caller is the one who is to [`Tasks::sweep`] from then on: one does it for
     /// all answers, however many there are.
     pub(super) fn finish(mut self, answer: Response<Bytes>, now: Instant) -> bool {
@@ -158,8 +167,10 @@ impl<C> Slot<C> {
         let mut kept = self.tasks.kept();
         let kept = &mut *kept;
         kept.expire(now);
-        let (number, bytes) = (kept.next, weight(&answer));
+        let number = kept.next;
         let Some(task) = kept.tasks.get_mut(&self.id) else { return false };
+        let bytes = weight(&answer) + task.call.size();
+        task.bytes = bytes;
         kept.next += 1;
         task.answer = Some((number, Arc::new(answer)));
         kept.answered.insert(number, (self.id.clone(), now + KEPT));
@@ -216,7 +227,7 @@ impl<C> Kept<C> {
     fn forget(&mut self, number: u64) {
         let Some((id, _)) = self.answered.remove(&number) else { return };
         let Some(task) = self.tasks.remove(&id) else { return };
-        let bytes = task.answer.map_or(0, |(_, answer)| weight(&answer));
+        let bytes = task.bytes;
         self.bytes = self.bytes.saturating_sub(bytes);
         if let Some(own) = self.users.get_mut(&task.user) {
             own.answered.remove(&number);
@@ -243,29 +254,36 @@ mod tests {
 
     use super::*;
 
+    /// A call with so long a path.
+    impl Remembered for usize {
+        fn size(&self) -> usize {
+            *self
+        }
+    }
+
     const SERVICE: ResourceId = ResourceId(Uuid::from_u128(9));
 
     fn user(number: u128) -> UserId {
         UserId(Uuid::from_u128(number))
     }
 
-    fn tasks(bounds: Bounds) -> Arc<Tasks<()>> {
+    fn tasks(bounds: Bounds) -> Arc<Tasks<usize>> {
         Tasks::bounded(bounds)
     }
 
-    fn begin(tasks: &Arc<Tasks<()>>, id: &str, of: u128) -> Result<Slot<()>, Problem> {
+    fn begin(tasks: &Arc<Tasks<usize>>, id: &str, of: u128) -> Result<Slot<usize>, Problem> {
         tasks.begin(id.into(), (user(of), SERVICE), Arc::default())
     }
 
-    fn answered(tasks: &Arc<Tasks<()>>, id: &str, of: u128, bytes: usize, now: Instant) {
+    fn answered(tasks: &Arc<Tasks<usize>>, id: &str, of: u128, bytes: usize, now: Instant) {
         begin(tasks, id, of).unwrap().finish(Response::new(vec![b'a'; bytes].into()), now);
     }
 
-    fn is_there(tasks: &Tasks<()>, id: &str, of: u128, now: Instant) -> bool {
+    fn is_there(tasks: &Tasks<usize>, id: &str, of: u128, now: Instant) -> bool {
         tasks.find(id, user(of), SERVICE, now).is_some()
     }
 
-    fn is_empty(tasks: &Tasks<()>) -> bool {
+    fn is_empty(tasks: &Tasks<usize>) -> bool {
         let kept = tasks.kept();
         kept.tasks.is_empty() && kept.users.is_empty() && kept.answered.is_empty() && kept.bytes == 0
     }
@@ -341,6 +359,17 @@ mod tests {
                 is_there(&tasks, "b", 1, now) && is_there(&tasks, "c", 1, now) && is_there(&tasks, "other", 2, now)
             );
         }
+    }
+
+    #[test]
+    fn a_long_path_counts_as_what_it_takes() {
+        let (tasks, now) = (tasks(Bounds { bytes: 2 * EACH + 20_000, ..BOUNDS }), Instant::now());
+        for id in ["a", "b"] {
+            tasks.begin(id.into(), (user(1), SERVICE), Arc::new(16_000)).unwrap().finish(Response::default(), now);
+        }
+        assert!(!is_there(&tasks, "a", 1, now) && is_there(&tasks, "b", 1, now));
+        tasks.sweep(now + KEPT);
+        assert!(is_empty(&tasks));
     }
 
     #[test]

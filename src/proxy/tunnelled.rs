@@ -13,6 +13,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::{Map, Value};
 use tokio::time::timeout;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 use url::Url;
 
 use super::answer::{self, Places};
@@ -28,7 +29,7 @@ use super::route::Route;
 use super::scope;
 use super::streams::Standing;
 use super::target::{Door, Target};
-use super::tasks::Slot;
+use super::tasks::{Remembered, Slot};
 use super::template::Buffer;
 use super::token::CallersToken;
 use crate::identity::Identity;
@@ -57,22 +58,30 @@ pub(super) async fn send(
         None => return Err(Problem::new(&Kind::INTERNAL, "the request was answered already")),
     };
     let (door, prefers) = (exchange.door, prefer::wait(&outbound.headers));
+    // Who waits for the answer is waited for from now on, and not only when the whole body has come.
+    let held = (door == Door::Proxy || prefers.is_some()).then(|| tunnel.hold());
     let (request, standing) = read(&exchange, outbound).await?;
     let call = Call { standing: Arc::new(standing), id: tunnel::new_task(), start: Instant::now() };
     match (door, &call.standing.who) {
         (Door::Api, Some(who)) => {
             let whose = (who.account.id, call.standing.route.id());
             let slot = exchange.gateway.tasks().begin(call.id.clone(), whose, call.standing.clone())?;
-            let waiting = enter(worker, tunnel, request, &call, prefers.is_some())?;
+            let waiting = enter(worker, tunnel, request, &call, held)?;
             call.into_task(&exchange, slot, waiting, prefers).await
         }
         // Nobody could ask for what nobody called.
         (Door::Proxy, _) | (Door::Api, None) => {
-            let mut waiting = enter(worker, tunnel, request, &call, true)?;
+            let mut waiting = enter(worker, tunnel, request, &call, held)?;
             let outcome = call.outcome(call.patience(), &mut waiting).await;
             exchange.upstream(call.start.elapsed());
             Ok(receive(outcome?, &exchange, &call.standing))
         }
+    }
+}
+
+impl Remembered for Standing {
+    fn size(&self) -> usize {
+        self.target.path().len() + self.target.query().map_or(0, str::len)
     }
 }
 
@@ -305,7 +314,13 @@ async fn collect(mut body: RequestBody, idle: Option<Duration>, exchange: &Excha
 }
 
 /// Puts the call into the tunnel's line. What is sent when its turn comes is what may be sent then.
-fn enter(worker: &Worker, tunnel: &Tunnel, request: Request, call: &Call, held: bool) -> Result<Waiting, Problem> {
+fn enter(
+    worker: &Worker,
+    tunnel: &Tunnel,
+    request: Request,
+    call: &Call,
+    held: Option<TaskTrackerToken>,
+) -> Result<Waiting, Problem> {
     let (standing, task) = (&call.standing, call.id.clone());
     let (gateway, route) = (&standing.gateway, &standing.route);
     let now = Timestamp::now();

@@ -175,6 +175,30 @@ fn a_gateway_that_ends_lets_calls_finish_and_says_goodbye_to_the_tunnel() {
 }
 
 #[test]
+fn a_caller_whose_body_is_still_arriving_when_the_gateway_ends_gets_its_answer() {
+    let house = House::built("", |builder| builder.listen("drain = \"5m\""));
+    let mut tunnel = house.tunnel();
+    let mut caller = house.gateway.wire();
+    caller.send(format!(
+        "POST /materials/mp/x HTTP/1.1\r\nHost: gw\r\nAuthorization: Bearer {}\r\nExpect: 100-continue\r\nContent-Length: \
+         4\r\n\r\n",
+        house.alice
+    ));
+    // The body is asked for when it is read, and not before.
+    assert_eq!(caller.head().status(), 100);
+    house.gateway.signal("TERM");
+    eventually("the gateway takes no more callers", PATIENCE, || {
+        std::net::TcpStream::connect(house.gateway.api()).is_err().then_some(())
+    });
+    caller.send("body");
+    let call = tunnel.next();
+    assert_eq!(call["event"]["body"], "body");
+    tunnel.answer(&call, "whole");
+    assert_eq!(caller.response().text(), "whole");
+    assert_eq!(tunnel.closed(), Some(1001));
+}
+
+#[test]
 fn a_tunnel_without_calls_ends_at_once_with_the_gateway() {
     let house = House::built("", |builder| builder.listen("drain = \"5m\""));
     let mut tunnel = house.tunnel();

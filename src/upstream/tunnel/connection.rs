@@ -33,8 +33,11 @@ const BEAT: Duration = Duration::from_secs(30);
 /// How long a client that has nothing to do may say nothing, its pongs included.
 const SILENCE: Duration = Duration::from_secs(6 * 60);
 
-/// How long a client that works on a call may say nothing: it answers no pings meanwhile.
+/// How long a client that works on a call may say nothing, while somebody waits for it: it answers no pings meanwhile.
 const WORK: Duration = Duration::from_secs(60 * 60);
+
+/// The same when nobody waits any more: it may have fallen asleep.
+const LEFT: Duration = Duration::from_secs(10 * 60);
 
 /// How many messages may be unanswered, all but the last of which nobody waits for any more.
 const UNANSWERED: usize = 8;
@@ -243,6 +246,18 @@ struct State {
     unanswered: Vec<(Arc<str>, Waits)>,
 }
 
+impl State {
+    /// Until when the client may say nothing.
+    fn silent_until(&self) -> Instant {
+        let last = self.heard.max(self.sent);
+        match self.unanswered.iter().any(|(_, waits)| !waits.is_closed()) {
+            _ if self.unanswered.is_empty() => self.heard + SILENCE,
+            true => last + WORK,
+            false => last + LEFT,
+        }
+    }
+}
+
 impl Flight {
     fn new() -> Self {
         let now = Instant::now();
@@ -309,14 +324,12 @@ impl Flight {
     /// Returns when nothing was heard for longer than the client may say nothing.
     async fn silence(&self) {
         loop {
-            let end = {
-                let state = self.state();
-                if state.unanswered.is_empty() { state.heard + SILENCE } else { state.heard.max(state.sent) + WORK }
-            };
-            if Instant::now() >= end {
+            let (now, end) = (Instant::now(), self.state().silent_until());
+            if now >= end {
                 return;
             }
-            sleep_until(end).await;
+            // Whoever waits may leave meanwhile.
+            sleep_until(end.min(now + BEAT)).await;
         }
     }
 }
@@ -325,8 +338,49 @@ impl Flight {
 mod tests {
     use futures_util::FutureExt;
     use serde_json::json;
+    use tokio::sync::oneshot;
 
     use super::*;
+
+    #[test]
+    fn a_client_may_say_nothing_for_as_long_as_it_has_reason_to() {
+        let start = Instant::now();
+        let later = start + Duration::from_secs(100);
+        let mut state = State { heard: start, sent: start, unanswered: Vec::new() };
+        assert_eq!(state.silent_until(), start + SILENCE);
+        state.heard = later;
+        assert_eq!(state.silent_until(), later + SILENCE);
+        let (waits, waiting) = oneshot::channel();
+        state.unanswered.push(("t".into(), waits));
+        assert_eq!(state.silent_until(), later + WORK);
+        let (waits, left) = oneshot::channel();
+        drop(left);
+        state.unanswered.push(("u".into(), waits));
+        assert_eq!(state.silent_until(), later + WORK, "somebody still waits");
+        drop(waiting);
+        assert_eq!(state.silent_until(), later + LEFT);
+        state.sent = later + BEAT;
+        assert_eq!(state.silent_until(), later + BEAT + LEFT);
+    }
+
+    #[test]
+    fn so_many_messages_are_unanswered_and_no_more() {
+        let flight = Flight::new();
+        let sent = |number: usize| {
+            let (answer, _) = oneshot::channel();
+            flight.state().unanswered.push((format!("t{number}").into(), answer));
+        };
+        for number in 0..UNANSWERED {
+            // Nobody waits for those before.
+            assert!(flight.free().now_or_never().is_some(), "{number}");
+            sent(number);
+        }
+        assert!(flight.free().now_or_never().is_none());
+        let answer = || Answer { status: http::StatusCode::OK, headers: http::HeaderMap::new(), body: Bytes::new() };
+        assert!(!flight.answered("t99", answer()));
+        assert!(flight.answered("t0", answer()) && !flight.answered("t0", answer()));
+        assert!(flight.free().now_or_never().is_some());
+    }
 
     #[tokio::test]
     async fn a_large_answer_is_read_elsewhere_and_a_small_one_where_it_comes() {

@@ -1,6 +1,7 @@
 //! The line in which calls wait for a tunnel, and the room that they take there.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -30,6 +31,7 @@ pub struct Tunnel {
     pub(super) opener: UserId,
     pub(super) replaced: CancellationToken,
     pub(super) waiting: TaskTracker,
+    connected: AtomicBool,
     rooms: Rooms,
     line: mpsc::Sender<Call>,
     metrics: TunnelMetrics,
@@ -114,16 +116,36 @@ impl Tunnel {
             all: all.clone(),
         };
         let (line, end) = mpsc::channel(LINE);
-        let (replaced, waiting) = (CancellationToken::new(), TaskTracker::new());
-        (Arc::new(Self { service, opener, replaced, waiting, rooms, line, metrics }), end)
+        let (replaced, waiting, connected) = (CancellationToken::new(), TaskTracker::new(), AtomicBool::new(false));
+        (Arc::new(Self { service, opener, replaced, waiting, connected, rooms, line, metrics }), end)
     }
 
-    /// Puts a call of this size, in bytes, into the line. `held`: whether the tunnel of a gateway that drains stays open
-    /// for it.
+    /// Whether its connection is there.
+    pub(super) fn is_connected(&self) -> bool {
+        self.connected.load(Ordering::Relaxed)
+    }
+
+    /// Its connection is there. To be told and asked by who has the tunnels' lock.
+    pub(super) fn connect(&self) {
+        self.connected.store(true, Ordering::Relaxed);
+    }
+
+    /// Keeps the tunnel of a gateway that drains open as long as this is held.
+    pub fn hold(&self) -> TaskTrackerToken {
+        self.waiting.token()
+    }
+
+    /// Puts a call of this size, in bytes, into the line. `held`: by [`Tunnel::hold`], for a caller who waits.
     ///
     /// # Errors
     /// [`CallError::Busy`], [`CallError::Closed`].
-    pub fn call(&self, task: Arc<str>, size: usize, held: bool, write: Write) -> Result<Waiting, CallError> {
+    pub fn call(
+        &self,
+        task: Arc<str>,
+        size: usize,
+        held: Option<TaskTrackerToken>,
+        write: Write,
+    ) -> Result<Waiting, CallError> {
         let enter = || {
             let room = self.rooms.take(size).ok_or(CallError::Busy)?;
             let (sender, answer) = oneshot::channel();
@@ -137,7 +159,7 @@ impl Tunnel {
             Ok(answer)
         };
         let answer = enter().inspect_err(|error: &CallError| self.metrics.ended(error.label()))?;
-        Ok(Waiting { answer, metrics: self.metrics.clone(), held: held.then(|| self.waiting.token()) })
+        Ok(Waiting { answer, metrics: self.metrics.clone(), held })
     }
 }
 

@@ -39,7 +39,17 @@ pub struct Tunnels {
     metrics: TunnelMetrics,
 }
 
-type Open = HashMap<ResourceId, Arc<Tunnel>, ahash::RandomState>;
+type Open = HashMap<ResourceId, Held, ahash::RandomState>;
+
+/// A service's tunnel.
+#[derive(Clone, Debug)]
+struct Held {
+    /// The one that calls wait for.
+    newest: Arc<Tunnel>,
+    /// The one that is connected while the newest is not yet: it serves the calls that it has, and takes the place again
+    /// where nothing comes of the newest.
+    older: Option<Arc<Tunnel>>,
+}
 
 /// A tunnel that was announced: to be run over its connection.
 #[derive(Debug)]
@@ -75,35 +85,55 @@ impl Tunnels {
     #[must_use]
     pub fn find(&self, service: ResourceId) -> Option<Arc<Tunnel>> {
         let open = self.open.load();
-        if open.is_empty() { None } else { open.get(&service).cloned() }
+        if open.is_empty() { None } else { open.get(&service).map(|held| held.newest.clone()) }
     }
 
-    /// Announces a tunnel: calls wait for it from now on. The one that was open for the service ends.
+    /// Announces a tunnel: calls wait for it from now on. The one that is open for the service ends when this one is
+    /// connected, and not before.
     ///
     /// # Errors
     /// [`TooMany`], unless it takes the place of another.
     pub fn open(self: &Arc<Self>, service: ResourceId, opener: UserId) -> Result<Opened, TooMany> {
         let _one = self.change.lock().unwrap_or_else(PoisonError::into_inner);
         let open = self.open.load();
-        let replaced = open.get(&service);
         let (of_all, of_one) = MOST;
-        let others = || open.values().filter(|tunnel| tunnel.service != service);
+        let all = || open.values().map(|held| &held.newest);
+        let others = || all().filter(|tunnel| tunnel.service != service);
         if others().filter(|tunnel| tunnel.opener == opener).count() >= of_one {
             return Err(TooMany { most: of_one, own: true });
         }
         if others().count() >= of_all {
             return Err(TooMany { most: of_all, own: false });
         }
-        let sibling = open.values().find(|tunnel| tunnel.opener == opener).map(|tunnel| &**tunnel);
-        let (tunnel, line) = Tunnel::new(service, opener, (&self.room, sibling), self.metrics.clone());
+        let sibling = all().find(|tunnel| tunnel.opener == opener).map(|tunnel| &**tunnel);
+        let (newest, line) = Tunnel::new(service, opener, (&self.room, sibling), self.metrics.clone());
+        let older = open.get(&service).and_then(|held| {
+            if held.newest.is_connected() {
+                return Some(held.newest.clone());
+            }
+            held.newest.replaced.cancel();
+            held.older.clone()
+        });
         let mut next = Open::clone(&open);
-        next.insert(service, tunnel.clone());
+        next.insert(service, Held { newest: newest.clone(), older });
         self.open.store(Arc::new(next));
         self.metrics.open.increment(1.0);
-        if let Some(old) = replaced {
-            old.replaced.cancel();
+        Ok(Opened { tunnels: self.clone(), tunnel: newest, line })
+    }
+
+    /// The tunnel has its connection: the one before ends.
+    fn connected(&self, tunnel: &Arc<Tunnel>) {
+        let _one = self.change.lock().unwrap_or_else(PoisonError::into_inner);
+        tunnel.connect();
+        let open = self.open.load();
+        if let Some(Held { newest, older: Some(older) }) = open.get(&tunnel.service)
+            && Arc::ptr_eq(newest, tunnel)
+        {
+            older.replaced.cancel();
+            let mut next = Open::clone(&open);
+            next.insert(tunnel.service, Held { newest: newest.clone(), older: None });
+            self.open.store(Arc::new(next));
         }
-        Ok(Opened { tunnels: self.clone(), tunnel, line })
     }
 
     /// The connections that are open, to be waited for, bounded, when the process ends.
@@ -112,15 +142,25 @@ impl Tunnels {
         &self.running
     }
 
-    /// Forgets the tunnel, unless another has taken its place.
+    /// Forgets the tunnel. Where it was not connected yet, the one whose place it took has it again.
     fn forget(&self, tunnel: &Arc<Tunnel>) {
         let _one = self.change.lock().unwrap_or_else(PoisonError::into_inner);
         let open = self.open.load();
-        if open.get(&tunnel.service).is_some_and(|known| Arc::ptr_eq(known, tunnel)) {
-            let mut next = Open::clone(&open);
-            next.remove(&tunnel.service);
-            self.open.store(Arc::new(next));
-        }
+        let Some(held) = open.get(&tunnel.service) else { return };
+        let is = |known: &Arc<Tunnel>| Arc::ptr_eq(known, tunnel);
+        let left = if is(&held.newest) {
+            held.older.clone().map(|newest| Held { newest, older: None })
+        } else if held.older.as_ref().is_some_and(is) {
+            Some(Held { newest: held.newest.clone(), older: None })
+        } else {
+            return;
+        };
+        let mut next = Open::clone(&open);
+        match left {
+            Some(left) => next.insert(tunnel.service, left),
+            None => next.remove(&tunnel.service),
+        };
+        self.open.store(Arc::new(next));
     }
 }
 
@@ -136,10 +176,23 @@ impl Opened {
     ) {
         let running = self.tunnels.running.clone();
         running.spawn(async move {
-            let ends = ends(self.tunnel.clone(), lost, draining);
-            let ending = match tokio::time::timeout(connection::HANDOVER, connecting).await {
-                Ok(Some(socket)) => connection::run(socket, self, ends).await,
-                _ => Ending::Broken,
+            let mut ends = std::pin::pin!(ends(self.tunnel.clone(), lost, draining));
+            let connected = tokio::select! {
+                biased;
+                ending = &mut ends => Err(ending),
+                socket = tokio::time::timeout(connection::HANDOVER, connecting) => {
+                    socket.ok().flatten().ok_or(Ending::Broken)
+                }
+            };
+            let ending = match connected {
+                Ok(socket) => {
+                    self.tunnels.connected(&self.tunnel);
+                    connection::run(socket, self, ends).await
+                }
+                Err(ending) => {
+                    drop(self);
+                    ending
+                }
             };
             told(ending).await;
         });
@@ -186,7 +239,7 @@ mod tests {
     }
 
     fn call(opened: &Opened, size: usize) -> Result<Waiting, CallError> {
-        opened.tunnel.call(new_task(), size, false, Box::new(|| Ok(String::new())))
+        opened.tunnel.call(new_task(), size, None, Box::new(|| Ok(String::new())))
     }
 
     /// Fills what this tunnel may fill with the largest calls there are.
@@ -201,6 +254,51 @@ mod tests {
         let waiting = fill(&full);
         assert_eq!(waiting.len(), OPENER_BYTES / MESSAGE_BYTES);
         assert!(call(&other, 1000).is_ok() && call(&other, MESSAGE_BYTES).is_ok());
+    }
+
+    #[test]
+    fn a_handshake_that_breaks_off_costs_no_tunnel() {
+        let tunnels = Tunnels::new();
+        let is = |opened: &Opened| Arc::ptr_eq(&tunnels.find(opened.tunnel.service).unwrap(), &opened.tunnel);
+        let first = open(&tunnels, 1, 1);
+        tunnels.connected(&first.tunnel);
+        let (second, third) = (open(&tunnels, 1, 2), open(&tunnels, 1, 3));
+        // Of two that are not connected the older has lost its place, and the connected one nothing yet.
+        assert!(is(&third) && second.tunnel.replaced.is_cancelled() && !first.tunnel.replaced.is_cancelled());
+        drop(second);
+        assert!(is(&third));
+        drop(third);
+        assert!(is(&first) && !first.tunnel.replaced.is_cancelled());
+        let fourth = open(&tunnels, 1, 4);
+        tunnels.connected(&fourth.tunnel);
+        assert!(is(&fourth) && first.tunnel.replaced.is_cancelled());
+        drop(first);
+        assert!(is(&fourth));
+        // One that ends while the next connects does not come back.
+        let fifth = open(&tunnels, 1, 5);
+        drop(fourth);
+        assert!(is(&fifth));
+        let service = fifth.tunnel.service;
+        drop(fifth);
+        assert!(tunnels.find(service).is_none() && tunnels.open.load().is_empty());
+    }
+
+    #[test]
+    fn tunnels_are_counted_by_user_and_in_all_and_one_in_the_place_of_another_is_no_more() {
+        let tunnels = Tunnels::new();
+        let (of_all, of_one) = MOST;
+        let numbers = |number: usize| u128::try_from(number).unwrap();
+        let refused = |service: usize, opener: usize| {
+            let (service, opener) = (Uuid::from_u128(numbers(service)), Uuid::from_u128(numbers(opener)));
+            tunnels.open(ResourceId(service), UserId(opener)).err()
+        };
+        let mut opened: Vec<_> =
+            (0..of_all).map(|number| open(&tunnels, numbers(number), numbers(number / of_one))).collect();
+        assert_eq!(refused(of_all, 0), Some(TooMany { most: of_one, own: true }));
+        assert_eq!(refused(of_all, of_all), Some(TooMany { most: of_all, own: false }));
+        assert_eq!(refused(0, 0), None);
+        opened.pop();
+        assert_eq!(refused(of_all, of_all), None);
     }
 
     #[test]
