@@ -103,62 +103,63 @@ fn a_level_that_comes_back_to_a_resource_by_way_of_itself_counts_as_no() {
 
 #[test]
 fn a_level_that_comes_back_is_noticed_among_any_number_of_resources() {
-    // Whoever updates r0 has a level on r1, and by that one another on r0, which alone opens the door.
-    let door = 200;
+    // Whoever updates `here` has a level on `there`, and by that one another on `here`, which alone opens the door.
+    let [here, there, door] = [300, 301, 302];
     let levels = [(Levels::READ, Levels::EXECUTE), (Levels::CLONE, Levels::READ), (Levels::EXECUTE, Levels::CLONE)];
-    for (beside, (there, back)) in [0, 70].into_iter().flat_map(|beside| levels.map(|levels| (beside, levels))) {
+    for (beside, (one, other)) in [0, 70].into_iter().flat_map(|beside| levels.map(|levels| (beside, levels))) {
         // These are looked at first.
-        let crowd = (2..2 + beside).flat_map(|number| [resource(number), share(number, door)]);
+        let crowd = (0..beside).flat_map(|number| [resource(number), share(number, door)]);
         let web = [
-            give_holders(Levels::UPDATE, 0, 1, there),
-            give_holders(there, 1, 0, back),
-            give_holders(back, 0, door, Levels::READ),
-            give(Subject::User(ME), 0, Levels::UPDATE),
+            give_holders(Levels::UPDATE, here, there, one),
+            give_holders(one, there, here, other),
+            give_holders(other, here, door, Levels::READ),
+            give(Subject::User(ME), here, Levels::UPDATE),
         ];
-        let snapshot = Snapshot::empty().patched([0, 1, door].map(resource)).patched(crowd).patched(web);
-        assert_eq!(held(&snapshot, door), Levels::NONE, "{there} {beside}");
-        assert_eq!(held(&snapshot, 1), there, "{beside}");
-        let opened = snapshot.patched([give(Subject::User(ME), 1, there)]);
-        assert_eq!(held(&opened, door), Levels::READ, "{there} {beside}");
+        let snapshot = Snapshot::empty().patched([here, there, door].map(resource)).patched(crowd).patched(web);
+        assert_eq!(held(&snapshot, door), Levels::NONE, "{one} {beside}");
+        assert_eq!(held(&snapshot, there), one, "{beside}");
+        let opened = snapshot.patched([give(Subject::User(ME), there, one)]);
+        assert_eq!(held(&opened, door), Levels::READ, "{one} {beside}");
     }
 }
 
 #[test]
 fn what_comes_back_by_the_shortest_way_may_come_by_a_longer_one_as_well() {
-    // As above; but r1 can be read by way of r2, r3 and r4, too, which is longer and does not meet r0.
-    let door = 200;
+    // As above; but `there` can be read by a longer way, too, which does not meet `here`.
+    let [here, there, door, first, second, third] = [300, 301, 302, 303, 304, 305];
     for beside in [0, 70] {
-        // Each of these could open the door if it did not rest on r0 itself; they are asked first.
-        let crowd = (10..10 + beside).flat_map(|number| {
-            let there = give_holders(Levels::EXECUTE, 0, number, Levels::READ);
-            [resource(number), give_holders(Levels::READ, number, 0, Levels::EXECUTE), there]
+        // Each of these could open the door if it did not rest on `here` itself; they are asked first.
+        let crowd = (0..beside).flat_map(|number| {
+            let back = give_holders(Levels::EXECUTE, here, number, Levels::READ);
+            [resource(number), give_holders(Levels::READ, number, here, Levels::EXECUTE), back]
         });
         let web = [
-            give_holders(Levels::UPDATE, 0, 1, Levels::READ),
-            share(2, 3),
-            share(3, 4),
-            share(4, 1),
-            give_holders(Levels::READ, 1, 0, Levels::EXECUTE),
-            give_holders(Levels::EXECUTE, 0, door, Levels::READ),
-            give(Subject::User(ME), 0, Levels::UPDATE),
+            give_holders(Levels::UPDATE, here, there, Levels::READ),
+            share(first, second),
+            share(second, third),
+            share(third, there),
+            give_holders(Levels::READ, there, here, Levels::EXECUTE),
+            give_holders(Levels::EXECUTE, here, door, Levels::READ),
+            give(Subject::User(ME), here, Levels::UPDATE),
         ];
-        let named = (0..5).chain([door]).map(resource);
+        let named = [here, there, door, first, second, third].map(resource);
         let snapshot = Snapshot::empty().patched(named).patched(crowd).patched(web);
         assert_eq!(held(&snapshot, door), Levels::NONE, "{beside}");
-        let entered = snapshot.patched([give(Subject::User(ME), 2, Levels::READ)]);
+        let entered = snapshot.patched([give(Subject::User(ME), first, Levels::READ)]);
         assert_eq!(held(&entered, door), Levels::READ, "{beside}");
     }
 }
 
 #[test]
 fn a_way_is_found_behind_more_than_a_thousand_shares() {
-    let (crowd, door) = (40, 200);
+    let (crowd, [start, hall, door]) = (40, [300, 301, 302]);
     let pairs = (0..crowd).flat_map(|from| (0..crowd).filter(move |to| *to != from).map(move |to| share(from, to)));
-    let way = [share(100, 101), share(101, door), give(Subject::User(ME), 100, Levels::READ)];
-    let shares = pairs.chain((0..crowd).map(|from| share(from, door))).chain(way);
-    let snapshot = Snapshot::empty().patched((0..crowd).chain([100, 101, door]).map(resource)).patched(shares);
-    assert_eq!(held(&snapshot, door), Levels::READ);
-    assert_eq!(held(&snapshot, 0), Levels::NONE);
+    let behind = (0..crowd).map(|from| share(from, hall)).chain([share(start, crowd - 1), share(hall, door)]);
+    let named = (0..crowd).chain([start, hall, door]).map(resource);
+    let snapshot = Snapshot::empty().patched(named).patched(pairs.chain(behind));
+    assert_eq!(held(&snapshot, door), Levels::NONE);
+    let entered = snapshot.patched([give(Subject::User(ME), start, Levels::READ)]);
+    assert_eq!(held(&entered, door), Levels::READ);
 }
 
 #[test]

@@ -176,6 +176,10 @@ fn a_permit_ends_with_what_it_rests_on_and_not_with_what_ends_elsewhere() {
     assert_eq!(ends(give(group(), "a", "r")), Some(5));
     assert_eq!(ends(give(me(), "a.b", "r")), None, "below");
     assert_eq!(ends(give(me(), "b", "r")), None, "beside");
+    // A name on the way that gives nothing, beside two rows that do.
+    let rows = [give(me(), "a.b.c", "r"), give(me(), "a.b.*", "r"), give(me(), "a.*.d", "r")];
+    let snapshot = policy(rows).patched([until(give(me(), "a.*.c.d", "r"), 5)]);
+    assert_eq!(snapshot.permit(ME, &["a", "b", "c"], Levels::READ, NOW).unwrap().ends(), None);
     let share = |levels| give(Subject::Holders(Levels::READ, ResourceId(Uuid::from_u128(1))), "a", levels);
     let shared = |levels| {
         let everyone = give(Subject::Everyone, "a", "r");

@@ -87,9 +87,9 @@ impl Subjects {
         self.entries.get_mut(id.0 as usize)
     }
 
+    /// Every subject, and entries that are free, which have no rows.
     pub(super) fn iter(&self) -> impl Iterator<Item = &Entry> {
-        // A free entry has no uses.
-        self.entries.iter().filter(|entry| entry.uses > 0)
+        self.entries.iter()
     }
 
     /// The subject's id, made where there is none, with one use more.
