@@ -170,7 +170,7 @@ impl Snapshot {
         let id = self.subjects.id(subject)?;
         let rows = &self.subjects.entry(id)?.rows;
         let found = tree::resolve(rows, &Path::new(&self.names, keys), &mut Clock::at(now.as_second()))?;
-        self.grant(id, rows.at(found.node)?)
+        self.grant(id, &rows.at(found.node)?)
     }
 }
 

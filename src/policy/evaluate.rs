@@ -5,6 +5,7 @@
 
 use smallvec::SmallVec;
 
+use super::names::Scattered;
 use super::rows::{NEVER, Rows};
 use super::snapshot::Snapshot;
 use super::sorted::Sorted;
@@ -154,11 +155,15 @@ impl<'a, T: Trace> Walk<'a, T> {
 
         let mut answers: SmallVec<[Answer; 32]> = own.into_iter().collect();
         let rows = self.rows_met();
-        for subject in self.snapshot.memberships(user) {
-            // Most of them have no row on the way, and what they are is far apart in memory.
-            if rows.iter().any(|subjects| subjects.get(subject.number()).is_some()) {
-                answers.extend(self.answer(subject, false));
-            }
+        // Most of them have no row on the way, and what they are is far apart in memory. Nothing of one search waits for
+        // another, so that the processor has many under way at once.
+        let has_row = |subject: &SubjectId| {
+            let has = |subjects: &&Sorted<Scattered>| subjects.has_spread(Scattered(*subject));
+            rows.iter().fold(false, |met, subjects| met | has(subjects))
+        };
+        let met: SmallVec<[SubjectId; 8]> = self.snapshot.memberships(user).filter(has_row).collect();
+        for subject in met {
+            answers.extend(self.answer(subject, false));
         }
         if owns {
             self.clock.ends = NEVER;
@@ -176,7 +181,7 @@ impl<'a, T: Trace> Walk<'a, T> {
     }
 
     /// Which subjects that are no users have a row on each of the names met. No other has an answer.
-    fn rows_met(&self) -> SmallVec<[&'a Sorted<SubjectId>; 8]> {
+    fn rows_met(&self) -> SmallVec<[&'a Sorted<Scattered>; 8]> {
         let nodes = self.path.steps().iter().filter_map(|step| self.snapshot.names.node(step.node));
         nodes.map(|node| &node.to_others).filter(|subjects| !subjects.is_empty()).collect()
     }

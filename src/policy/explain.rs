@@ -127,7 +127,7 @@ impl Trace for Recording {
     const THOROUGH: bool = true;
 
     fn answered(&mut self, rows: &Rows, path: &Path, answer: Answer) {
-        let beaten = tree::covering(rows, path, self.now).filter(|row| row.node != answer.found.node).copied();
+        let beaten = tree::covering(rows, path, self.now).filter(|row| row.node != answer.found.node);
         self.answers.push((answer, beaten.collect()));
     }
 }
@@ -248,5 +248,5 @@ fn binds(answer: &Answer, deny: Option<u32>) -> bool {
 
 fn grant(snapshot: &Snapshot, answer: &Answer) -> Option<Grant> {
     let row = snapshot.subjects.entry(answer.subject)?.rows.at(answer.found.node)?;
-    snapshot.grant(answer.subject, row)
+    snapshot.grant(answer.subject, &row)
 }

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use super::paged::Paged;
-use super::sorted::splice;
+use super::sorted::{near, splice};
 
 /// How many numbers a page has on average when the table doubles: few enough to copy at every change.
 const FULL: usize = 64;
@@ -126,17 +126,11 @@ fn page_of(tag: u32, pages: usize) -> usize {
     tag.checked_shr(u32::BITS - pages.trailing_zeros()).unwrap_or(0) as usize
 }
 
-/// Where the tag's slots begin in its page, which is one of so many: looked for from where the tag should be, as tags are
-/// spread evenly. Halving the page again and again would read a line of the processor's cache at nearly every step.
+/// Where the tag's slots begin in its page, which is one of so many. Tags are spread evenly.
 fn first_of(page: &[Slot], tag: u32, pages: usize) -> usize {
     let within = tag.checked_shl(pages.trailing_zeros()).unwrap_or(0);
-    let guess = ((u64::from(within) * page.len() as u64) >> u32::BITS) as usize;
-    let (before, after) = page.split_at(guess);
-    let less = |slot: &Slot| slot.tag < tag;
-    match before.last() {
-        Some(last) if !less(last) => guess - before.iter().rev().take_while(|slot| !less(slot)).count(),
-        _ => guess + after.iter().take_while(|slot| less(slot)).count(),
-    }
+    let guess = (u64::from(within) * page.len() as u64) >> u32::BITS;
+    near(page, usize::try_from(guess).unwrap_or(0), |slot| slot.tag < tag)
 }
 
 fn tag(hash: u64) -> u32 {

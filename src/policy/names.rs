@@ -53,7 +53,7 @@ pub(super) struct Node {
     pub(super) to_users: Sorted<SubjectId>,
     /// The other subjects that have one. A decision looks for what its user belongs to, and a hundred times as many rows
     /// of users would lie between.
-    pub(super) to_others: Sorted<SubjectId>,
+    pub(super) to_others: Sorted<Scattered>,
     /// Those of the others that are holders of another resource.
     pub(super) holders: Option<Arc<[SubjectId]>>,
     /// The resources of exactly this name: one, unless the store let two have it.
@@ -102,6 +102,17 @@ pub(super) struct Names {
     seed: RandomState,
 }
 
+/// A subject in a list of names' own: in an order in which any few of them lie evenly spread.
+#[derive(Clone, Copy, PartialEq)]
+pub(super) struct Scattered(pub(super) SubjectId);
+
+impl Keyed for Scattered {
+    /// No two numbers have the same, as the factor is odd.
+    fn key(&self) -> u32 {
+        self.0.number().wrapping_mul(0x9E37_79B1)
+    }
+}
+
 impl Keyed for SubjectId {
     fn key(&self) -> u32 {
         self.number()
@@ -134,9 +145,20 @@ impl Node {
         self.any.some()
     }
 
+    /// Notes that the subject, which is a user or is not, has a row on exactly this name, or has none any more.
+    pub(super) fn keep(&mut self, subject: SubjectId, user: bool, here: bool) {
+        let (users, others, scattered) = (&mut self.to_users, &mut self.to_others, Scattered(subject));
+        match (user, here) {
+            (true, true) => users.put(subject).is_some(),
+            (true, false) => users.take(subject.number()).is_some(),
+            (false, true) => others.put(scattered).is_some(),
+            (false, false) => others.take(scattered.key()).is_some(),
+        };
+    }
+
     /// The subjects that have a row on exactly this name.
     pub(super) fn granted_to(&self) -> impl Iterator<Item = SubjectId> {
-        self.to_others.iter().chain(self.to_users.iter()).copied()
+        self.to_others.iter().map(|Scattered(subject)| *subject).chain(self.to_users.iter().copied())
     }
 
     pub(super) fn ownership(&self) -> Ownership {
@@ -244,15 +266,15 @@ impl Names {
     /// Gives a reserved name its rows: each is a use.
     pub(super) fn keep_granted(&mut self, id: NodeId, to: GrantedTo, is_holders: impl Fn(SubjectId) -> bool) {
         let Some(node) = self.node_mut(id) else { return };
-        let GrantedTo { mut users, mut others } = to;
+        let GrantedTo { mut users, others } = to;
         node.uses = node.uses.saturating_add(u32::try_from(users.len() + others.len()).unwrap_or(u32::MAX));
-        for subjects in [&mut users, &mut others] {
-            if !subjects.is_sorted() {
-                subjects.sort_unstable();
-            }
+        if !users.is_sorted() {
+            users.sort_unstable();
         }
         let holders: Arc<[SubjectId]> = others.iter().copied().filter(|subject| is_holders(*subject)).collect();
         node.holders = (!holders.is_empty()).then_some(holders);
+        let mut others: Vec<Scattered> = others.into_iter().map(Scattered).collect();
+        others.sort_unstable_by_key(Keyed::key);
         (node.to_users, node.to_others) = (Sorted::of(&users), Sorted::of(&others));
     }
 

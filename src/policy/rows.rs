@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use smallvec::SmallVec;
+
 use super::Levels;
 use super::names::{Names, NodeId};
 use super::sorted::{Keyed, Sorted};
@@ -16,6 +18,22 @@ pub(super) struct Row {
     pub(super) levels: Levels,
     /// The first second at which the row is gone, or [`NEVER`].
     pub(super) ends: i64,
+}
+
+/// A row as it is kept: half as long without its end, which few have.
+#[derive(Clone, Copy)]
+struct Kept {
+    node: NodeId,
+    levels: Levels,
+    /// Whether its end is among those of its subject.
+    ends: bool,
+}
+
+/// When the row at a name ends.
+#[derive(Clone, Copy)]
+struct End {
+    node: NodeId,
+    at: i64,
 }
 
 /// The rows strictly below a name that do not end. A name without a row is a filler for as long as any is left.
@@ -46,12 +64,25 @@ struct Tally {
 /// All rows of one subject.
 #[derive(Clone, Default)]
 pub(super) struct Rows {
-    rows: Sorted<Row>,
+    rows: Sorted<Kept>,
     lasting: Sorted<Lasting>,
-    ending: Option<Arc<Sorted<Ending>>>,
+    ending: Option<Arc<Ends>>,
 }
 
-impl Keyed for Row {
+/// What only a subject has some of whose rows end.
+#[derive(Clone, Default)]
+struct Ends {
+    rows: Sorted<End>,
+    below: Sorted<Ending>,
+}
+
+impl Keyed for Kept {
+    fn key(&self) -> u32 {
+        self.node.number()
+    }
+}
+
+impl Keyed for End {
     fn key(&self) -> u32 {
         self.node.number()
     }
@@ -72,8 +103,10 @@ impl Keyed for Ending {
 impl Rows {
     /// These rows, which are in the order of their names, each name once.
     pub(super) fn of(names: &Names, rows: &[Row], counting: &mut Counting) -> Self {
-        let mut all = Self { rows: Sorted::of(rows), lasting: Sorted::of(counting.below(names, rows)), ending: None };
+        let kept: SmallVec<[Kept; 32]> = rows.iter().map(|row| Kept::of(*row)).collect();
+        let mut all = Self { rows: Sorted::of(&kept), lasting: Sorted::of(counting.below(names, rows)), ending: None };
         for row in rows.iter().filter(|row| row.ends != NEVER) {
+            all.change_ending(|ending| ending.rows.put(End { node: row.node, at: row.ends }));
             all.count(names, *row);
         }
         all
@@ -83,18 +116,28 @@ impl Rows {
         self.rows.is_empty()
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = &Row> {
-        self.rows.iter()
+    pub(super) fn iter(&self) -> impl Iterator<Item = Row> {
+        self.rows.iter().map(|kept| self.whole(*kept))
     }
 
     /// The row at this name, expired or not.
-    pub(super) fn at(&self, node: NodeId) -> Option<&Row> {
-        self.rows.get(node.number())
+    pub(super) fn at(&self, node: NodeId) -> Option<Row> {
+        self.rows.get(node.number()).map(|kept| self.whole(*kept))
     }
 
     /// The row at this name, if it is there at `now`.
-    pub(super) fn live(&self, node: NodeId, now: i64) -> Option<&Row> {
+    pub(super) fn live(&self, node: NodeId, now: i64) -> Option<Row> {
         self.at(node).filter(|row| row.ends > now)
+    }
+
+    fn whole(&self, Kept { node, levels, ends }: Kept) -> Row {
+        Row { node, levels, ends: if ends { self.end_of(node) } else { NEVER } }
+    }
+
+    /// One that is not there would have been before all time: what was given for a while must not last.
+    fn end_of(&self, node: NodeId) -> i64 {
+        let end = self.ending.as_ref().and_then(|ending| ending.rows.get(node.number()));
+        end.map_or(i64::MIN, |end| end.at)
     }
 
     /// Until when a longer row passes through this name, if one does at `now`.
@@ -109,14 +152,21 @@ impl Rows {
     }
 
     fn ending_at(&self, node: NodeId) -> Option<&Ending> {
-        self.ending.as_ref()?.get(node.number())
+        self.ending.as_ref()?.below.get(node.number())
     }
 
     /// Adds the row, or replaces the one at its name, which it then returns.
     pub(super) fn put(&mut self, names: &Names, row: Row) -> Option<Row> {
-        let replaced = self.rows.put(row);
+        let replaced = self.at(row.node);
+        self.rows.put(Kept::of(row));
+        if row.ends != NEVER {
+            self.change_ending(|ending| ending.rows.put(End { node: row.node, at: row.ends }));
+        }
         self.count(names, row);
         if let Some(old) = replaced {
+            if old.ends != NEVER && row.ends == NEVER {
+                self.change_ending(|ending| ending.rows.take(row.node.number()));
+            }
             self.discount(names, old);
         }
         replaced
@@ -124,7 +174,11 @@ impl Rows {
 
     /// Takes the row at this name away.
     pub(super) fn take(&mut self, names: &Names, node: NodeId) -> Option<Row> {
-        let taken = self.rows.take(node.number())?;
+        let taken = self.at(node)?;
+        self.rows.take(node.number());
+        if taken.ends != NEVER {
+            self.change_ending(|ending| ending.rows.take(node.number()));
+        }
         self.discount(names, taken);
         Some(taken)
     }
@@ -144,7 +198,7 @@ impl Rows {
                 if gives {
                     below.positive.add(row.ends);
                 }
-                self.change_ending(|ending| ending.put(below));
+                self.change_ending(|ending| ending.below.put(below));
             }
         }
     }
@@ -175,30 +229,37 @@ impl Rows {
                 last |= below.positive.remove(row.ends);
             }
             if below.all.count == 0 {
-                self.change_ending(|ending| ending.take(node.number()));
+                self.change_ending(|ending| ending.below.take(node.number()));
                 continue;
             }
             if last {
                 (below.all.ends, below.positive.ends) = self.last_ends(names, node);
             }
-            self.change_ending(|ending| ending.put(below));
+            self.change_ending(|ending| ending.below.put(below));
         }
-        if self.ending.as_ref().is_some_and(|ending| ending.is_empty()) {
+        if self.ending.as_ref().is_some_and(|ending| ending.rows.is_empty()) {
             self.ending = None;
         }
     }
 
     /// The last ends of all rows below the name, and of those that give something.
     fn last_ends(&self, names: &Names, node: NodeId) -> (i64, i64) {
-        let ending = self.rows.iter().filter(|row| row.ends != NEVER);
-        ending.filter(|row| above(names, row.node).any(|higher| higher == node)).fold((0, 0), |(all, positive), row| {
+        let ends = self.ending.iter().flat_map(|ending| ending.rows.iter());
+        let rows = ends.filter_map(|end| self.at(end.node));
+        rows.filter(|row| above(names, row.node).any(|higher| higher == node)).fold((0, 0), |(all, positive), row| {
             let gives = if row.levels.gives() { positive.max(row.ends) } else { positive };
             (all.max(row.ends), gives)
         })
     }
 
-    fn change_ending<R>(&mut self, change: impl FnOnce(&mut Sorted<Ending>) -> R) -> R {
+    fn change_ending<R>(&mut self, change: impl FnOnce(&mut Ends) -> R) -> R {
         change(Arc::make_mut(self.ending.get_or_insert_default()))
+    }
+}
+
+impl Kept {
+    fn of(row: Row) -> Self {
+        Self { node: row.node, levels: row.levels, ends: row.ends != NEVER }
     }
 }
 

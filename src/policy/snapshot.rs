@@ -139,7 +139,7 @@ impl Snapshot {
         let found = self.names.find(pattern).and_then(|at| Some((at, self.names.node(at)?.holders.clone()?)));
         let (at, holders) = found.unzip();
         let rows = holders.into_iter().flat_map(|all| all.to_vec());
-        rows.filter_map(move |subject| self.grant(subject, self.subjects.entry(subject)?.rows.at(at?)?))
+        rows.filter_map(move |subject| self.grant(subject, &self.subjects.entry(subject)?.rows.at(at?)?))
     }
 
     /// What is shared with those who hold levels elsewhere: on which resource, and the subject that has the grants.
@@ -163,7 +163,7 @@ impl Snapshot {
             let pattern = pattern.clone();
             node.granted_to().filter_map(move |subject| {
                 let entry = self.subjects.entry(subject)?;
-                Some(written(&entry.subject, &pattern, entry.rows.at(at)?))
+                Some(written(&entry.subject, &pattern, &entry.rows.at(at)?))
             })
         })
     }
@@ -186,7 +186,7 @@ impl Snapshot {
     #[must_use]
     pub fn grant_of(&self, subject: &Subject, pattern: &Pattern) -> Option<Grant> {
         let entry = self.subjects.entry(self.subjects.id(subject)?)?;
-        Some(written(&entry.subject, pattern, entry.rows.at(self.names.find(pattern)?)?))
+        Some(written(&entry.subject, pattern, &entry.rows.at(self.names.find(pattern)?)?))
     }
 
     /// How much there is.
@@ -206,7 +206,7 @@ impl Snapshot {
     }
 
     fn listed<'a>(&'a self, entry: &'a Entry) -> impl Iterator<Item = Grant> + 'a {
-        entry.rows.iter().map(|row| written(&entry.subject, &self.names.pattern(row.node), row))
+        entry.rows.iter().map(|row| written(&entry.subject, &self.names.pattern(row.node), &row))
     }
 
     pub(super) fn apply(&mut self, change: Change) {
@@ -265,12 +265,7 @@ impl Snapshot {
         let Some(entry) = self.subjects.entry(subject) else { return };
         let (user, holders) = (matches!(entry.subject, Subject::User(_)), entry.subject.through().is_some());
         let Some(node) = self.names.node_mut(node) else { return };
-        let list = if user { &mut node.to_users } else { &mut node.to_others };
-        if here {
-            list.put(subject);
-        } else {
-            list.take(subject.number());
-        }
+        node.keep(subject, user, here);
         if holders {
             let others = node.holders.as_deref().unwrap_or_default().iter().copied().filter(|other| *other != subject);
             let all: Arc<[SubjectId]> = others.chain(here.then_some(subject)).collect();

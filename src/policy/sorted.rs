@@ -19,6 +19,10 @@ impl Keyed for u32 {
 /// The most items in a page: small enough to copy at every change, large enough to keep tables short.
 const PAGE: usize = 256;
 
+/// Items that are compared at once: in a full page of keys that are spread evenly few are further from where they should
+/// be.
+const WINDOW: usize = 32;
+
 /// Items in the order of their keys, each key at most once.
 #[derive(Clone)]
 pub(crate) enum Sorted<T> {
@@ -55,6 +59,33 @@ impl<T: Keyed> Sorted<T> {
             Self::Many(pages) => &pages.get(index_of(pages, key))?.items,
         };
         page.get(page.binary_search_by_key(&key, Keyed::key).ok()?)
+    }
+
+    /// Whether the item is there, where keys are spread evenly over all numbers.
+    ///
+    /// A window around where it should be is compared as a whole: no load waits for what another one brought, so that the
+    /// processor has those of several searches under way at once.
+    pub(super) fn has_spread(&self, item: T) -> bool
+    where
+        T: PartialEq,
+    {
+        let (items, guess) = match self {
+            Self::One(items) => (items, (u64::from(item.key()) * items.len() as u64) >> u32::BITS),
+            Self::Many(pages) => {
+                let place = index_of(pages, item.key());
+                let Some(Page { from, items }) = pages.get(place) else { return false };
+                let to = pages.get(place + 1).map_or(1 << u32::BITS, |next| u64::from(next.from));
+                let share = u64::from(item.key().saturating_sub(*from)) * items.len() as u64;
+                (items, share / (to - u64::from(*from)).max(1))
+            }
+        };
+        let last = items.len().saturating_sub(WINDOW);
+        let from = usize::try_from(guess).unwrap_or(0).saturating_sub(WINDOW / 2).min(last);
+        let window = items.get(from..items.len().min(from + WINDOW)).unwrap_or_default();
+        let met = window.iter().fold(false, |met, other| met | (*other == item));
+        let reaches = (from == 0 || window.first().is_some_and(|first| first.key() <= item.key()))
+            && (from == last || window.last().is_some_and(|last| last.key() >= item.key()));
+        if met || reaches { met } else { items.binary_search_by_key(&item.key(), Keyed::key).is_ok() }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -132,6 +163,16 @@ impl<T: Keyed> Page<T> {
 /// The page that holds, or would hold, this key.
 fn index_of<T>(pages: &[Page<T>], key: u32) -> usize {
     pages.partition_point(|page| page.from <= key).saturating_sub(1)
+}
+
+/// The first item that is not less, where the lesser ones come first: looked for from where it should be. Halving the
+/// list again and again would read a line of the processor's cache at nearly every step.
+pub(super) fn near<T>(items: &[T], guess: usize, less: impl Fn(&T) -> bool) -> usize {
+    let (before, after) = items.split_at(guess.min(items.len()));
+    match before.last() {
+        Some(last) if !less(last) => before.len() - before.iter().rev().take_while(|item| !less(item)).count(),
+        _ => before.len() + after.iter().take_while(|item| less(item)).count(),
+    }
 }
 
 fn put<T: Keyed>(items: &mut Arc<[T]>, item: T) -> Option<T> {
@@ -228,6 +269,26 @@ mod tests {
             assert_eq!(list.put((1, 0)), None);
             assert_eq!(list.take(1), Some((1, 0)));
             assert!(list.iter().copied().eq(items));
+        }
+    }
+
+    #[test]
+    fn a_key_is_found_whether_keys_are_spread_evenly_or_not() {
+        let evenly = |number: u32| number.wrapping_mul(0x9E37_79B1);
+        let crowded = |number: u32| if number.is_multiple_of(2) { number } else { u32::MAX - number };
+        for spread in [&evenly as &dyn Fn(u32) -> u32, &crowded, &|number| number] {
+            for length in [0, 1, 31, 32, 33, 256, 257, 5000] {
+                let mut all: Vec<u32> = (0..length).map(spread).collect();
+                let mut list = Sorted::default();
+                for key in &all {
+                    list.put(*key);
+                }
+                all.sort_unstable();
+                for list in [list, Sorted::of(&all)] {
+                    assert!(all.iter().all(|key| list.has_spread(*key)), "{length}");
+                    assert!(!(length..2 * length + 9).map(spread).any(|key| list.has_spread(key)), "{length}");
+                }
+            }
         }
     }
 

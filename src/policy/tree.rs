@@ -142,7 +142,7 @@ pub(super) fn resolve(rows: &Rows, path: &Path, clock: &mut Clock) -> Option<Fou
     if rows.is_empty() {
         return None;
     }
-    let mut nearest: Option<(u32, &Step, &Row)> = None;
+    let mut nearest: Option<(u32, &Step, Row)> = None;
     for (position, step) in (0..).zip(&path.steps) {
         let Some(row) = rows.live(step.node, clock.now) else { continue };
         if nearest.is_some_and(|(_, above, _)| position >= above.past) {
@@ -159,7 +159,7 @@ pub(super) fn resolve(rows: &Rows, path: &Path, clock: &mut Clock) -> Option<Fou
 }
 
 fn resolve_at(rows: &Rows, path: &Path, at: &Step, inherited: Option<Levels>, clock: &mut Clock) -> Option<Found> {
-    let row = rows.live(at.node, clock.now).copied();
+    let row = rows.live(at.node, clock.now);
     let here = match row {
         Some(row) => {
             clock.rests_until(row.ends);
@@ -218,6 +218,6 @@ fn explicit_at(rows: &Rows, path: &Path, at: &Step, clock: &mut Clock) -> Option
 }
 
 /// The rows that cover the question, whether or not they answer it, from the root down.
-pub(super) fn covering<'a>(rows: &'a Rows, path: &'a Path, now: i64) -> impl Iterator<Item = &'a Row> {
+pub(super) fn covering(rows: &Rows, path: &Path, now: i64) -> impl Iterator<Item = Row> {
     path.steps.iter().filter_map(move |step| rows.live(step.node, now))
 }
