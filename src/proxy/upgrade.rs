@@ -40,7 +40,10 @@ pub(super) fn open(
             Problem::new(&Kind::UPSTREAM_PROTOCOL, "the service switches to a protocol that nobody asked for"),
         ));
     };
-    let upstream = hyper::upgrade::on(&mut response);
+    let Some(upstream) = response.body_mut().take_switched() else {
+        let detail = "the service switches protocols before it has the whole request";
+        return Err((ticket, Problem::new(&Kind::UPSTREAM_PROTOCOL, detail)));
+    };
     let mut answer = Response::new(ProxyBody::empty());
     *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     std::mem::swap(answer.headers_mut(), response.headers_mut());
@@ -61,11 +64,14 @@ fn switched(headers: &HeaderMap, asked: &HeaderValue) -> Option<HeaderValue> {
     asked.any(|asked| asked.eq_ignore_ascii_case(protocol.as_bytes())).then(|| protocol.clone())
 }
 
-async fn run(caller: OnUpgrade, upstream: OnUpgrade, standing: Standing, ticket: Ticket) {
+async fn run<S>(caller: OnUpgrade, upstream: S, standing: Standing, ticket: Ticket)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
     let timeouts = standing.route.timeouts();
     let start = Instant::now();
-    let (caller, upstream) = match tokio::try_join!(caller, upstream) {
-        Ok(both) => both,
+    let caller = match caller.await {
+        Ok(caller) => caller,
         Err(error) => {
             tracing::debug!(request_id = %ticket.id, %error, "an upgrade came to nothing");
             return;
@@ -73,7 +79,7 @@ async fn run(caller: OnUpgrade, upstream: OnUpgrade, standing: Standing, ticket:
     };
     let moved = Rc::new(Cell::new(start));
     let mut caller = Counted::new(TokioIo::new(caller), &moved, &ticket, Direction::In);
-    let mut upstream = Counted::new(TokioIo::new(upstream), &moved, &ticket, Direction::Out);
+    let mut upstream = Counted::new(upstream, &moved, &ticket, Direction::Out);
     tokio::select! {
         biased;
         () = standing.ends() => ticket.break_off(&Kind::PERMISSION_DENIED),

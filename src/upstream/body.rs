@@ -10,12 +10,15 @@ use bytes::Bytes;
 use http::Version;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 
 use super::alarm::{Alarm, Alarms};
 use super::error::chain;
-use super::outgoing::{Track, Upload};
-use super::pool::Lease;
+use super::h1;
+use super::outgoing::{Outgoing, Track, Upload};
+use super::pool::{Lease, One};
+use super::stream::Stream;
 
 /// How long what is left of a request's body may take after its response was over.
 const SETTLE: Duration = Duration::from_secs(60);
@@ -23,7 +26,7 @@ const SETTLE: Duration = Duration::from_secs(60);
 /// A response's body. Dropped before its end it cancels the call: an HTTP/1 connection is closed, an HTTP/2 stream
 /// reset.
 pub struct UpstreamBody<B: 'static> {
-    inner: Incoming,
+    inner: Come<B>,
     version: Version,
     lease: Option<Lease<B>>,
     request: Option<Rc<Track>>,
@@ -32,6 +35,12 @@ pub struct UpstreamBody<B: 'static> {
     held: bool,
     time: Time,
     over: bool,
+}
+
+/// A response's body, by the version that it comes by.
+pub(super) enum Come<B: 'static> {
+    One(h1::Reply<Stream, Outgoing<B>>),
+    Two(Incoming),
 }
 
 /// Why a response's body broke off.
@@ -56,7 +65,7 @@ where
     /// `lease`: the connection to give back; none where it is shared, or not to be used again. `request`: the request's
     /// body, where it is still under way; `held`: it was never let go, and never will be.
     pub(super) fn new(
-        (inner, version): (Incoming, Version),
+        (inner, version): (Come<B>, Version),
         lease: Option<Lease<B>>,
         request: Option<Rc<Track>>,
         held: bool,
@@ -73,8 +82,11 @@ where
     /// All of it was read: the connection is free, as soon as it says so itself.
     fn finish(&mut self) {
         self.over = true;
-        match self.lease.take() {
-            Some(lease) => lease.give_back(self.request.take()),
+        match self.lease.take().and_then(|lease| Some((lease, self.inner.take_kept()?))) {
+            Some((lease, connection)) => {
+                self.request = None;
+                lease.give_back(connection);
+            }
             None if self.held => self.cancel(),
             None => {
                 if let Some(request) = self.request.take() {
@@ -82,6 +94,46 @@ where
                 }
             }
         }
+    }
+}
+
+impl<B> Come<B>
+where
+    B: Body<Data = Bytes> + Unpin + 'static,
+    B::Error: Into<Box<dyn Error + Send + Sync>>,
+{
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let broken = |error: &(dyn Error + 'static)| BodyError::Broken(chain(error));
+        match self {
+            Self::One(reply) => Pin::new(reply).poll_frame(cx).map_err(|fault| broken(&fault)),
+            Self::Two(incoming) => Pin::new(incoming).poll_frame(cx).map_err(|error| broken(&error)),
+        }
+    }
+
+    /// The connection, where it can be used again.
+    fn take_kept(&mut self) -> Option<One<B>> {
+        match self {
+            Self::One(reply) => reply.take_kept(),
+            Self::Two(_) => None,
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::One(reply) => reply.is_end_stream(),
+            Self::Two(incoming) => incoming.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::One(reply) => reply.size_hint(),
+            Self::Two(incoming) => incoming.size_hint(),
+        }
+    }
+
+    fn ends_early(&self, version: Version) -> bool {
+        matches!(self, Self::Two(incoming) if ends_early(incoming, version))
     }
 }
 
@@ -110,6 +162,15 @@ async fn settle(request: Rc<Track>, idle: Option<Duration>, end: Option<Instant>
 }
 
 impl<B> UpstreamBody<B> {
+    /// The connection after a 101, with what came behind the head.
+    #[must_use]
+    pub fn take_switched(&mut self) -> Option<impl AsyncRead + AsyncWrite + Unpin + use<B>> {
+        match &mut self.inner {
+            Come::One(reply) => reply.take_switched(),
+            Come::Two(_) => None,
+        }
+    }
+
     /// The request's body, where it is still under way.
     #[must_use]
     pub fn upload(&self) -> Option<Upload> {
@@ -144,12 +205,12 @@ where
         if this.over {
             return Poll::Ready(None);
         }
-        let polled = match Pin::new(&mut this.inner).poll_frame(cx) {
+        let polled = match this.inner.poll_frame(cx) {
             Poll::Pending => Some(Err(ready!(this.time.poll_expired(this.request.as_deref(), cx)))),
-            Poll::Ready(None) if ends_early(&this.inner, this.version) => {
+            Poll::Ready(None) if this.inner.ends_early(this.version) => {
                 Some(Err(BodyError::Broken("the stream was reset before its end".to_owned())))
             }
-            Poll::Ready(polled) => polled.map(|frame| frame.map_err(|error| BodyError::Broken(chain(&error)))),
+            Poll::Ready(polled) => polled,
         };
         match &polled {
             Some(Err(_)) => {

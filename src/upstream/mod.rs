@@ -11,6 +11,7 @@ mod balance;
 mod body;
 mod connect;
 mod error;
+pub mod h1;
 mod outgoing;
 mod pool;
 mod send;

@@ -10,12 +10,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::Body;
-use hyper::client::conn::{http1, http2};
+use hyper::client::conn::http2;
 use tokio::time::Instant;
 
 use super::alarm::Alarms;
-use super::outgoing::{Outgoing, Piping, Track};
-use super::{Endpoint, Upstream, balance};
+use super::outgoing::{Outgoing, Piping};
+use super::stream::Stream;
+use super::{Endpoint, Upstream, balance, h1};
 use crate::telemetry::metrics::PoolMetrics;
 
 /// How long a connection may wait for its next request: less than the minute after which common servers and balancers
@@ -30,6 +31,9 @@ const SWEEP: Duration = Duration::from_secs(5);
 
 /// How long a connection that is not ready at the end of a response may take over the rest of its request.
 const SETTLE: Duration = Duration::from_secs(60);
+
+/// A connection that speaks HTTP/1.1.
+pub(super) type One<B> = h1::Connection<Stream, Outgoing<B>>;
 
 /// One thread's connections. Cheap to clone; `B` is the body of the requests.
 pub struct Pools<B: 'static>(Rc<Inner<B>>);
@@ -163,7 +167,11 @@ where
     }
 }
 
-fn sweep<B>(pools: &Weak<Inner<B>>) -> bool {
+fn sweep<B>(pools: &Weak<Inner<B>>) -> bool
+where
+    B: Body<Data = Bytes> + Unpin + 'static,
+    B::Error: Into<Box<dyn Error + Send + Sync>>,
+{
     let Some(pools) = pools.upgrade() else { return false };
     let now = Instant::now();
     let mut idle = 0;
@@ -200,7 +208,7 @@ pub(super) struct Shelf<B: 'static> {
 }
 
 struct Waiting<B> {
-    sender: http1::SendRequest<Outgoing<B>>,
+    connection: One<B>,
     since: Instant,
 }
 
@@ -209,15 +217,19 @@ struct Shared<B> {
     used: Instant,
 }
 
-impl<B> Shelf<B> {
+impl<B> Shelf<B>
+where
+    B: Body<Data = Bytes> + Unpin + 'static,
+    B::Error: Into<Box<dyn Error + Send + Sync>>,
+{
     /// The HTTP/1 connection that was used last, and for how long it has waited: it is the least likely to be stale, and
     /// the others may grow old.
-    pub(super) fn take_one(&self, now: Instant) -> Option<(http1::SendRequest<Outgoing<B>>, Duration)> {
+    pub(super) fn take_one(&self, now: Instant) -> Option<(One<B>, Duration)> {
         let mut waiting = self.one.borrow_mut();
-        while let Some(Waiting { sender, since }) = waiting.pop() {
+        while let Some(Waiting { connection, since }) = waiting.pop() {
             let age = now.saturating_duration_since(since);
-            if sender.is_ready() && age < IDLE {
-                return Some((sender, age));
+            if age < IDLE && connection.is_ready() {
+                return Some((connection, age));
             }
         }
         None
@@ -252,21 +264,22 @@ impl<B> Shelf<B> {
         self.is_two.get()
     }
 
-    fn put_one(&self, sender: http1::SendRequest<Outgoing<B>>) {
+    fn put_one(&self, connection: One<B>) {
         let mut waiting = self.one.borrow_mut();
-        if waiting.len() < MAX_IDLE && sender.is_ready() {
-            waiting.push(Waiting { sender, since: Instant::now() });
+        if waiting.len() < MAX_IDLE && connection.is_free() {
+            connection.rest();
+            waiting.push(Waiting { connection, since: Instant::now() });
         }
     }
 
     fn open_idle(&self) -> usize {
-        self.one.borrow().iter().filter(|waiting| !waiting.sender.is_closed()).count()
+        self.one.borrow().iter().filter(|waiting| waiting.connection.is_ready()).count()
     }
 
     fn close_old(&self, now: Instant) {
         self.one
             .borrow_mut()
-            .retain(|waiting| !waiting.sender.is_closed() && now.saturating_duration_since(waiting.since) < IDLE);
+            .retain(|waiting| waiting.connection.is_ready() && now.saturating_duration_since(waiting.since) < IDLE);
         // Calls in flight keep the connection open without this handle.
         self.two
             .borrow_mut()
@@ -274,31 +287,29 @@ impl<B> Shelf<B> {
     }
 }
 
-/// An HTTP/1 connection in use. Dropped, it is closed as soon as its call is over.
-pub(super) struct Lease<B: 'static> {
-    pub(super) sender: http1::SendRequest<Outgoing<B>>,
-    pub(super) shelf: Rc<Shelf<B>>,
-}
+/// Where an HTTP/1 connection goes when its call is over.
+pub(super) struct Lease<B: 'static>(pub(super) Rc<Shelf<B>>);
 
 impl<B> Lease<B>
 where
     B: Body<Data = Bytes> + Unpin + 'static,
+    B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
-    /// Puts the connection back, for the response was read to its end. hyper says that it is ready only once the request
-    /// was written to its end too; a body that takes too long over that is broken off, and the connection with it.
-    pub(super) fn give_back(self, request: Option<Rc<Track>>) {
-        let Self { mut sender, shelf } = self;
-        if sender.is_ready() {
-            shelf.put_one(sender);
-        } else if !sender.is_closed() {
-            tokio::task::spawn_local(async move {
-                if let Ok(Ok(())) = tokio::time::timeout(SETTLE, sender.ready()).await {
-                    shelf.put_one(sender);
-                } else if let Some(request) = request {
-                    request.cancel();
-                }
-            });
+    /// Puts the connection back, for the response was read to its end. It is free only once the request was written to
+    /// its end too; a body that takes too long over that is broken off, and the connection with it.
+    pub(super) fn give_back(self, connection: One<B>) {
+        let Self(shelf) = self;
+        if connection.is_sent() {
+            shelf.put_one(connection);
+            return;
         }
+        tokio::task::spawn_local(async move {
+            if tokio::time::timeout(SETTLE, connection.sent()).await.is_ok() {
+                shelf.put_one(connection);
+            } else {
+                connection.break_off();
+            }
+        });
     }
 }
 

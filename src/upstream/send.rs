@@ -12,19 +12,19 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{CONNECTION, EXPECT, HOST, TE, TRANSFER_ENCODING, UPGRADE};
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
+use http::{HeaderMap, Request, Response, StatusCode, Uri, Version};
 use http_body::Body;
-use hyper::body::Incoming;
-use hyper::client::conn::{TrySendError, http1, http2};
+use hyper::client::conn::{TrySendError, http2};
 use tokio::time::Instant;
 
 use super::alarm::Alarms;
-use super::body::{Time, UpstreamBody};
+use super::body::{Come, Time, UpstreamBody};
 use super::connect::{Failure, Http, connect};
 use super::error::{SendError, SendErrorKind, chain};
+use super::h1::{self, Fault};
 use super::outgoing::{Gate, Outgoing, Stage, Track};
-use super::pool::{Lease, Pools, Shelf};
-use super::speak::{speak_one, speak_two};
+use super::pool::{Lease, One, Pools, Shelf};
+use super::speak::speak_two;
 use super::{Endpoint, Upstream};
 use crate::config::{Protocol, Timeouts};
 
@@ -44,7 +44,7 @@ where
     ///
     /// Of the request's target only path and query count, byte for byte; `Host`, version and framing are set here.
     /// Hop-by-hop headers must be gone, but for `Connection: upgrade` with `Upgrade` where one is asked for: then the
-    /// connection is an HTTP/1.1 one, and after a 101 `hyper::upgrade::on` has it. With `Expect: 100-continue` the body
+    /// connection is an HTTP/1.1 one, and after a 101 [`UpstreamBody::take_switched`] has it. With `Expect: 100-continue` the body
     /// is not asked for before the upstream says so, answers, or takes a second.
     ///
     /// A connection that turns out stale is replaced once, where nothing was sent, or the method is idempotent and there
@@ -76,7 +76,7 @@ where
         let mut fresh = false;
         loop {
             let kept = if fresh { None } else { take(&shelf, upgrade, start) };
-            let (mut connection, age) = match kept {
+            let (connection, age) = match kept {
                 Some((connection, age)) => {
                     self.count_reuse();
                     (connection, Some(age))
@@ -88,45 +88,42 @@ where
                 },
             };
             let spare = age.filter(|age| *age >= MAY_BE_STALE).and_then(|_| spare(&request));
-            let outcome = match &mut connection {
-                Connection::One(sender) => {
+            let outcome = match connection {
+                Connection::One(connection) => {
                     shape_one(&mut request, endpoint);
-                    if let Some(gate) = call.gate.clone() {
-                        hyper::ext::on_informational(&mut request, move |head| {
-                            if head.status() == StatusCode::CONTINUE {
-                                gate.open();
-                            }
-                        });
-                    }
-                    call.wait(sender.try_send_request(request)).await
+                    let informed = |status| {
+                        if status == StatusCode::CONTINUE {
+                            call.gate.iter().for_each(|gate| gate.open());
+                        }
+                    };
+                    let sending = connection.send(request, informed);
+                    call.wait(sending).await.map(|response| response.map(Come::One))
                 }
-                Connection::Two(sender) => {
+                Connection::Two(mut sender) => {
                     shape_two(&mut request, endpoint);
                     request.body_mut().announce(self.piping());
                     if let Some(gate) = &call.gate {
                         // hyper tells nothing of a 1xx in HTTP/2.
                         gate.open();
                     }
-                    call.wait(sender.try_send_request(request)).await
+                    // Boxed, so that the calls over HTTP/1 need no room for it.
+                    let sending = Box::pin(call.wait(sender.try_send_request(request)));
+                    sending.await.map(|response| response.map(Come::Two))
                 }
             };
             match outcome {
-                Ok(response) => return call.accept(response, connection, shelf, endpoint),
+                Ok(response) => return call.accept(response, shelf, endpoint),
                 Err(Broken::Late(kind)) => return Err(error(endpoint, kind, "time is up".to_owned(), None)),
-                Err(Broken::Hyper { error: cause, unsent }) => {
-                    let again = unsent
-                        .map(|unsent| *unsent)
-                        .or_else(|| spare.filter(|_| !cause.is_parse() && !cause.is_user()));
+                Err(Broken::Connection { kind, detail, unsent }) => {
+                    let again =
+                        unsent.map(|unsent| *unsent).or_else(|| spare.filter(|_| kind == SendErrorKind::Closed));
                     match again {
                         Some(again) if age.is_some() => {
                             tracing::debug!(origin = %endpoint.authority, "a kept connection was stale");
                             request = again;
                             fresh = true;
                         }
-                        unsent => {
-                            let kind = call.kind_of(&cause);
-                            return Err(error(endpoint, kind, chain(&cause), unsent));
-                        }
+                        unsent => return Err(error(endpoint, call.kind_of(kind), detail, unsent)),
                     }
                 }
             }
@@ -166,7 +163,7 @@ where
                 if !upgrade {
                     shelf.forget_two();
                 }
-                speak_one(stream).await.map(Connection::One)
+                Ok(Connection::One(h1::Connection::new(stream)))
             }
             Http::Two => {
                 let sender = speak_two(stream, self.piping()).await?;
@@ -178,34 +175,24 @@ where
 }
 
 enum Connection<B: 'static> {
-    One(http1::SendRequest<Outgoing<B>>),
+    One(One<B>),
     Two(http2::SendRequest<Outgoing<B>>),
 }
 
-fn take<B>(shelf: &Shelf<B>, upgrade: bool, now: Instant) -> Option<(Connection<B>, Duration)> {
+fn take<B>(shelf: &Shelf<B>, upgrade: bool, now: Instant) -> Option<(Connection<B>, Duration)>
+where
+    B: Body<Data = Bytes> + Unpin + 'static,
+    B::Error: Into<Box<dyn Error + Send + Sync>>,
+{
     if !upgrade && let Some(sender) = shelf.share_two(now) {
         return Some((Connection::Two(sender), Duration::ZERO));
     }
-    shelf.take_one(now).map(|(sender, age)| (Connection::One(sender), age))
+    shelf.take_one(now).map(|(connection, age)| (Connection::One(connection), age))
 }
 
-/// HTTP/1.1: target in origin form (RFC 9112 §3.2.1).
-fn shape_one<B: Body>(request: &mut Request<Outgoing<B>>, endpoint: &Endpoint)
-where
-    Outgoing<B>: Body,
-{
-    *request.version_mut() = Version::HTTP_11;
-    if request.uri().authority().is_some() {
-        *request.uri_mut() = Uri::from(path_and_query(request.uri()));
-    }
-    let unknown = !request.body().is_end_stream() && request.body().size_hint().exact().is_none();
-    let bodiless = matches!(*request.method(), Method::GET | Method::HEAD);
-    let headers = request.headers_mut();
-    headers.insert(HOST, endpoint.host_header.clone());
-    if unknown && bodiless {
-        // hyper would drop such a body, for methods that mostly have none.
-        headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
-    }
+/// HTTP/1.1: the connection writes target and framing (RFC 9112 §3.2.1, §6).
+fn shape_one<B>(request: &mut Request<Outgoing<B>>, endpoint: &Endpoint) {
+    request.headers_mut().insert(HOST, endpoint.host_header.clone());
 }
 
 /// HTTP/2: target in absolute form for the pseudo-headers, no connection headers (RFC 9113 §8.2.2, §8.3.1).
@@ -255,7 +242,28 @@ enum Broken<B> {
     /// Too late.
     Late(SendErrorKind),
     /// The connection failed; with the request, if nothing of it was sent.
-    Hyper { error: hyper::Error, unsent: Option<Box<Request<Outgoing<B>>>> },
+    Connection { kind: SendErrorKind, detail: String, unsent: Option<Box<Request<Outgoing<B>>>> },
+}
+
+impl<B> From<h1::Failed<Outgoing<B>>> for Broken<B> {
+    fn from(failed: h1::Failed<Outgoing<B>>) -> Self {
+        let kind = match failed.fault {
+            Fault::Closed(_) => SendErrorKind::Closed,
+            Fault::Malformed(_) => SendErrorKind::Protocol,
+            Fault::Body(_) => SendErrorKind::RequestBody,
+        };
+        Self::Connection { kind, detail: failed.fault.to_string(), unsent: failed.unsent }
+    }
+}
+
+impl<B> From<TrySendError<Request<Outgoing<B>>>> for Broken<B> {
+    fn from(mut failed: TrySendError<Request<Outgoing<B>>>) -> Self {
+        let unsent = failed.take_message().map(Box::new);
+        let error = failed.into_error();
+        let ours = error.is_parse() || error.is_user();
+        let kind = if ours { SendErrorKind::Protocol } else { SendErrorKind::Closed };
+        Self::Connection { kind, detail: chain(&error), unsent }
+    }
 }
 
 /// What stays the same from one attempt to the next.
@@ -269,18 +277,16 @@ struct Call<'a> {
 }
 
 impl Call<'_> {
-    async fn wait<B, F>(&self, sending: F) -> Result<Response<Incoming>, Broken<B>>
+    async fn wait<B, F, R, E>(&self, sending: F) -> Result<Response<R>, Broken<B>>
     where
-        F: Future<Output = Result<Response<Incoming>, TrySendError<Request<Outgoing<B>>>>>,
+        F: Future<Output = Result<Response<R>, E>>,
+        E: Into<Broken<B>>,
     {
         let mut sending = pin!(sending);
         let mut alarm = None;
         poll_fn(|cx| {
             if let Poll::Ready(outcome) = sending.as_mut().poll(cx) {
-                return Poll::Ready(outcome.map_err(|mut error| Broken::Hyper {
-                    unsent: error.take_message().map(Box::new),
-                    error: error.into_error(),
-                }));
+                return Poll::Ready(outcome.map_err(Into::into));
             }
             while let Some((deadline, due)) = self.due() {
                 if !alarm.get_or_insert_with(|| self.alarms.set(deadline, cx)).is_over(deadline, cx) {
@@ -314,8 +320,7 @@ impl Call<'_> {
     /// Judges the head and binds the body to its connection.
     fn accept<B>(
         &self,
-        response: Response<Incoming>,
-        connection: Connection<B>,
+        response: Response<Come<B>>,
         shelf: Rc<Shelf<B>>,
         endpoint: &Endpoint,
     ) -> Result<Response<UpstreamBody<B>>, SendError<B>>
@@ -324,32 +329,46 @@ impl Call<'_> {
         B::Error: Into<Box<dyn Error + Send + Sync>>,
     {
         let switched = response.status() == StatusCode::SWITCHING_PROTOCOLS;
-        if switched && (!self.upgrade || matches!(connection, Connection::Two(_))) {
+        if switched && (!self.upgrade || matches!(response.body(), Come::Two(_))) {
             let detail = "it switches protocols though nobody asked".to_owned();
             return Err(error(endpoint, SendErrorKind::Protocol, detail, None));
         }
         let held = self.gate.as_ref().is_some_and(|gate| !gate.is_open());
-        let lease = match connection {
-            // A body that was never let go keeps its connection from ending the request.
-            Connection::One(sender) if !switched && !held => Some(Lease { sender, shelf }),
-            Connection::One(_) | Connection::Two(_) => None,
-        };
-        let end = self.timeouts.total.map(|total| self.start + total);
         let under_way = self.track.clone().filter(|track| track.stage() != Stage::Done);
+        if let Come::One(reply) = response.body()
+            && !held
+            && let Some(connection) = reply.connection().filter(|connection| !connection.is_sent())
+        {
+            tokio::task::spawn_local(go_on(connection.clone(), self.track.clone()));
+        }
+        // A body that was never let go keeps its connection from ending the request.
+        let lease = matches!(response.body(), Come::One(_)).then_some(Lease(shelf)).filter(|_| !switched && !held);
+        let end = self.timeouts.total.map(|total| self.start + total);
         let time = Time::new(self.alarms, self.timeouts.idle, end);
         let version = response.version();
         Ok(response.map(|body| UpstreamBody::new((body, version), lease, under_way, held, time)))
     }
 
-    fn kind_of(&self, error: &hyper::Error) -> SendErrorKind {
-        if self.track.as_ref().is_some_and(|track| track.stage() == Stage::Broken) {
-            SendErrorKind::RequestBody
-        } else if error.is_parse() || error.is_user() {
-            SendErrorKind::Protocol
-        } else {
-            SendErrorKind::Closed
-        }
+    fn kind_of(&self, kind: SendErrorKind) -> SendErrorKind {
+        let broke_off = self.track.as_ref().is_some_and(|track| track.stage() == Stage::Broken);
+        if broke_off { SendErrorKind::RequestBody } else { kind }
     }
+}
+
+/// Goes on sending a request whose response has begun: whoever reads the one may not do so before all of the other went.
+async fn go_on<B>(connection: One<B>, track: Option<Rc<Track>>)
+where
+    B: Body<Data = Bytes> + Unpin + 'static,
+    B::Error: Into<Box<dyn Error + Send + Sync>>,
+{
+    poll_fn(|cx| {
+        if track.as_ref().is_some_and(|track| track.is_cancelled(cx)) {
+            connection.break_off();
+            return Poll::Ready(());
+        }
+        connection.poll_send(cx)
+    })
+    .await;
 }
 
 /// What a deadline means.

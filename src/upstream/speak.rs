@@ -1,4 +1,4 @@
-//! A new connection, in the version that was agreed on, and the tasks that drive it.
+//! A new HTTP/2 connection, and the tasks that drive it.
 
 use std::error::Error;
 use std::future::Future;
@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::Body;
-use hyper::client::conn::{http1, http2};
+use hyper::client::conn::http2;
 use hyper::rt::Executor;
 use hyper_util::rt::{TokioIo, TokioTimer};
 
@@ -24,24 +24,6 @@ const STREAM_WINDOW: u32 = 512 * 1024;
 /// How much of all responses on one connection: the most there is (RFC 9113 §6.9.1), for callers who take nothing must
 /// not hold up the others.
 const CONNECTION_WINDOW: u32 = (1 << 31) - 1;
-
-/// The largest head of a response.
-const HEAD: usize = 256 * 1024;
-
-pub(super) async fn speak_one<B>(stream: Stream) -> Result<http1::SendRequest<Outgoing<B>>, Failure>
-where
-    B: Body<Data = Bytes> + Unpin + 'static,
-    B::Error: Into<Box<dyn Error + Send + Sync>>,
-{
-    let (sender, connection) =
-        http1::Builder::new().max_header_size(HEAD).handshake(TokioIo::new(stream)).await.map_err(unspoken)?;
-    tokio::task::spawn_local(async move {
-        if let Err(error) = connection.with_upgrades().await {
-            tracing::debug!(error = chain(&error), "upstream connection ended");
-        }
-    });
-    Ok(sender)
-}
 
 /// `piping`: where the bodies of this thread's requests announce themselves.
 pub(super) async fn speak_two<B>(

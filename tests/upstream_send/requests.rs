@@ -148,9 +148,9 @@ fn an_upgrade_is_a_stream_of_bytes_after_the_101_and_its_connection_is_never_poo
             Request::get("/").header("connection", "upgrade").header("upgrade", "echo").body(empty()).unwrap();
         let mut response = client.send(request).await.unwrap();
         assert_eq!(response.status(), 101);
-        let upgraded = hyper::upgrade::on(&mut response).await.unwrap();
+        let mut io = response.body_mut().take_switched().unwrap();
+        assert!(response.body_mut().take_switched().is_none());
         drop(response);
-        let mut io = hyper_util::rt::TokioIo::new(upgraded);
         io.write_all(b"hello.").await.unwrap();
         let mut text = String::new();
         io.read_to_string(&mut text).await.unwrap();

@@ -54,6 +54,29 @@ fn a_response_that_is_dropped_before_its_end_costs_the_connection() {
 }
 
 #[test]
+fn a_call_that_is_dropped_while_the_upstream_takes_nothing_of_its_body_closes_the_connection() {
+    const LONG: usize = 64 << 20;
+    let (dropped, wait) = channel();
+    let play = Fake::start().play(move |fake| {
+        let mut connection = fake.next();
+        connection.head();
+        connection.say("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\npart");
+        wait.recv().unwrap();
+        assert!(connection.rest().len() < LONG, "no more comes than was on its way");
+    });
+    on_a_worker(async {
+        let client = Client::new(play.addr, timeouts());
+        let body = Full::from(vec![b'x'; LONG]).map_err(|never| match never {}).boxed_unsync();
+        let response = client.send(Request::post("/").body(body).unwrap()).await.unwrap();
+        drop(response);
+        tokio::task::yield_now().await;
+        dropped.send(()).unwrap();
+        assert_eq!(client.pools.idle(), 0);
+    });
+    play.end();
+}
+
+#[test]
 fn bytes_after_a_response_are_never_taken_for_the_next_one() {
     let play = Fake::start().play(|fake| {
         let mut first = fake.next();
