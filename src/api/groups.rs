@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use axum::response::Response;
+use http::Uri;
 
 use super::answer::Done;
 use super::command::people;
@@ -13,7 +14,7 @@ use super::openapi::Barrier;
 use super::paging::Page;
 use super::users::Person;
 use super::view::View;
-use super::{Api, answer, paging};
+use super::{Api, answer, search};
 use crate::identity::{Account, is_everybodys_group, is_group_name};
 use crate::policy::{Permit, Snapshot};
 use crate::proxy::error::{Kind, Problem};
@@ -53,16 +54,13 @@ pub(super) async fn create_group(
     ))]
 pub(super) async fn list_members(
     State(api): State<Arc<Api>>,
-    _: Caller,
+    caller: Caller,
     Named(name): Named<String>,
     asked: Asked,
+    uri: Uri,
 ) -> Result<Response, Refusal> {
-    let view = api.view();
-    let group = view.group_named(&name).ok_or_else(|| Refusal::unknown("group", &name))?;
-    let mut members: Vec<_> = view.state.directory.members(group.id).cloned().collect();
-    members.sort_unstable_by(|one, other| one.name.cmp(&other.name));
-    let name = percent_encoding::utf8_percent_encode(&group.name, percent_encoding::NON_ALPHANUMERIC);
-    paging::listed(&members, |account| Person::of(account), &format!("/user/group/{name}"), &asked)
+    let members = search::members(&api, &caller, &name, &asked).await?;
+    Ok(members.answer_as(|account| Person::of(account), uri.path(), &asked))
 }
 
 /// Add a member

@@ -76,10 +76,23 @@ impl Wanted {
     }
 }
 
-impl<S: Serialize> Entries<S> {
+impl<S> Entries<S> {
     /// The plain list, with `Link` to the next page of the list at this path, with whatever else was asked.
-    pub(super) fn answer(self, path: &str, asked: &Asked) -> Response {
-        let mut response = Json(self.shown).into_response();
+    pub(super) fn answer(self, path: &str, asked: &Asked) -> Response
+    where
+        S: Serialize,
+    {
+        self.answer_as(|one| one, path, asked)
+    }
+
+    /// The same of entries that are shown as something else.
+    pub(super) fn answer_as<'s, T: Serialize>(
+        &'s self,
+        show: impl Fn(&'s S) -> T,
+        path: &str,
+        asked: &Asked,
+    ) -> Response {
+        let mut response = Json(self.shown.iter().map(show).collect::<Vec<T>>()).into_response();
         if let Some(next) = self.next {
             let mut query = url::form_urlencoded::Serializer::new(String::new());
             for (name, value) in asked.once().filter(|(name, _)| *name != "offset") {

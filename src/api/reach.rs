@@ -26,6 +26,9 @@ const LONGEST: Duration = Duration::from_secs(5);
 /// Lists are made apart from the listener's thread, a few at a time.
 static TURNS: Turns = Turns::of(2, 64);
 
+/// How many are few: looked at in a millisecond or two.
+pub(super) const FEW: usize = 5000;
+
 /// How many are looked at between two looks at the clock.
 const PACE: usize = 256;
 
@@ -47,19 +50,32 @@ pub(super) async fn apart<J: Send + 'static, T: Send + 'static>(
     let found = may(api.view())?;
     let done = tokio::task::spawn_blocking(move || {
         let _turn = turn;
-        work(found, Deadline { end: Instant::now() + LONGEST, looked: 0 })
+        work(found, Deadline::begin())
     });
     match done.await {
-        Ok(Ok(made)) => Ok(made),
-        Ok(Err(TooLong)) => {
-            let detail = "the list takes too long to make\nask about one resource at a time";
-            Err(Problem::new(&Kind::BUSY, detail).retry_after(60).into())
-        }
+        Ok(made) => made.map_err(Refusal::from),
         Err(error) => {
             tracing::error!(%error, "a list failed");
             Err(Problem::new(&Kind::INTERNAL, "the gateway failed").into())
         }
     }
+}
+
+/// The same, at once where there are few to look at.
+///
+/// # Errors
+/// As for [`apart`].
+pub(super) async fn looking_at<J: Send + 'static, T: Send + 'static>(
+    count: usize,
+    api: &Api,
+    caller: &Caller,
+    may: impl Fn(Arc<View>) -> Result<J, Refusal>,
+    work: impl FnOnce(J, Deadline) -> Result<T, TooLong> + Send + 'static,
+) -> Result<T, Refusal> {
+    if count > FEW {
+        return apart(api, caller, may, work).await;
+    }
+    work(may(api.view())?, Deadline::begin()).map_err(Refusal::from)
 }
 
 /// Until when a list must be made.
@@ -73,7 +89,18 @@ pub(super) struct Deadline {
 #[derive(Debug)]
 pub(super) struct TooLong;
 
+impl From<TooLong> for Refusal {
+    fn from(_: TooLong) -> Self {
+        let detail = "the list takes too long to make\nask for less at a time";
+        Problem::new(&Kind::BUSY, detail).retry_after(60).into()
+    }
+}
+
 impl Deadline {
+    fn begin() -> Self {
+        Self { end: Instant::now() + LONGEST, looked: 0 }
+    }
+
     /// Asked for each that is looked at.
     pub(super) fn goes_on(&mut self) -> Result<(), TooLong> {
         self.looked += 1;

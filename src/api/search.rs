@@ -4,18 +4,22 @@ use std::sync::Arc;
 
 use utoipa::IntoParams;
 
+use super::Api;
 use super::error::Refusal;
-use super::extract::Asked;
-use crate::identity::{Account, Directory};
+use super::extract::{Asked, Caller};
+use super::paging::{Entries, Wanted};
+use super::reach::{self, TooLong};
+use super::view::View;
+use crate::identity::Account;
 
 /// What the three parameters ask for. Values are plain text, never patterns.
-enum Filter<'a> {
+enum Filter {
     Everybody,
     /// E-mail addresses have no case.
     Address(String),
     AddressBegins(String),
-    Equal(Attribute, &'a str),
-    Begins(Attribute, &'a str),
+    Equal(Attribute, String),
+    Begins(Attribute, String),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,19 +47,62 @@ pub(super) struct Parameters {
     attribute_filter: Option<String>,
 }
 
-/// The users that are asked for, by name.
-pub(super) fn find(directory: &Directory, asked: &Asked) -> Result<Vec<Arc<Account>>, Refusal> {
-    let filter = Filter::read(asked)?;
-    let mut found: Vec<_> = match filter {
-        Filter::Equal(Attribute::Name, name) => directory.by_name(name).cloned().into_iter().collect(),
-        _ => directory.users().filter(|account| filter.takes(account)).cloned().collect(),
+/// The page that is asked for of the users that are asked for, by name. Of many users the listener's thread looks at none.
+pub(super) async fn find(api: &Api, caller: &Caller, asked: &Asked) -> Result<Entries<Arc<Account>>, Refusal> {
+    let count = match Filter::read(asked)? {
+        Filter::Equal(Attribute::Name, _) => 1,
+        _ => api.view().state.directory.len(),
     };
-    found.sort_unstable_by(|one, other| one.name.cmp(&other.name));
-    Ok(found)
+    let may = |view| Ok((view, Filter::read(asked)?, Wanted::read(asked)?));
+    let found = reach::looking_at(count, api, caller, may, |(view, filter, wanted), mut deadline| {
+        let directory = &view.state.directory;
+        let mut found = Vec::new();
+        if let Filter::Equal(Attribute::Name, name) = &filter {
+            found.extend(directory.by_name(name).cloned());
+        } else {
+            for account in directory.users() {
+                deadline.goes_on()?;
+                found.extend(Some(account).filter(|account| filter.takes(account)).cloned());
+            }
+        }
+        by_name(found, wanted)
+    });
+    found.await
 }
 
-impl<'a> Filter<'a> {
-    fn read(asked: &'a Asked) -> Result<Self, Refusal> {
+/// The page that is asked for of the members of the group of this name, by theirs.
+pub(super) async fn members(
+    api: &Api,
+    caller: &Caller,
+    name: &str,
+    asked: &Asked,
+) -> Result<Entries<Arc<Account>>, Refusal> {
+    let group = |view: &View| view.group_named(name).map(|group| group.id);
+    let may = |view: Arc<View>| {
+        let group = group(&view).ok_or_else(|| Refusal::unknown("group", name))?;
+        Ok((view, group, Wanted::read(asked)?))
+    };
+    let view = api.view();
+    let some = group(&view).into_iter().flat_map(|group| view.state.directory.members(group));
+    let count = some.take(reach::FEW + 1).count();
+    let found = reach::looking_at(count, api, caller, may, |(view, group, wanted), mut deadline| {
+        let mut found = Vec::new();
+        for account in view.state.directory.members(group) {
+            deadline.goes_on()?;
+            found.push(account.clone());
+        }
+        by_name(found, wanted)
+    });
+    found.await
+}
+
+fn by_name(mut all: Vec<Arc<Account>>, wanted: Wanted) -> Result<Entries<Arc<Account>>, TooLong> {
+    all.sort_unstable_by(|one, other| one.name.cmp(&other.name));
+    wanted.of(&all, |account| Ok(account.clone()))
+}
+
+impl Filter {
+    fn read(asked: &Asked) -> Result<Self, Refusal> {
         let (name, value) = (asked.value("attributeName")?, asked.value("attributeValue")?);
         let (name, value, comparison) = match (name, value, asked.value("attributeFilter")?) {
             (None, None, None) => return Ok(Self::Everybody),
@@ -75,9 +122,9 @@ impl<'a> Filter<'a> {
             "^=" if matches!(attribute, Attribute::Email) && value != "*" => {
                 Ok(Self::AddressBegins(value.to_lowercase()))
             }
-            "=" => Ok(Self::Equal(attribute, value)),
+            "=" => Ok(Self::Equal(attribute, value.to_owned())),
             "^=" if value == "*" => Ok(Self::Everybody),
-            "^=" => Ok(Self::Begins(attribute, value)),
+            "^=" => Ok(Self::Begins(attribute, value.to_owned())),
             _ => Err(Refusal::input(format!("unknown attributeFilter `{comparison}`\nwrite `=` or `^=`"))),
         }
     }
@@ -88,8 +135,8 @@ impl<'a> Filter<'a> {
             Self::Everybody => true,
             Self::Address(value) => email().is_some_and(|email| email == *value),
             Self::AddressBegins(value) => email().is_some_and(|email| email.starts_with(value)),
-            Self::Equal(attribute, value) => attribute.of(account, |text| text == *value),
-            Self::Begins(attribute, value) => attribute.of(account, |text| text.starts_with(value)),
+            Self::Equal(attribute, value) => attribute.of(account, |text| text == value),
+            Self::Begins(attribute, value) => attribute.of(account, |text| text.starts_with(value.as_str())),
         }
     }
 }

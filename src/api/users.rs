@@ -17,7 +17,7 @@ use super::error::Refusal;
 use super::extract::{Asked, Caller, Sent};
 use super::openapi::Barrier;
 use super::paging::Page;
-use super::{Api, answer, paging, search};
+use super::{Api, answer, search};
 use crate::identity::{Account, LoginError, email, is_login_name};
 use crate::policy::{Snapshot, UserId};
 use crate::proxy::error::{Kind, Problem};
@@ -48,9 +48,9 @@ pub(super) async fn is_authenticated(_: Caller) -> Json<bool> {
 /// `Email`; `^=` with `*` alone is everybody.
 #[utoipa::path(get, path = "/user/users", tag = "users", params(search::Parameters, Page),
     responses((status = 200, description = "the users, by name", body = [Person])))]
-pub(super) async fn find_users(State(api): State<Arc<Api>>, _: Caller, asked: Asked) -> Result<Response, Refusal> {
-    let found = search::find(&api.view().state.directory, &asked)?;
-    paging::listed(&found, |account| Person::of(account), "/user/users", &asked)
+pub(super) async fn find_users(State(api): State<Arc<Api>>, caller: Caller, asked: Asked) -> Result<Response, Refusal> {
+    let found = search::find(&api, &caller, &asked).await?;
+    Ok(found.answer_as(|account| Person::of(account), "/user/users", &asked))
 }
 
 /// Make an account
