@@ -151,15 +151,20 @@ fn what_comes_back_by_the_shortest_way_may_come_by_a_longer_one_as_well() {
 }
 
 #[test]
-fn a_way_is_found_behind_more_than_a_thousand_shares() {
-    let (crowd, [start, hall, door]) = (40, [300, 301, 302]);
-    let pairs = (0..crowd).flat_map(|from| (0..crowd).filter(move |to| *to != from).map(move |to| share(from, to)));
-    let behind = (0..crowd).map(|from| share(from, hall)).chain([share(start, crowd - 1), share(hall, door)]);
-    let named = (0..crowd).chain([start, hall, door]).map(resource);
-    let snapshot = Snapshot::empty().patched(named).patched(pairs.chain(behind));
-    assert_eq!(held(&snapshot, door), Levels::NONE);
-    let entered = snapshot.patched([give(Subject::User(ME), start, Levels::READ)]);
-    assert_eq!(held(&entered, door), Levels::READ);
+fn a_way_is_found_behind_a_thousand_shares_and_none_behind_more_than_a_decision_looks_at() {
+    let [start, hall, door] = [300, 301, 302];
+    for (crowd, found) in [(40, Levels::READ), (140, Levels::NONE)] {
+        let pairs = (0..crowd).flat_map(|from| (0..crowd).filter(move |to| *to != from).map(move |to| share(from, to)));
+        let behind = (0..crowd).map(|from| share(from, hall)).chain([share(start, crowd - 1), share(hall, door)]);
+        let named = (0..crowd).chain([start, hall, door]).map(resource);
+        let snapshot = Snapshot::empty().patched(named).patched(pairs.chain(behind));
+        assert_eq!(held(&snapshot, door), Levels::NONE);
+        let entered = snapshot.patched([give(Subject::User(ME), start, Levels::READ)]);
+        assert_eq!(held(&entered, door), found, "{crowd}");
+        // What is looked at first is found behind any number of them.
+        let first = snapshot.patched([give(Subject::User(ME), 0, Levels::READ)]);
+        assert_eq!(held(&first, door), Levels::READ, "{crowd}");
+    }
 }
 
 #[test]
