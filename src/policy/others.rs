@@ -20,14 +20,16 @@ use super::subjects::SubjectId;
 use super::tree::{Clock, Path};
 use super::{Levels, PatternKey, ResourceId, UserId};
 
-/// How many resources one decision looks at, evenly for each of those that it asks about, and how many for each of them at
-/// least. Real webs have a handful; what lies beyond counts as not held, which gives less, never more.
-const MAX_SITES: usize = 1024;
-const MIN_SITES: usize = 8;
+/// How many resources one decision looks at, evenly for each of those that it asks about, and how many for one of them.
+/// Real webs have a handful; what lies beyond counts as not held, which gives less, never more.
+const MAX_SITES: usize = 4096;
+const MAX_BEHIND: usize = 1024;
 
-/// How many shares between them one decision looks at, in the same way.
+/// How many shares between them one decision follows, in the same way.
 const MAX_SHARES: usize = 16 * 1024;
-const MIN_SHARES: usize = 64;
+
+/// How many holders it finds on their names, in the same way: most may give nothing, and each takes a look.
+const MAX_HOLDERS: usize = 256 * 1024;
 
 /// How many questions the search for what is in doubt may ask in one decision, and how many about each resource at least.
 const MAX_ASKED: usize = 2048;
@@ -102,6 +104,16 @@ struct Source {
     gives: Levels,
 }
 
+/// What one root may still take of a decision's work. The roots' rooms together are what a decision may cost, and one
+/// root's is no other's: those who share their resources onto one root, and so choose what lies behind it, leave what lies
+/// behind the others as it is.
+#[derive(Clone, Copy)]
+struct Room {
+    sites: usize,
+    shares: usize,
+    holders: usize,
+}
+
 /// Holders of `need` on the site `from` have `gives` on the site `to`.
 struct Share {
     from: usize,
@@ -115,15 +127,19 @@ impl Web {
         let asked = question.keys.iter().try_fold(NodeId::ROOT, |node, key| snapshot.names.child(node, key));
         let (places, sites, shares) = (BTreeMap::new(), Vec::new(), Vec::new());
         let mut web = Self { asked, places, sites, shares, ends: NEVER, budget: 0 };
-        let mut places: SmallVec<[usize; 8]> = SmallVec::new();
         for root in roots {
-            places.extend(web.reach(snapshot, root).filter(|place| !places.contains(place)));
+            if web.sites.len() == MAX_SITES {
+                break;
+            }
+            web.reach(snapshot, root);
         }
-        let each = |most: usize, least: usize| (most / places.len().max(1)).max(least);
-        web.budget = each(MAX_ASKED, MIN_ASKED);
-        let bounds = (each(MAX_SITES, MIN_SITES), each(MAX_SHARES, MIN_SHARES));
-        for root in places {
-            web.explore(snapshot, question.user, root, now, bounds);
+        let roots = web.sites.len();
+        let each = |most: usize| most / roots.max(1);
+        web.budget = each(MAX_ASKED).max(MIN_ASKED);
+        let room =
+            Room { sites: each(MAX_SITES).min(MAX_BEHIND), shares: each(MAX_SHARES), holders: each(MAX_HOLDERS) };
+        for root in 0..roots {
+            web.explore(snapshot, question.user, root, now, room);
         }
         if web.spread() {
             web.spread_possible();
@@ -131,26 +147,22 @@ impl Web {
         web
     }
 
-    /// Links what lies behind a root, as far as its own bounds go: those who share their resources onto one root, and so
-    /// choose what lies behind it, leave what lies behind the others as it is.
-    fn explore(&mut self, snapshot: &Snapshot, user: UserId, root: usize, now: i64, bounds: (usize, usize)) {
-        let (most, mut left) = bounds;
+    /// Links what lies behind a root, as far as its room goes.
+    fn explore(&mut self, snapshot: &Snapshot, user: UserId, root: usize, now: i64, mut room: Room) {
         let (mut seen, mut queue) = (BTreeSet::from([root]), VecDeque::from([root]));
         while let Some(to) = queue.pop_front() {
-            for (number, source) in self.sources(snapshot, user, to, now).iter().enumerate() {
-                // What is held on the sites that are there counts all the same.
-                if left == 0 {
+            for (number, source) in self.sources(snapshot, user, to, now, &mut room).iter().enumerate() {
+                if room.shares == 0 {
                     break;
                 }
-                // The web holds no more sites than its roots may have together.
-                if seen.len() >= most && self.place(snapshot, source.from).is_none_or(|from| !seen.contains(&from)) {
-                    continue;
-                }
-                let Some(from) = self.reach(snapshot, source.from) else { continue };
-                if seen.insert(from) {
+                room.shares -= 1;
+                // What is held on the sites that are there counts all the same.
+                let full = seen.len() >= room.sites;
+                let from = if full { self.place(snapshot, source.from) } else { self.reach(snapshot, source.from) };
+                let Some(from) = from else { continue };
+                if !full && seen.insert(from) {
                     queue.push_back(from);
                 }
-                left -= 1;
                 self.link(from, to, number, source);
             }
         }
@@ -184,39 +196,26 @@ impl Web {
         Some(self.sites.len() - 1)
     }
 
-    /// What is shared on the site, in an order that does not depend on history. Notes also what the user holds there but for
-    /// that, the first time.
-    fn sources(&mut self, snapshot: &Snapshot, user: UserId, to: usize, now: i64) -> Rc<[Source]> {
+    /// What is shared on the site, in an order that does not depend on history; nothing where the room does not do for it,
+    /// which another root's may. Notes also what the user holds there but for that.
+    fn sources(&mut self, snapshot: &Snapshot, user: UserId, to: usize, now: i64, room: &mut Room) -> Rc<[Source]> {
         let Some(site) = self.sites.get(to) else { return Rc::default() };
         if let Some(known) = &site.sources {
             return Rc::clone(known);
         }
-        let (base, sources) = self.look_at(snapshot, user, site.resource, now).unwrap_or_default();
-        let sources: Rc<[Source]> = sources.into();
-        if let Some(site) = self.sites.get_mut(to) {
-            (site.held, site.possible) = (base, base);
-            site.linked = vec![false; sources.len()];
-            site.sources = Some(Rc::clone(&sources));
-        }
-        sources
-    }
-
-    fn look_at(
-        &mut self,
-        snapshot: &Snapshot,
-        user: UserId,
-        resource: ResourceId,
-        now: i64,
-    ) -> Option<(Levels, Vec<Source>)> {
-        let keys = keys_of(snapshot, resource)?;
+        let Some(keys) = keys_of(snapshot, site.resource) else { return Rc::default() };
         let path = Path::new(&snapshot.names, &keys);
         let question = Question { user, keys: &keys, reading: Reading::Covering };
         let mut walk = Walk { snapshot, question, path: &path, clock: Clock::at(now), trace: &mut Silent };
         let direct = walk.direct();
         let base = direct.levels();
+        let left = room.holders.checked_sub(snapshot.holders_met(&path));
         let mut sources = Vec::new();
-        if let Direct::Open { deny, .. } = direct {
-            for subject in snapshot.holders_on(&path).into_iter().take(MAX_SHARES) {
+        if let Direct::Open { deny, .. } = direct
+            && let Some(left) = left
+        {
+            room.holders = left;
+            for subject in snapshot.holders_on(&path) {
                 let Some((answer, from, need)) = walk.share(subject) else { continue };
                 let gives = answer.found.levels.given().without(base);
                 if answer.counts(deny) && !gives.is_empty() {
@@ -225,7 +224,13 @@ impl Web {
             }
         }
         self.ends = self.ends.min(walk.clock.ends);
-        Some((base, sources))
+        let sources: Rc<[Source]> = sources.into();
+        if let Some(site) = self.sites.get_mut(to) {
+            (site.held, site.possible) = (base, base);
+            site.linked = vec![false; sources.len()];
+            site.sources = left.map(|_| Rc::clone(&sources));
+        }
+        sources
     }
 
     /// Lets the source of this number give, where no other root did.
@@ -375,6 +380,12 @@ fn keys_of(snapshot: &Snapshot, resource: ResourceId) -> Option<SmallVec<[&str; 
 }
 
 impl Snapshot {
+    /// How many holders of other resources have a row on one of the names met, those twice that have two.
+    fn holders_met(&self, path: &Path) -> usize {
+        let nodes = path.steps().iter().filter_map(|step| self.names.node(step.node));
+        nodes.filter_map(|node| node.holders.as_deref()).map(|holders| holders.len()).sum()
+    }
+
     /// The holders of other resources that have a row on one of the names met, in an order that does not depend on history.
     pub(super) fn holders_on(&self, path: &Path) -> SmallVec<[SubjectId; 8]> {
         let nodes = path.steps().iter().filter_map(|step| self.names.node(step.node));
@@ -391,5 +402,51 @@ impl Snapshot {
         let subjects = self.holders_on(path);
         let through = |subject: &SubjectId| self.subjects.entry(*subject)?.subject.through();
         subjects.iter().filter_map(through).map(|(resource, _)| resource).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+    use uuid::Uuid;
+
+    use super::super::{Change, Grant, Pattern, Resource, Subject};
+    use super::*;
+
+    fn id(number: usize) -> ResourceId {
+        ResourceId(Uuid::from_u128(number as u128))
+    }
+
+    fn share(from: usize, to: usize) -> Change {
+        let (subject, pattern) =
+            (Subject::Holders(Levels::READ, id(from)), Pattern::literal([format!("r{to}")]).unwrap());
+        Change::Grant(Grant { subject, pattern, levels: Levels::READ, expires: None })
+    }
+
+    #[test]
+    fn the_work_of_a_decision_has_a_bound_whatever_is_shared_with_whom() {
+        // Many roots, and more behind each than there is room for.
+        let (roots, behind) = (1..601, |root: usize| (601 + root * 10)..(611 + root * 10));
+        let resources = (0..6_620).map(|number| {
+            let name = Pattern::literal([format!("r{number}")]).unwrap();
+            Change::Resource(Resource { id: id(number), name, owner: None })
+        });
+        let shares = roots
+            .clone()
+            .flat_map(|root| [share(root, 0)].into_iter().chain(behind(root).map(move |from| share(from, root))));
+        let snapshot = Snapshot::empty().patched(resources.chain(shares));
+        let (user, keys) = (UserId(Uuid::from_u128(1)), ["r0"]);
+        let question = Question { user, keys: &keys, reading: Reading::Covering };
+        let web = Web::new(&snapshot, question, roots.map(id).collect(), 0);
+        assert!(
+            web.sites.len() <= MAX_SITES && web.shares.len() <= MAX_SHARES,
+            "{} {}",
+            web.sites.len(),
+            web.shares.len()
+        );
+        let looked: usize =
+            web.sites.iter().filter_map(|site| site.sources.as_ref()).map(|sources| sources.len()).sum();
+        assert!(looked <= MAX_HOLDERS);
+        assert_eq!(snapshot.levels(user, &keys, Timestamp::UNIX_EPOCH), Levels::NONE);
     }
 }
