@@ -24,6 +24,7 @@ mod owner;
 mod paging;
 mod permissions;
 mod permissions_v2;
+mod presence;
 mod preview;
 mod projects;
 mod rate;

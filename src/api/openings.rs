@@ -37,6 +37,8 @@ struct Inner {
 #[derive(Debug, Default)]
 struct Kept {
     taken: Option<Taken>,
+    /// Of whom the audit was told, and who is not there yet.
+    announced: Vec<Actor>,
     opening: Option<Opening>,
 }
 
@@ -55,11 +57,15 @@ struct Opening {
     watched: bool,
 }
 
-/// What the audit is to be told.
+/// What became of a connection that was taken.
 #[derive(Debug, PartialEq)]
-pub(super) struct News {
-    /// What ends by it.
-    pub(super) closed: Option<Closed>,
+pub(super) struct Entered {
+    /// The opening that it is one of.
+    pub(super) number: u64,
+    /// Whether that began with it, and nobody announced it.
+    pub(super) untold: bool,
+    /// The opening that ended by it.
+    pub(super) displaced: Option<Closed>,
 }
 
 /// An opening that is over.
@@ -85,46 +91,48 @@ pub(super) enum Due {
 }
 
 impl Openings {
-    /// What the audit must be told before this user's connection is taken; nothing where it is told already.
+    /// Whether the audit must be told before this user's connection is taken. Then it counts as announced, until it comes or is
+    /// [withdrawn](Openings::withdraw).
     ///
     /// # Errors
     /// How long to wait where it was told too often.
-    pub(super) fn news(&self, service: ResourceId, by: &Actor, now: Instant) -> Result<Option<News>, Duration> {
+    pub(super) fn must_tell(&self, service: ResourceId, by: &Actor, now: Instant) -> Result<bool, Duration> {
         let mut inner = self.inner();
         if inner.services.len() >= SWEPT {
-            inner
-                .services
-                .retain(|_, kept| kept.opening.is_some() || kept.taken.is_some_and(|taken| !taken.is_back(now)));
+            inner.services.retain(|_, kept| kept.is_of_use(now));
         }
         let kept = inner.services.entry(service).or_default();
         if kept.opening.as_ref().is_some_and(|opening| opening.is_of(by) && !opening.is_over(now)) {
-            return Ok(None);
+            return Ok(false);
+        }
+        if kept.announced.iter().any(|announced| is_same(announced, by)) {
+            return Ok(false);
         }
         RATE.take(&mut kept.taken, 1, now)?;
-        Ok(Some(News { closed: kept.opening.as_ref().map(|opening| opening.closed("replaced")) }))
+        kept.announced.push(by.clone());
+        Ok(true)
     }
 
-    /// A connection is taken: of the opening that is there, where it is the same one's. The opening's number.
-    pub(super) fn enter(&self, service: ResourceId, by: Actor, (now, at): (Instant, Timestamp)) -> u64 {
+    /// What was announced does not come. Whether it still counted: nothing came instead of it.
+    pub(super) fn withdraw(&self, service: ResourceId, by: &Actor) -> bool {
+        self.inner().services.get_mut(&service).is_some_and(|kept| kept.take_announced(by))
+    }
+
+    /// A connection is there: of the opening that is there, where it is the same one's; else of a new one.
+    pub(super) fn enter(&self, service: ResourceId, by: Actor, (now, at): (Instant, Timestamp)) -> Entered {
         let mut inner = self.inner();
         let next = inner.last + 1;
         let kept = inner.services.entry(service).or_default();
-        let same = kept.opening.take().filter(|opening| opening.is_of(&by) && !opening.is_over(now));
-        let opening = kept.opening.insert(same.unwrap_or(Opening {
-            number: next,
-            by,
-            since: at,
-            connections: 0,
-            open: 0,
-            ended: None,
-            watched: false,
-        }));
-        opening.connections += 1;
-        opening.open += 1;
-        opening.ended = None;
-        let number = opening.number;
-        inner.last = inner.last.max(number);
-        number
+        if let Some(same) = kept.opening.as_mut().filter(|opening| opening.is_of(&by) && !opening.is_over(now)) {
+            (same.connections, same.open, same.ended) = (same.connections + 1, same.open + 1, None);
+            return Entered { number: same.number, untold: false, displaced: None };
+        }
+        let untold = !kept.take_announced(&by);
+        let displaced = kept.opening.as_ref().map(|opening| opening.closed("replaced"));
+        kept.opening =
+            Some(Opening { number: next, by, since: at, connections: 1, open: 1, ended: None, watched: false });
+        inner.last = next;
+        Entered { number: next, untold, displaced }
     }
 
     /// A connection ended. Whether the caller is the one who is to ask what is [`Openings::due`] from then on.
@@ -183,9 +191,25 @@ impl Inner {
     }
 }
 
+impl Kept {
+    fn take_announced(&mut self, by: &Actor) -> bool {
+        let place = self.announced.iter().position(|announced| is_same(announced, by));
+        place.map(|place| self.announced.swap_remove(place)).is_some()
+    }
+
+    fn is_of_use(&self, now: Instant) -> bool {
+        self.opening.is_some() || !self.announced.is_empty() || self.taken.is_some_and(|taken| !taken.is_back(now))
+    }
+}
+
+/// Whether both came as the same user from the same place.
+fn is_same(one: &Actor, other: &Actor) -> bool {
+    (one.user, one.via, &one.from) == (other.user, other.via, &other.from)
+}
+
 impl Opening {
     fn is_of(&self, by: &Actor) -> bool {
-        (self.by.user, self.by.via, &self.by.from) == (by.user, by.via, &by.from)
+        is_same(&self.by, by)
     }
 
     fn is_over(&self, now: Instant) -> bool {
@@ -228,10 +252,10 @@ mod tests {
             self.1 + Duration::from_secs(second)
         }
 
-        /// Connects: what the audit is told, and the opening's number.
-        fn connect(&self, by: &Actor, second: u64) -> (Option<News>, u64) {
-            let news = self.0.news(SERVICE, by, self.at(second)).unwrap();
-            (news, self.0.enter(SERVICE, by.clone(), (self.at(second), Timestamp::UNIX_EPOCH)))
+        /// Connects: whether the audit is told, and what becomes of the connection.
+        fn connect(&self, by: &Actor, second: u64) -> (bool, Entered) {
+            let told = self.0.must_tell(SERVICE, by, self.at(second)).unwrap();
+            (told, self.0.enter(SERVICE, by.clone(), (self.at(second), Timestamp::UNIX_EPOCH)))
         }
 
         fn leave(&self, number: u64, second: u64) -> bool {
@@ -246,12 +270,15 @@ mod tests {
     #[test]
     fn a_client_that_reconnects_again_and_again_is_one_opening() {
         let (hour, tess) = (Hour::new(), of(1, "10.0.0.1"));
-        let (news, first) = hour.connect(&tess, 0);
-        assert_eq!(news, Some(News { closed: None }));
+        let (told, Entered { number: first, untold: false, displaced: None }) = hour.connect(&tess, 0) else {
+            panic!()
+        };
+        assert!(told);
         let mut watchers = 0;
         for second in 1..3000 {
             watchers += usize::from(hour.leave(first, second));
-            assert_eq!(hour.connect(&tess, second), (None, first));
+            let (told, entered) = hour.connect(&tess, second);
+            assert_eq!((told, entered), (false, Entered { number: first, untold: false, displaced: None }));
         }
         assert_eq!(watchers, 1, "one waits for the end, however often it ends");
         assert_eq!(hour.due(first, 3000), Due::Nothing);
@@ -264,38 +291,58 @@ mod tests {
         );
         assert_eq!((closed.by.user, closed.by.via, closed.by.request_id), (tess.user, "tunnel", None));
         assert_eq!(hour.due(first, 3061), Due::Nothing);
-        assert_eq!(hour.connect(&tess, 3062), (Some(News { closed: None }), first + 1));
+        let (told, entered) = hour.connect(&tess, 3062);
+        assert_eq!((told, entered), (true, Entered { number: first + 1, untold: false, displaced: None }));
     }
 
     #[test]
     fn another_user_or_address_closes_the_opening_before() {
         let hour = Hour::new();
-        let (_, first) = hour.connect(&of(1, "10.0.0.1"), 0);
+        let (_, Entered { number: first, .. }) = hour.connect(&of(1, "10.0.0.1"), 0);
         for (second, by) in [(1, of(2, "10.0.0.1")), (2, of(2, "10.0.0.2"))] {
-            let (news, _) = hour.connect(&by, second);
-            assert_eq!(news.unwrap().closed.unwrap().after["ending"], "replaced");
+            let (told, entered) = hour.connect(&by, second);
+            assert!(told);
+            assert_eq!(entered.displaced.unwrap().after["ending"], "replaced");
         }
         // The end of the connection that was replaced is no news.
         assert!(!hour.leave(first, 3));
     }
 
     #[test]
+    fn who_is_told_of_and_never_comes_changes_nothing_for_who_is_there() {
+        let (hour, tess) = (Hour::new(), of(1, "10.0.0.1"));
+        let (_, Entered { number: first, .. }) = hour.connect(&tess, 0);
+        let tom = of(2, "10.0.0.1");
+        let must_tell = |second| hour.0.must_tell(SERVICE, &tom, hour.at(second));
+        // Of two handshakes at once one is told of.
+        assert_eq!((must_tell(1), must_tell(1)), (Ok(true), Ok(false)));
+        assert_eq!(hour.connect(&tess, 2), (false, Entered { number: first, untold: false, displaced: None }));
+        // The one who was told of left: the other, who comes all the same, is news.
+        assert!(hour.0.withdraw(SERVICE, &tom) && !hour.0.withdraw(SERVICE, &tom));
+        let late = hour.0.enter(SERVICE, tom.clone(), (hour.at(3), Timestamp::UNIX_EPOCH));
+        assert!(late.untold && late.displaced.is_some());
+    }
+
+    #[test]
     fn a_connection_that_takes_the_place_of_the_same_ones_leaves_the_opening_open() {
         let (hour, tess) = (Hour::new(), of(1, "10.0.0.1"));
-        let (_, first) = hour.connect(&tess, 0);
-        assert_eq!(hour.connect(&tess, 1), (None, first));
+        let (_, Entered { number: first, .. }) = hour.connect(&tess, 0);
+        assert_eq!(hour.connect(&tess, 1).1.number, first);
         assert!(!hour.leave(first, 2), "the newer one is still there");
+        assert!(hour.0.close(SERVICE, first).is_none());
         assert!(hour.leave(first, 3));
+        assert_eq!(hour.0.close(SERVICE, first).unwrap().before["connections"], 2);
+        assert!(hour.0.close(SERVICE, first).is_none());
     }
 
     #[test]
     fn an_opening_whose_end_nobody_told_yet_is_closed_by_the_next() {
         let (hour, tess) = (Hour::new(), of(1, "10.0.0.1"));
-        let (_, first) = hour.connect(&tess, 0);
+        let (_, Entered { number: first, .. }) = hour.connect(&tess, 0);
         hour.leave(first, 1);
-        let (news, second) = hour.connect(&tess, 100);
-        assert_eq!(news.unwrap().closed.unwrap().after["ending"], "broken");
-        assert_ne!(first, second);
+        let (told, entered) = hour.connect(&tess, 100);
+        assert!(told && !entered.untold);
+        assert_eq!(entered.displaced.unwrap().after["ending"], "broken");
         assert_eq!(hour.due(first, 101), Due::Nothing);
     }
 
@@ -304,11 +351,11 @@ mod tests {
         let hour = Hour::new();
         let told = |second: u64| {
             let by = of(u128::from(second % 2), "10.0.0.1");
-            let news = hour.0.news(SERVICE, &by, hour.at(second));
-            if news.is_ok() {
+            let told = hour.0.must_tell(SERVICE, &by, hour.at(second));
+            if told.is_ok() {
                 hour.0.enter(SERVICE, by, (hour.at(second), Timestamp::UNIX_EPOCH));
             }
-            news.is_ok_and(|news| news.is_some())
+            told == Ok(true)
         };
         let times = (0..3600).filter(|second| told(*second)).count();
         assert!((20..=20 + 120).contains(&times), "{times}");

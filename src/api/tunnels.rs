@@ -1,7 +1,6 @@
 //! The service tunnel (`docs/API.md` §13): where it is, and its handshake.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 use axum::Json;
@@ -21,15 +20,13 @@ use url::Url;
 use super::Api;
 use super::error::Refusal;
 use super::extract::{Asked, Asker, Caller};
-use super::openings::{Closed, Due, News};
-use super::rate::seconds;
+use super::presence::Presence;
 use crate::config::Listen;
-use crate::policy::{Levels, Permit, ResourceId};
+use crate::policy::{Levels, Permit};
 use crate::proxy::error::{Kind, Problem};
 use crate::proxy::route::Route;
 use crate::proxy::streams::Opening;
 use crate::proxy::{Ending, TooMany};
-use crate::store::{Actor, Mutation, TunnelNote};
 
 /// Where clients ask for the tunnel's address; no call of a service, though it looks like one.
 pub(super) const ADDRESS: &str = "/service/carta/websocket";
@@ -78,7 +75,7 @@ pub(super) async fn open_tunnel(
         let missing = || Refusal::input(format!("must provide {name} through query"));
         asked.value(name)?.ok_or_else(missing)
     };
-    let (route, permit) = may_open(&api, &caller, named("namespace")?, named("service")?)?;
+    let (route, _) = may_open(&api, &caller, named("namespace")?, named("service")?)?;
     if api.issuer.is_none() {
         let detail = "a service behind a tunnel checks its callers by tokens of the built-in issuer, which is off here\n\
                       ask whoever runs this gateway to enable `[auth.local]`";
@@ -88,106 +85,48 @@ pub(super) async fn open_tunnel(
     if api.readiness.draining.is_cancelled() {
         return Err(Problem::new(&Kind::BUSY, "the gateway is about to end\ntry again").retry_after(1).into());
     }
-    let (user, by) = (caller.identity.account.name.clone(), caller.actor()?);
-    let opened = api.gateway.tunnels().open(route.id(), caller.id()).map_err(too_many)?;
-    let (route, permit) = match api.openings.news(route.id(), &by, Instant::now()).map_err(too_often)? {
-        None => (route, permit),
-        Some(news) => {
-            tell_opened(&api, &route, by.clone(), news).await?;
-            // Telling may have taken longer than the right to open it lasted.
-            api.still_decides_for(&caller.identity)?;
-            let (again, permit) = may_open(&api, &caller, route.namespace(), route.name())?;
-            if again.id() != route.id() {
-                return Err(Refusal::unknown("service", route.label()));
-            }
-            (again, permit)
-        }
-    };
-    let presence = Presence::enter(&api, &route, by);
-    let opening = Opening { gateway: api.gateway.clone(), who: caller.identity, route, permit };
-    tracing::info!(service = &*presence.label, user = &*user, "a tunnel opens");
-    opened.run(
-        async move { upgrade.await.ok().map(TokioIo::new) },
-        async move { opening.ends().await },
-        api.readiness.draining.clone(),
-        async move |ending| {
-            tracing::info!(service = &*presence.label, user = &*user, ending = ending.label(), "a tunnel ended");
-            presence.leave(ending).await;
-        },
-    );
+    // A caller who leaves does not stop it half-way: what the audit was told must come to its end.
+    let opening = tokio::spawn(open(api, caller, route, upgrade));
+    opening.await.map_err(|_| Problem::new(&Kind::INTERNAL, "the tunnel was not opened"))??;
     Ok(switch(accept))
 }
 
-/// Tells the audit of a tunnel before a call goes by it.
-async fn tell_opened(api: &Api, route: &Route, by: Actor, News { closed }: News) -> Result<(), Refusal> {
-    let note = |open, before, after| {
-        Mutation::NoteTunnel(Box::new(TunnelNote {
-            service: route.id(),
-            name: route.label().to_owned(),
-            open,
-            before,
-            after,
-        }))
+/// Tells the audit, judges once more, and then, and no sooner, takes the service's tunnel.
+async fn open(api: Arc<Api>, caller: Caller, route: Arc<Route>, upgrade: OnUpgrade) -> Result<(), Refusal> {
+    let presence = Arc::new(Presence::begin(&api, &route, caller.actor()?).await?);
+    // Telling may have taken longer than the right to open it lasted.
+    let take = || {
+        api.still_decides_for(&caller.identity)?;
+        let (again, permit) = may_open(&api, &caller, route.namespace(), route.name())?;
+        if again.id() != route.id() {
+            return Err(Refusal::unknown("service", route.label()));
+        }
+        let opened = api.gateway.tunnels().open(again.id(), caller.id()).map_err(too_many)?;
+        Ok((opened, Opening { gateway: api.gateway.clone(), who: caller.identity.clone(), route: again, permit }))
     };
-    let closed = closed.map(|closed| note(false, Some(closed.before), Some(closed.after)));
-    api.commit(by, Mutation::Batch(closed.into_iter().chain([note(true, None, None)]).collect())).await?;
+    let (opened, opening) = match take() {
+        Ok(taken) => taken,
+        Err(refusal) => {
+            presence.leave(Ending::Lost).await;
+            return Err(refusal);
+        }
+    };
+    let (user, label) = (caller.identity.account.name.clone(), route.shared_label().clone());
+    tracing::info!(service = &*label, user = &*user, "a tunnel opens");
+    let arriving = presence.clone();
+    opened.run(
+        async move {
+            let socket = TokioIo::new(upgrade.await.ok()?);
+            arriving.connect().await.then_some(socket)
+        },
+        async move { opening.ends().await },
+        api.readiness.draining.clone(),
+        async move |ending| {
+            tracing::info!(service = &*label, user = &*user, ending = ending.label(), "a tunnel ended");
+            presence.leave(ending).await;
+        },
+    );
     Ok(())
-}
-
-/// A connection of an opening that the audit was told of.
-struct Presence {
-    api: Arc<Api>,
-    service: ResourceId,
-    label: Arc<str>,
-    number: u64,
-}
-
-impl Presence {
-    fn enter(api: &Arc<Api>, route: &Route, by: Actor) -> Self {
-        let number = api.openings.enter(route.id(), by, (Instant::now(), Timestamp::now()));
-        Self { api: api.clone(), service: route.id(), label: route.shared_label().clone(), number }
-    }
-
-    /// The connection ended. The audit is told once it is clear that the client does not come back; at the end of the process
-    /// that is clear at once.
-    async fn leave(self, ending: Ending) {
-        let at = (Instant::now(), Timestamp::now());
-        let watches = self.api.openings.left(self.service, self.number, ending.label(), at);
-        if ending == Ending::Draining {
-            self.tell_closed(self.api.openings.close(self.service, self.number)).await;
-        } else if watches {
-            tokio::spawn(self.watch());
-        }
-    }
-
-    async fn watch(self) {
-        loop {
-            match self.api.openings.due(self.service, self.number, Instant::now()) {
-                Due::Later(then) => tokio::time::sleep_until(then.into()).await,
-                Due::Closed(closed) => return self.tell_closed(Some(closed)).await,
-                Due::Nothing => return,
-            }
-        }
-    }
-
-    async fn tell_closed(&self, closed: Option<Closed>) {
-        let Some(Closed { by, before, after }) = closed else { return };
-        let note = TunnelNote {
-            service: self.service,
-            name: self.label.to_string(),
-            open: false,
-            before: Some(before),
-            after: Some(after),
-        };
-        if let Err(error) = self.api.store.commit(by, Mutation::NoteTunnel(Box::new(note))).await {
-            tracing::warn!(service = &*self.label, %error, "the audit was not told that a tunnel is closed");
-        }
-    }
-}
-
-fn too_often(wait: Duration) -> Refusal {
-    let detail = "the service's tunnel was opened too often, by one and then by another\nlet one client serve it";
-    Problem::new(&Kind::TOO_MANY_CHANGES, detail).retry_after(seconds(wait)).into()
 }
 
 fn may_open(api: &Api, caller: &Caller, namespace: &str, name: &str) -> Result<(Arc<Route>, Permit), Refusal> {

@@ -79,10 +79,46 @@ fn the_audit_tells_who_opened_a_tunnel_and_took_it_over_and_nothing_of_reconnect
     assert_eq!((&entries[0]["via"], &entries[0]["from"]), (&json!("api"), &json!("127.0.0.1")));
     assert_eq!(entries[0]["target"], "materials/mp");
     let new = Tunnel::open(&house.gateway, &tom, "materials/mp");
-    let (lines, entries) = told();
-    assert_eq!(lines, ["tunnel.open tess", "tunnel.close tom", "tunnel.open tom"]);
-    assert_eq!((&entries[1]["before"]["connections"], &entries[1]["after"]["ending"]), (&json!(6), &json!("replaced")));
+    let entries = eventually("tess's end is told", PATIENCE, || {
+        let (lines, entries) = told();
+        (lines == ["tunnel.open tess", "tunnel.open tom", "tunnel.close tess"]).then_some(entries)
+    });
+    assert_eq!((&entries[0]["before"]["connections"], &entries[0]["after"]["ending"]), (&json!(6), &json!("replaced")));
     drop((old, new));
+}
+
+#[test]
+fn a_handshake_that_is_refused_for_the_rate_leaves_the_tunnel_that_is_there() {
+    let house = House::built("", |builder| builder.user("tom", &[]).grant("tom", "materials.mp", "write"));
+    let tom = house.gateway.token("tom");
+    let (mut open, mut refusal) = (house.tunnel(), None);
+    for token in [&tom, &house.tess].into_iter().cycle().take(200) {
+        match Tunnel::try_open(&house.gateway, token, "materials/mp") {
+            Ok(next) => open = next,
+            Err(refused) => {
+                refusal = Some(refused);
+                break;
+            }
+        }
+    }
+    let (status, problem) = refusal.unwrap();
+    assert_eq!((status, &problem["type"]), (429, &"urn:carta-gateway:problem:too-many-changes".into()));
+    let calling = house.call("/x");
+    let call = open.next();
+    open.answer(&call, "still there");
+    assert_eq!(calling.join().unwrap().text(), "still there");
+}
+
+#[test]
+fn a_tunnel_that_closed_just_before_the_gateway_ends_is_closed_in_the_audit() {
+    let house = House::new("");
+    house.tunnel().close();
+    eventually("the tunnel is closed", PATIENCE, || house.gateway.log().contains("a tunnel ended").then_some(()));
+    house.gateway.signal("TERM");
+    assert_eq!(house.gateway.wait_for_end(), Some(0));
+    let listed = house.gateway.run(&["audit", "list", "--what", "tunnel.close", "--json"]).done();
+    let entry: Value = serde_json::from_str(listed.trim()).unwrap();
+    assert_eq!(entry["after"]["ending"], "closed");
 }
 
 #[test]
