@@ -1,7 +1,9 @@
 //! API tokens: made, revoked, deleted as changes; used without one.
 
 use carta_gateway::policy::UserId;
-use carta_gateway::store::{ApiToken, ApiTokenId, Item, Key, KeyDigest, MOST_API_TOKENS, Mutation, Password, Store};
+use carta_gateway::store::{
+    ApiToken, ApiTokenId, Item, Key, KeyDigest, MOST_API_TOKENS, Mutation, Password, Store, StoreError,
+};
 use uuid::Uuid;
 
 use crate::fixture::*;
@@ -171,4 +173,27 @@ async fn no_digest_reaches_the_audit_or_a_debug_print(store: &dyn Store) {
         let lower = text.to_lowercase();
         assert!(!lower.contains("abab") && !lower.contains("171, 171") && !lower.contains("hint"), "{text}");
     }
+}
+
+#[tokio::test]
+async fn uses_that_wait_leave_places_for_changes() {
+    use std::pin::pin;
+    use std::task::{Context, Poll, Waker};
+    let directory = tempfile::tempdir().unwrap();
+    let store = sqlite(&directory);
+    let store: &dyn Store = &store;
+    // Nothing is written as long as somebody else does.
+    let other = rusqlite::Connection::open(path(&directory)).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let token = ApiTokenId(uuid::Uuid::new_v4());
+    let mut waiting: Vec<_> = (0..5000).map(|_| Box::pin(store.spend(token, jiff::Timestamp::now()))).collect();
+    let mut context = Context::from_waker(Waker::noop());
+    let refused = waiting
+        .iter_mut()
+        .filter(|spend| matches!(spend.as_mut().poll(&mut context), Poll::Ready(Err(StoreError::Unavailable(_)))));
+    assert!(refused.count() > 4000);
+    let mut change = pin!(store.commit(actor(), Mutation::PutSetting("x".to_owned(), "y".to_owned())));
+    assert!(change.as_mut().poll(&mut context).is_pending(), "it has no place");
+    other.execute_batch("COMMIT").unwrap();
+    change.await.unwrap();
 }

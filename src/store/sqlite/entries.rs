@@ -12,6 +12,9 @@ use crate::store::{Audit, AuditPage, AuditQuery, StoreError};
 /// How many entries one question looks at: tens of milliseconds.
 const LOOKED_AT: usize = 20_000;
 
+/// Bytes of JSON that one question looks at, those of entries included that it passes over.
+const BYTES_LOOKED_AT: usize = 16 << 20;
+
 /// Bytes of JSON in one answer, beyond which it ends; what is one entry is answered whole.
 const BYTES: usize = 1 << 20;
 
@@ -28,15 +31,21 @@ pub(super) fn find(connection: &Connection, query: &AuditQuery) -> Result<AuditP
     let mut statement = connection.prepare_cached(&statement).map_err(failure)?;
     let mut rows = statement.query(rusqlite::params_from_iter(parameters)).map_err(failure)?;
     let mut page = AuditPage::default();
-    let (mut looked_at, mut bytes) = (0, 0);
+    let (mut looked_at, mut bytes_looked_at, mut bytes) = (0, 0, 0);
     while let Some(row) = rows.next().map_err(failure)? {
-        if page.entries.len() >= query.limit || looked_at >= LOOKED_AT || bytes >= BYTES {
+        if page.entries.len() >= query.limit
+            || looked_at >= LOOKED_AT
+            || bytes >= BYTES
+            || bytes_looked_at >= BYTES_LOOKED_AT
+        {
             return Ok(page);
         }
+        let size = size(row, BEFORE)? + size(row, AFTER)?;
         looked_at += 1;
+        bytes_looked_at += size;
         page.next = Some(row.get(0).map_err(failure).map(i64::unsigned_abs)?);
         if fits(query, row)? {
-            bytes += size(row, BEFORE)? + size(row, AFTER)?;
+            bytes += size;
             page.entries.push(Audit::read(row)?);
         }
     }
@@ -96,6 +105,38 @@ mod tests {
     use super::*;
     use crate::policy::{ResourceId, UserId};
     use jiff::Timestamp;
+
+    #[test]
+    fn what_a_question_passes_over_counts_by_its_bytes() {
+        let connection = Connection::open_in_memory().unwrap();
+        for step in crate::store::sqlite::connection::MIGRATIONS {
+            connection.execute_batch(step).unwrap();
+        }
+        let entry = "INSERT INTO audit (seq, revision, at, user, via, came_from, what, target, after) VALUES (?1, 1, ?1, ?2, \
+                     'api', '', 'service.put', 'a', ?3)";
+        let (own, others) = ([1_u8; 16], [2_u8; 16]);
+        let large = format!("\"{}\"", "x".repeat(1 << 20));
+        connection.execute(entry, (1, own, "1")).unwrap();
+        for seq in 2..40 {
+            connection.execute(entry, (seq, others, &large)).unwrap();
+        }
+        let mut query = AuditQuery {
+            user: Some(UserId(uuid::Uuid::from_bytes(own))),
+            target: Some("a".to_owned()),
+            limit: 10,
+            ..AuditQuery::default()
+        };
+        let (mut pages, mut found) = (0, 0);
+        loop {
+            let page = find(&connection, &query).unwrap();
+            (pages, found) = (pages + 1, found + page.entries.len());
+            query.after = page.next;
+            if page.next.is_none() {
+                break;
+            }
+        }
+        assert_eq!((pages, found), (3, 1));
+    }
 
     /// Every question is led by an index, so that it stays quick with millions of entries.
     #[test]

@@ -28,7 +28,7 @@ use std::thread::JoinHandle;
 use async_trait::async_trait;
 use jiff::Timestamp;
 use rusqlite::Connection;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{Semaphore, oneshot, watch};
 
 use self::chain::Chain;
 use self::file::OpenFile;
@@ -45,6 +45,9 @@ pub(crate) use self::code::pattern_text;
 /// How many changes, or questions, may wait for a thread before more are refused.
 const WAITING: usize = 4096;
 
+/// How many of those may be uses of API tokens: callers make them, and changes must find a place beside them.
+const SPENDING: usize = 512;
+
 /// A store in one file.
 pub struct SqliteStore {
     file: Arc<OpenFile>,
@@ -55,6 +58,7 @@ pub struct SqliteStore {
     loader: Lane<Question>,
     /// The audit's chain, as it is followed by who asks; the writer has its own.
     chain: Arc<Mutex<Chain>>,
+    spending: Semaphore,
     /// The last to be dropped: closing the last connection folds the log into the file, which readers may not.
     writer: Lane<writer::Command>,
 }
@@ -80,6 +84,7 @@ impl SqliteStore {
             reader: Lane::of_questions("store-read", path)?,
             loader: Lane::of_questions("store-load", path)?,
             chain: Arc::new(Mutex::new(Chain::new(keys))),
+            spending: Semaphore::new(SPENDING),
             writer: Lane::start("store-write", sender, move || work.run())?,
         })
     }
@@ -99,6 +104,7 @@ impl SqliteStore {
             reader: Lane::of_questions("store-read", path)?,
             loader: Lane::of_questions("store-load", path)?,
             chain: Arc::new(Mutex::new(Chain::new(keys))),
+            spending: Semaphore::new(SPENDING),
             writer: Lane { sender: None, thread: None },
         }))
     }
@@ -276,6 +282,8 @@ impl Auditor for SqliteStore {
 #[async_trait]
 impl Meter for SqliteStore {
     async fn spend(&self, token: ApiTokenId, now: Timestamp) -> Result<Option<u64>, StoreError> {
+        let full = |_| StoreError::Unavailable("too many uses of API tokens wait for it".to_owned());
+        let _place = self.spending.try_acquire().map_err(full)?;
         let (answer, answered) = oneshot::channel();
         self.writer.send(writer::Command::Spend(writer::Spend { token, now, answer }))?;
         answered.await.unwrap_or_else(|_| Err(closed()))

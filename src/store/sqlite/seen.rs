@@ -22,6 +22,8 @@ pub(super) struct Seen {
     /// None while the chain has not begun.
     at: Option<Followed>,
     told: Option<(Instant, Head)>,
+    /// A break that was found and could not be noted yet: it is counted once.
+    found: Option<Break>,
 }
 
 impl Seen {
@@ -32,7 +34,7 @@ impl Seen {
             None if read::any(connection, "SELECT 1 FROM audit", [])? => None,
             None => Some(Followed::default()),
         };
-        Ok(Self { at, told: None })
+        Ok(Self { at, told: None, found: None })
     }
 
     /// Looks at what was appended since, and notes in the audit itself where it is not what it was. True: there is more to
@@ -84,13 +86,16 @@ impl Seen {
         fault: Break,
     ) -> Result<(), StoreError> {
         let known = Head { seq: at.seq, mac: at.mac };
-        tracing::error!(%fault, %known, "the audit is not what it was: somebody else writes to the store");
-        metrics::audit_broken();
+        if self.found.replace(fault) != Some(fault) {
+            tracing::error!(%fault, %known, "the audit is not what it was: somebody else writes to the store");
+            metrics::audit_broken();
+        }
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failure)?;
         let entry = chain::note(&fault.to_string(), Some(known));
         let revision = read::revision(&transaction)?;
         chain.append(&transaction, revision, Timestamp::now(), &chain::of_the_store("watch"), &[entry])?;
         transaction.commit().map_err(failure)?;
+        self.found = None;
         self.at = chain::end(connection)?;
         Ok(())
     }
