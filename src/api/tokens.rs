@@ -15,7 +15,7 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::answer::Done;
-use super::command::tokens::{self, Wanted};
+use super::command::tokens::{self, Ending, Wanted};
 use super::error::Refusal;
 use super::extract::{Asked, Caller, Named, Sent};
 use super::openapi::Barrier;
@@ -99,11 +99,9 @@ pub(super) async fn list_tokens(
 pub(super) async fn delete_token(
     State(api): State<Arc<Api>>,
     caller: Caller,
-    Named((node, name)): Named<(String, String)>,
+    Named(token): Named<(String, String)>,
 ) -> Result<Response, Refusal> {
-    let owner = find(&api, &caller, &node)?;
-    let permit = Snapshot::permit_self(caller.id());
-    Ok(answer::done(tokens::delete(&api, permit, caller.actor()?, owner.id, &name).await?))
+    end(&api, &caller, token, Ending::Delete).await
 }
 
 /// Revokes an API token
@@ -117,11 +115,15 @@ pub(super) async fn delete_token(
 pub(super) async fn revoke_token(
     State(api): State<Arc<Api>>,
     caller: Caller,
-    Named((node, name)): Named<(String, String)>,
+    Named(token): Named<(String, String)>,
 ) -> Result<Response, Refusal> {
-    let owner = find(&api, &caller, &node)?;
+    end(&api, &caller, token, Ending::Revoke).await
+}
+
+async fn end(api: &Api, caller: &Caller, (node, name): (String, String), how: Ending) -> Result<Response, Refusal> {
+    let owner = find(api, caller, &node)?;
     let permit = Snapshot::permit_self(caller.id());
-    Ok(answer::done(tokens::revoke(&api, permit, caller.actor()?, owner.id, &name).await?))
+    Ok(answer::done(tokens::end(api, permit, caller.actor()?, (owner.id, name), how).await?))
 }
 
 /// The user whose tokens are meant: the caller's own, or for an administrator anybody's.

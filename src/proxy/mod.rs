@@ -18,6 +18,7 @@ pub mod inject;
 pub mod limit;
 pub mod names;
 mod prefer;
+mod progress;
 pub mod record;
 pub mod route;
 pub mod scope;
@@ -112,8 +113,8 @@ async fn steps(
         exchange.reach(&route);
         let call = Call { route: &route, target: &target, method: &head.method };
         let judge = Judge { policy: &state.policy, directory: &state.directory, decisions: Some(&worker.decisions) };
-        if let Some(task) = tunnelled::asked_task(&exchange, &call, &who) {
-            return tunnelled::poll(&exchange, &judge, &route, &who, &task, (state.revision, now));
+        if let Some(task) = progress::asked_task(&exchange, &call, &who) {
+            return progress::poll(&exchange, &judge, &route, &who, &task, (state.revision, now));
         }
         let Permitted { permit, operation } =
             authorize::check_noting(&judge, &who, &call, now, |needed, permitted| {

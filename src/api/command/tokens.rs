@@ -52,24 +52,26 @@ pub(in crate::api) async fn create(
     Ok((revision, token, key))
 }
 
-/// Revokes a token, for its user or an administrator.
-pub(in crate::api) async fn revoke(
-    api: &Api,
-    _: Permit,
-    by: Actor,
-    of: UserId,
-    name: &str,
-) -> Result<Revision, Refusal> {
-    api.commit(by, Mutation::RevokeApiToken(of, name.to_owned())).await
+/// How a token ends.
+#[derive(Clone, Copy)]
+pub(in crate::api) enum Ending {
+    /// It stays in the list, unless it was made to be deleted then.
+    Revoke,
+    /// It is gone.
+    Delete,
 }
 
-/// Deletes a token, for its user or an administrator.
-pub(in crate::api) async fn delete(
+/// Ends a token, for its user or an administrator.
+pub(in crate::api) async fn end(
     api: &Api,
     _: Permit,
     by: Actor,
-    of: UserId,
-    name: &str,
+    (of, name): (UserId, String),
+    how: Ending,
 ) -> Result<Revision, Refusal> {
-    api.commit(by, Mutation::DeleteApiToken(of, name.to_owned())).await
+    let mutation = match how {
+        Ending::Revoke => Mutation::RevokeApiToken(of, name),
+        Ending::Delete => Mutation::DeleteApiToken(of, name),
+    };
+    api.commit(by, mutation).await
 }

@@ -13,6 +13,7 @@ mod connection;
 mod entries;
 mod failure;
 mod file;
+mod follow;
 mod load;
 mod meter;
 mod read;
@@ -253,7 +254,7 @@ impl Auditor for SqliteStore {
         let chain = Arc::clone(&self.chain);
         let verify = move |connection: &Connection| {
             let mut chain = chain.lock().unwrap_or_else(PoisonError::into_inner);
-            chain::verify(connection, &mut chain, from, limit)
+            follow::verify(connection, &mut chain, from, limit)
         };
         self.ask(&self.loader, verify).await
     }

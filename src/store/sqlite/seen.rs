@@ -7,6 +7,7 @@ use rusqlite::{Connection, TransactionBehavior};
 
 use super::chain::{self, Chain};
 use super::failure::failure;
+use super::follow;
 use super::read;
 use crate::store::{Break, Followed, Head, Step, StoreError};
 use crate::telemetry::metrics;
@@ -47,7 +48,7 @@ impl Seen {
         let mut more = false;
         let broken = match still_there(connection, at)? {
             Some(fault) => Some(fault),
-            None => match chain::follow(connection, chain, at, AT_ONCE)? {
+            None => match follow::follow(connection, chain, at, AT_ONCE)? {
                 Step::More(next, _) => {
                     (self.at, more) = (Some(next), true);
                     None
@@ -109,7 +110,7 @@ fn still_there(connection: &Connection, at: Followed) -> Result<Option<Break>, S
         Some(mac) if mac == at.mac => None,
         Some(_) => Some(Break::Replaced { seq: at.seq }),
         // Removed by who has the keys, if what says so holds: that is followed to.
-        None if chain::floor(connection)?.seq >= at.seq => None,
+        None if follow::floor(connection)?.seq >= at.seq => None,
         None => Some(Break::Gone { seq: at.seq }),
     })
 }
