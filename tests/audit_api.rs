@@ -99,7 +99,7 @@ fn administrators_read_everything_owners_their_resources_and_everybody_their_own
     assert_eq!((&put["before"], &put["after"]["name"]), (&json!(null), &json!("lab/scope")));
     assert!(put["request_id"].is_string() && put["mac"].as_str().unwrap().len() == 64, "{put}");
 
-    // From where others came, administrators alone are told, and how many changes there are, too.
+    // From where others came, administrators alone are told.
     let others = &entries(&gateway, &alice, "?target=lab.scope&what=service.put")[0];
     assert_eq!(
         (&others["user"], &others["from"], &others["request_id"]),

@@ -94,7 +94,7 @@ pub(super) async fn list_entries(
         Err(StoreError::Missing { name, .. }) if administrator => {
             return Err(Refusal::input(format!("`after` names no entry: `{name}`")));
         }
-        // Which numbers there are tells how much others do.
+        // It may be one of somebody else, of which the caller is told nothing.
         Err(StoreError::Missing { .. }) => AuditPage::default(),
         Err(other) => return Err(other.into()),
     };

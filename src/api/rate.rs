@@ -14,6 +14,9 @@ const SWEPT: usize = 1024;
 /// Bytes of a change that count as one: its audit entry is for good.
 const BYTES: usize = 1024;
 
+/// Bytes of the entry of a change that has nothing large.
+const ENTRY: usize = 200;
+
 /// How many changes each user makes.
 #[derive(Debug)]
 pub struct Changes {
@@ -49,16 +52,22 @@ impl Changes {
     }
 }
 
-/// How many a change counts as.
+/// How many a change counts as: one, and one more for each KiB that its entries have for good.
 fn weight(change: &Mutation) -> u32 {
+    u32::try_from(bytes(change) / BYTES).unwrap_or(u32::MAX).saturating_add(1)
+}
+
+/// How many bytes the entries of a change have, as far as its user chooses.
+fn bytes(change: &Mutation) -> usize {
     match change {
-        Mutation::Batch(parts) => parts.iter().map(weight).fold(0, u32::saturating_add),
-        Mutation::PutSecrets(secrets) => u32::try_from(secrets.len()).unwrap_or(u32::MAX).max(1),
+        Mutation::Batch(parts) => parts.iter().map(bytes).sum(),
+        Mutation::PutSecrets(secrets) => secrets.len() * ENTRY,
         // The entry has the table that was and the one that is.
-        Mutation::PutService { table, .. } => {
-            u32::try_from(table.to_string().len() / BYTES).unwrap_or(u32::MAX).saturating_mul(2).saturating_add(1)
-        }
-        _ => 1,
+        Mutation::PutService { table, .. } => 2 * table.to_string().len(),
+        Mutation::PutConsent(consent) => 2 * consent.origins.len(),
+        // With the table, and what was granted on the name.
+        Mutation::RenameService { .. } => 16 * BYTES,
+        _ => ENTRY,
     }
 }
 
@@ -126,7 +135,8 @@ mod tests {
             owner: user(2),
             table: serde_json::json!({ "x": "y".repeat(BYTES) }),
         };
-        assert_eq!(weight(&Mutation::Batch(vec![small.clone(), large.clone()])), 4);
+        assert_eq!((weight(&small), weight(&Mutation::Batch(vec![small.clone(); 4]))), (1, 1));
+        assert_eq!(weight(&Mutation::Batch(vec![small.clone(), large.clone()])), 3);
         assert_eq!(changes.admit(user(2), &large, now), Ok(()));
         assert!(changes.admit(user(2), &small, now).is_err());
         assert_eq!(changes.admit(user(2), &small, now + RATE.each), Ok(()));

@@ -260,7 +260,7 @@ async fn verify(args: &Verify, out: &mut dyn Write) -> Result<(), Failure> {
 fn tell(end: Followed, args: &Verify, out: &mut dyn Write) -> Result<(), Failure> {
     if end.seq == end.before {
         writeln!(out, "{} entries, and no chain yet: the next change begins it", end.seq)?;
-        return older(end.before, args);
+        return older(end, args);
     }
     writeln!(out, "whole: entries {} to {}, each following from the one before", end.pruned + 1, end.seq)?;
     if end.pruned > 0 {
@@ -277,12 +277,14 @@ fn tell(end: Followed, args: &Verify, out: &mut dyn Write) -> Result<(), Failure
     if args.head.is_empty() {
         writeln!(out, "that no newer entries were removed, only a head kept elsewhere can tell: see --head")?;
     }
-    older(end.before, args)
+    older(end, args)
 }
 
 /// Whoever takes every hash away makes all entries look older than the chain: how many are, the operator says.
-fn older(before: u64, args: &Verify) -> Result<(), Failure> {
-    if before == args.before {
+fn older(end: Followed, args: &Verify) -> Result<(), Failure> {
+    let before = end.before;
+    // Those that were known to be older may have been removed since.
+    if before == args.before || (before == 0 && args.before <= end.pruned) {
         return Ok(());
     }
     Err(Failure::NotFine(format!(

@@ -20,7 +20,7 @@ pub(super) const BODY_BYTES: u64 = 0;
 pub(super) const API_BODY_BYTES: usize = 1024 * 1024;
 /// As one who sets up a thousand services with their grants makes at once.
 pub(super) const CHANGES: u32 = 5000;
-/// Ten a second: of entries of 1 KiB the audit grows by less than 1 GB a day.
+/// Ten a second: the audit grows by some 1 GB a day at most.
 pub(super) const CHANGES_PER_HOUR: u32 = 36_000;
 pub(super) const CONNECTIONS: usize = 10_000;
 pub(super) const H2_STREAMS: u32 = 128;

@@ -191,6 +191,7 @@ enum Attack {
     Copy(u8),
     Forge,
     Truncate(u8),
+    Blind,
 }
 
 impl Attack {
@@ -219,6 +220,13 @@ impl Attack {
             Self::Truncate(seq) => format!(
                 "DELETE FROM audit WHERE seq > {seq}; UPDATE sqlite_sequence SET seq = min(seq, {seq}) WHERE name = 'audit'; \
                  UPDATE meta SET revision = min(revision, {seq})"
+            ),
+            // What says that everything up to far ahead was pruned, where nobody would come to it.
+            Self::Blind => format!(
+                "DELETE FROM audit WHERE seq > 2; INSERT INTO audit (seq, revision, at, via, came_from, what, target, after, \
+                 chain_key, chain) SELECT 0, revision, at, via, came_from, 'audit.prune', 'audit', json_object('head', '100:{}', \
+                 'key', 1), chain_key, chain FROM audit WHERE seq = 1",
+                "ab".repeat(32)
             ),
         };
         connection.execute_batch(&statement).unwrap();
@@ -376,7 +384,9 @@ async fn entries_of_an_older_schema_are_taken_over_and_cannot_be_altered_from_th
 
 #[tokio::test]
 async fn a_store_that_is_open_notes_that_the_audit_is_not_what_it_was() {
-    for (attack, at_once) in [(Attack::Truncate(2), true), (Attack::Truncate(3), false), (Attack::Forge, false)] {
+    for (attack, at_once) in
+        [(Attack::Truncate(2), true), (Attack::Truncate(3), false), (Attack::Forge, false), (Attack::Blind, false)]
+    {
         let directory = tempfile::tempdir().unwrap();
         let store = sqlite(&directory);
         for name in ["ann", "bob", "eve", "kim"] {

@@ -8,8 +8,8 @@ use crate::store::{ApiToken, Consent, Grant, Namespace, Node, Service, SigningKe
 /// How many props of a node a record names.
 const PROPS_SHOWN: usize = 32;
 
-/// Bytes of an API token's endpoints that an entry shows.
-const ENDPOINT_BYTES: usize = 1024;
+/// Bytes of an API token's endpoints, or of the names of a node's props, that an entry shows.
+const SHOWN_BYTES: usize = 1024;
 
 /// What was done, for the audit.
 pub(super) struct Entry {
@@ -66,13 +66,15 @@ pub(super) fn namespace(namespace: &Namespace) -> Value {
 /// A node. Of its props only the names: the record is for good, and they are for whoever may read the node.
 pub(super) fn node(node: &Node) -> Value {
     let props: serde_json::Map<String, Value> = serde_json::from_str(&node.props).unwrap_or_default();
+    let mut room = SHOWN_BYTES;
+    let fits = |name: &&String| room.checked_sub(name.len()).map(|left| room = left).is_some();
     json!({
         "id": node.id,
         "name": node.name,
         "labels": node.labels,
         "owner": node.owner,
         "parent": node.parent,
-        "props": props.keys().take(PROPS_SHOWN).collect::<Vec<_>>(),
+        "props": props.keys().take(PROPS_SHOWN).take_while(fits).collect::<Vec<_>>(),
         "props_bytes": node.props.len(),
     })
 }
@@ -108,7 +110,7 @@ pub(super) fn consent(consent: &Consent) -> Value {
 /// An API token: neither its digest nor what its key begins with.
 pub(super) fn api_token(token: &ApiToken) -> Value {
     // Whoever makes and deletes tokens in a loop fills the audit no faster than by other changes.
-    let mut room = ENDPOINT_BYTES;
+    let mut room = SHOWN_BYTES;
     let fits = |text: &&String| room.checked_sub(text.len()).map(|left| room = left).is_some();
     let shown: Vec<&String> = token.patterns.iter().take_while(fits).collect();
     json!({

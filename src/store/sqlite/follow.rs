@@ -76,7 +76,7 @@ pub(super) fn follow(
 /// Where the chain begins that is there: after what the last pruning removed. That entry is no more to be believed than any
 /// other, but it follows from what it says: who has no key makes none that holds.
 pub(super) fn floor(connection: &Connection) -> Result<Followed, StoreError> {
-    let last = "SELECT after FROM audit WHERE what = ?1 ORDER BY seq DESC LIMIT 1";
+    let last = "SELECT after, seq FROM audit WHERE what = ?1 ORDER BY seq DESC LIMIT 1";
     let mut statement = connection.prepare_cached(last).map_err(failure)?;
     let mut rows = statement.query([AUDIT_PRUNED]).map_err(failure)?;
     let Some(row) = rows.next().map_err(failure)? else { return Ok(Followed::default()) };
@@ -85,6 +85,11 @@ pub(super) fn floor(connection: &Connection) -> Result<Followed, StoreError> {
         let said: serde_json::Value = serde_json::from_str(said).ok()?;
         let head: Head = said.get("head")?.as_str()?.parse().ok()?;
         let key = u32::try_from(said.get("key")?.as_u64()?).ok()?;
+        // One that stands before what it names would be followed to by nobody.
+        let seq = row.get::<_, i64>(1).ok()?;
+        if seq <= count(head.seq) {
+            return None;
+        }
         Some(Followed { seq: head.seq, mac: head.mac, key, before: 0, pruned: head.seq })
     };
     Ok(read().unwrap_or_default())
