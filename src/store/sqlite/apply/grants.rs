@@ -33,15 +33,16 @@ pub(super) fn put(
         return Ok(Outcome::unchanged());
     }
     write_grant(connection, &grant)?;
+    let gives = grant.row.levels.has_any(Levels::ALL);
     if before.is_none() && grant.row.subject.through().is_some() {
-        quota::shares(connection, &grant.row.pattern)?;
+        quota::shares(connection, &grant.row.pattern, gives)?;
     }
-    // What the same user gave before is one of theirs already.
-    let anew = before.as_ref().is_none_or(|before| before.by != grant.by);
+    // What the same user gave before is one of theirs already, and who makes a grant narrower is not stopped.
+    let anew = before.as_ref().is_none_or(|before| before.by != grant.by && !is_within(&grant.row, &before.row));
     if let Some(giver) = grant.by.filter(|_| anew) {
         let known: Option<User> = read::one(connection, "WHERE id = ?1", [giver.0.as_bytes()])?;
         if !known.is_some_and(|user| user.administrator) {
-            quota::grants(connection, giver)?;
+            quota::grants(connection, giver, gives)?;
         }
     }
     Ok(Outcome::changed("grant.put", grant.row.pattern.to_string())
@@ -137,6 +138,12 @@ pub(super) fn write_grant(connection: &Connection, grant: &Grant) -> Result<(), 
         micros(grant.at),
     );
     write(connection, statement, row).map(|_| ())
+}
+
+/// Whether the one grant gives no more than the other, and no longer.
+fn is_within(one: &crate::policy::Grant, other: &crate::policy::Grant) -> bool {
+    let no_longer = other.expires.is_none_or(|end| one.expires.is_some_and(|ends| ends <= end));
+    one.levels.without(other.levels).is_empty() && no_longer
 }
 
 /// Takes away every grant on the name and below it.
@@ -360,6 +367,28 @@ mod tests {
     }
 
     #[test]
+    fn who_may_give_no_more_may_still_take_and_deny_within_bounds() {
+        let (connection, ann, bob) = opened();
+        let fill = |kind: &str, count: u32| {
+            let fill = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?1) \
+                        INSERT INTO grants SELECT 'role:' || ?3 || i, 'ns.', 1, NULL, ?2, 0 FROM n";
+            connection.execute(fill, (count, bob.0.as_bytes(), kind)).unwrap();
+        };
+        let all = policy::Grant { subject: Subject::Everyone, pattern: name(1), levels: Levels::ALL, expires: None };
+        put(&connection, all.clone(), Some(ann), Timestamp::UNIX_EPOCH).unwrap();
+        fill("a", MOST_GRANTS);
+        let by_bob = |grant| put(&connection, grant, Some(bob), Timestamp::UNIX_EPOCH).map(|_| ());
+        let for_a_while = policy::Grant { expires: Timestamp::from_second(2_000_000_000).ok(), ..all.clone() };
+        by_bob(for_a_while.clone()).unwrap();
+        by_bob(policy::Grant { levels: Levels::READ, ..for_a_while }).unwrap();
+        let deny = |number| policy::Grant { pattern: name(number), levels: Levels::NONE, ..all.clone() };
+        by_bob(deny(2)).unwrap();
+        fill("b", MOST_GRANTS - 2);
+        let Err(StoreError::Full(why)) = by_bob(deny(3)) else { panic!("denies without end") };
+        assert!(why.starts_with("there would be more than 200000 grants that one user gave"), "{why}");
+    }
+
+    #[test]
     fn a_grant_counts_for_who_gave_it_last_and_no_longer_than_it_is_there() {
         let (connection, ann, bob) = opened();
         let counts = || (given(&connection, ann), given(&connection, bob));
@@ -394,6 +423,13 @@ mod tests {
         let Err(StoreError::Full(why)) = share(Levels::ALL, 1) else { panic!("one more than the bound") };
         assert!(why.starts_with("there would be more than 1000 shares of one resource"), "{why}");
         connection.execute("DELETE FROM grants WHERE subject LIKE 'holders:%admin%'", []).unwrap();
+        let blank = policy::Grant {
+            subject: Subject::Same(ResourceId(ann.0)),
+            pattern: name(1),
+            levels: Levels::BLANK,
+            expires: None,
+        };
+        put(&connection, blank, None, Timestamp::UNIX_EPOCH).unwrap();
         share(Levels::READ, 1).unwrap();
         share(Levels::ALL, 2).unwrap();
         give(&connection, Subject::Everyone, name(1), None).unwrap();

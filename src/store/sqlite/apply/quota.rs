@@ -41,18 +41,23 @@ pub(super) fn nodes(connection: &Connection, node: ResourceId) -> Result<(), Sto
     within(bytes, MOST_NODE_BYTES, "bytes of nodes that one user made", "delete one that is not needed")
 }
 
-/// Refuses the grant that was given, where it is too much.
-pub(super) fn grants(connection: &Connection, giver: UserId) -> Result<(), StoreError> {
+/// Refuses the grant that was given, where it is too much. One that gives nothing has as much room again: who may give no
+/// more must still be able to deny, but not without end.
+pub(super) fn grants(connection: &Connection, giver: UserId, gives: bool) -> Result<(), StoreError> {
     let there = count(connection, "SELECT coalesce(sum(grants), 0) FROM givers WHERE user = ?1", giver.0.as_bytes())?;
     let instead = "give to a group or a role what many users are to have, or take one away that is not needed";
-    within(there, MOST_GRANTS, "grants that one user gave", instead)
+    within(there, room(MOST_GRANTS, gives), "grants that one user gave", instead)
 }
 
-/// Refuses the share of the name that was made, where it is too much.
-pub(super) fn shares(connection: &Connection, name: &Pattern) -> Result<(), StoreError> {
+/// Refuses the share of the name that was made, where it is too much; one that gives nothing as there.
+pub(super) fn shares(connection: &Connection, name: &Pattern, gives: bool) -> Result<(), StoreError> {
     let there = number(connection, SHARES, [pattern_text(name)])?;
     let instead = "share it with a group, or take one away that is not needed";
-    within(there, MOST_SHARES, "shares of one resource with who holds something on others", instead)
+    within(there, room(MOST_SHARES, gives), "shares of one resource with who holds something on others", instead)
+}
+
+const fn room(most: u32, gives: bool) -> u32 {
+    if gives { most } else { 2 * most }
 }
 
 /// The grants on a name to the holders of levels elsewhere: up to the character after the colon.
