@@ -159,9 +159,10 @@ pub(super) fn count(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
-/// A time as it is kept.
+/// A time as it is kept. A part of the last second that there is would not read back, and is dropped.
 pub(super) fn micros(time: Timestamp) -> i64 {
-    time.as_microsecond()
+    let micros = time.as_microsecond();
+    if Timestamp::from_microsecond(micros).is_ok() { micros } else { time.as_second().saturating_mul(1_000_000) }
 }
 
 /// The text of a pattern: each key followed by `.`, in it `.`, `*` and `%` percent-encoded.
@@ -205,6 +206,14 @@ mod tests {
 
     fn keys(keys: &[&str]) -> Pattern {
         Pattern::literal(keys.iter().copied()).unwrap()
+    }
+
+    #[test]
+    fn every_time_reads_back() {
+        for time in [Timestamp::MIN, Timestamp::UNIX_EPOCH, Timestamp::from_second(1).unwrap(), Timestamp::MAX] {
+            let read = Timestamp::read(ValueRef::Integer(micros(time)));
+            assert_eq!(read.map(Timestamp::as_second), Some(time.as_second()));
+        }
     }
 
     #[test]
