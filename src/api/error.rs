@@ -125,14 +125,45 @@ impl IntoResponse for Refusal {
 /// The same without the input that it repeats, where that has one of the phrases: a name that cannot be taken is not one
 /// that is taken.
 fn without_phrases(detail: Cow<'static, str>) -> Cow<'static, str> {
-    let lower = detail.to_lowercase();
-    if !PHRASES.iter().any(|phrase| lower.contains(phrase)) {
+    if !has_phrase(&detail) {
         return detail;
     }
-    let (what, rule) = detail.split_once('\n').unwrap_or((&*detail, ""));
-    let input = what.split_once('`').and_then(|(before, rest)| Some((before, rest.rsplit_once('`')?.1)));
-    match input {
-        Some((before, after)) => format!("{before}`…`{after}\n{rule}").trim_end().to_owned().into(),
-        None => detail,
+    let line = |line: &str| {
+        let input = line.split_once('`').and_then(|(before, rest)| Some((before, rest.rsplit_once('`')?.1)));
+        match input.filter(|_| has_phrase(line)) {
+            Some((before, after)) => format!("{before}`…`{after}"),
+            None => line.to_owned(),
+        }
+    };
+    detail.lines().map(line).collect::<Vec<_>>().join("\n").into()
+}
+
+/// The name, for a text that is not passed through that.
+pub(super) fn repeated(name: &str) -> &str {
+    if has_phrase(name) { "…" } else { name }
+}
+
+fn has_phrase(text: &str) -> bool {
+    let lower = text.to_lowercase();
+    PHRASES.iter().any(|phrase| lower.contains(phrase))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_line_repeats_input_in_words_of_another_refusal() {
+        for (said, told) in [
+            ("`a b` cannot be a name\nuse `x`", "`a b` cannot be a name\nuse `x`"),
+            ("`Duplicate key` cannot be a name\nuse `x`", "`…` cannot be a name\nuse `x`"),
+            (
+                "`a` is wrong\n  write `b`\nkey: `not found` and `c` are unknown",
+                "`a` is wrong\n  write `b`\nkey: `…` are unknown",
+            ),
+        ] {
+            assert_eq!(without_phrases(said.into()), told);
+        }
+        assert_eq!((repeated("team"), repeated("duplicate record")), ("team", "…"));
     }
 }

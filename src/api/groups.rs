@@ -8,7 +8,7 @@ use http::Uri;
 
 use super::answer::Done;
 use super::command::people;
-use super::error::Refusal;
+use super::error::{Refusal, repeated};
 use super::extract::{Asked, Caller, Named};
 use super::openapi::Barrier;
 use super::paging::Page;
@@ -80,7 +80,8 @@ pub(super) async fn add_member(
     let view = api.view();
     // 400, because the clients make the group then and ask again.
     let missing = || {
-        let detail = format!("group not found: `{group}`\nmake it first, with POST /user/group/{group}");
+        let shown = repeated(&group);
+        let detail = format!("group not found: `{shown}`\nmake it first, with POST /user/group/{shown}");
         Problem::new(&Kind::INVALID_INPUT, detail).phrase("group not found")
     };
     let found = view.group_named(&group).ok_or_else(missing)?;
