@@ -123,14 +123,14 @@ impl Tiers {
                 _ => changes.push(rows.give(main, given, on.keys().len() > 1)),
             }
             if from.user().is_some() {
-                changes.push(rows.give_side(Subject::Same(from.id()), self.shared));
+                changes.push(rows.give_side(Subject::Same(from.id()), self.shared, false));
             } else {
                 // What it holds in its own name decides nothing: an empty set there denies nobody.
                 let itself = Subject::Itself(from.id());
                 let same = self.user == self.shared;
                 changes.push(if same { rows.remove(itself) } else { rows.put(itself, self.user) });
             }
-            changes.push(rows.give_side(Subject::Holders(Levels::ADMIN, from.id()), self.private));
+            changes.push(rows.give_side(Subject::Holders(Levels::ADMIN, from.id()), self.private, false));
         }
         changes.extend(others(policy, from.id(), on).map(|subject| rows.remove(subject)));
         changes
@@ -145,8 +145,7 @@ impl Tiers {
         at: Timestamp,
     ) -> Vec<Mutation> {
         let rows = Rows { policy, from: former, on, by, at };
-        let bare = |subject: &Subject| policy.grant_of(subject, on).is_none();
-        side_subjects(former).into_iter().filter(bare).map(|subject| rows.give_side(subject, Levels::NONE)).collect()
+        side_subjects(former).into_iter().map(|subject| rows.give_side(subject, Levels::NONE, true)).collect()
     }
 
     /// The changes that take away all that was given to the node on the name, refusals included.
@@ -250,11 +249,11 @@ impl Rows<'_> {
     /// The same for a tier that few use, so that an entry is one row for most: what replaces nothing is not written, but
     /// when something is given above, the entries below it that have nothing for the tier replace that from then on.
     /// Decided where it is made, because somebody else may change either meanwhile.
-    fn give_side(&self, subject: Subject, levels: Levels) -> Mutation {
+    fn give_side(&self, subject: Subject, levels: Levels, keeps: bool) -> Mutation {
         let all = [main_subject(self.from)].into_iter().chain(side_subjects(self.from));
         let others = all.filter(|other| *other != subject).collect();
         let grant = Grant { subject, pattern: self.on.clone(), levels, expires: None };
-        Mutation::PutPart { grant, others, by: self.by, at: self.at }
+        Mutation::PutPart { grant, others, keeps, by: self.by, at: self.at }
     }
 
     /// Takes away what the subject has, but for a refusal. Decided where it is made: one that somebody gives meanwhile

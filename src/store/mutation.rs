@@ -132,12 +132,15 @@ pub enum Mutation {
     /// Gives what the subject, one of several of a permission, has of it: as [`Mutation::PutGrant`] and, where another of
     /// them has a grant on a name below and the subject has none, a [`Levels::BLANK`] one there, because what the others
     /// have there is in the place of all. A grant of nothing is a [`Levels::BLANK`] one where the subject has anything on a
-    /// name above, and else takes away. Grants that have ended count for nothing.
+    /// name above, and else takes away. Grants that have ended count for nothing. With `keeps`, what the subject has there
+    /// stays as it is.
     PutPart {
         /// The row.
         grant: Grant,
         /// The other subjects of the permission.
         others: Vec<Subject>,
+        /// Whether it is given only where the subject has nothing there.
+        keeps: bool,
         /// Who gives it.
         by: Option<UserId>,
         /// Now.

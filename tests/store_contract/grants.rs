@@ -62,12 +62,14 @@ async fn a_part_of_a_permission_takes_the_place_of_what_is_above_it_and_no_other
     }
     let bob = made(store, "bob").await;
     let (main, side) = (Subject::User(bob), Subject::Same(ResourceId(bob.0)));
-    let part = |keys: &[&str], levels| Mutation::PutPart {
+    let given = |keys: &[&str], levels, keeps| Mutation::PutPart {
         grant: grant(side.clone(), keys, levels),
         others: vec![main.clone()],
+        keeps,
         by: Some(ann),
         at: at(6),
     };
+    let part = |keys: &[&str], levels| given(keys, levels, false);
     let ending = |keys: &[&str], second| {
         let ends = grant(side.clone(), keys, Levels::READ);
         put(carta_gateway::policy::Grant { expires: Some(at(second)), ..ends })
@@ -90,7 +92,11 @@ async fn a_part_of_a_permission_takes_the_place_of_what_is_above_it_and_no_other
     let left = ["one read", "one.a nothing", "one.b execute", "one.ended nothing", "one.ends read"];
     assert_eq!(sides().await, left);
     assert_eq!(since(store, before).await.1.len(), 3, "what changed is told");
+    // What somebody gave meanwhile is kept where that is asked for.
+    idle(store, given(&["one", "b"], Levels::NONE, true)).await;
     // Something above, which the permission that comes later replaces.
+    done(store, given(&["one", "new"], Levels::NONE, true)).await;
+    assert!(sides().await.contains(&"one.new nothing".to_owned()));
     done(store, part(&["one", "later"], Levels::NONE)).await;
     assert!(sides().await.contains(&"one.later nothing".to_owned()));
     idle(store, part(&["one", "later"], Levels::NONE)).await;

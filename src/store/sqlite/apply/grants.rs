@@ -56,7 +56,7 @@ pub(super) fn put(
 pub(super) fn put_part(
     connection: &Connection,
     row: crate::policy::Grant,
-    others: &[Subject],
+    (others, keeps): (&[Subject], bool),
     by: Option<UserId>,
     at: Timestamp,
 ) -> Result<Outcome, StoreError> {
@@ -64,6 +64,9 @@ pub(super) fn put_part(
     let has = |name: &Pattern| of(connection, &row.subject, name).map(|grant| grant.as_ref().is_some_and(holds));
     let blank =
         |pattern| crate::policy::Grant { subject: row.subject.clone(), pattern, levels: Levels::BLANK, expires: None };
+    if keeps && has(&row.pattern)? {
+        return Ok(Outcome::unchanged());
+    }
     if row.levels.is_empty() {
         let keys = row.pattern.keys();
         for length in 1..keys.len() {

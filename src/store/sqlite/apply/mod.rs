@@ -103,7 +103,7 @@ pub(super) fn apply(connection: &Connection, mutation: Mutation) -> Result<Outco
         M::AddMember(group, user) => groups::add(connection, group, user),
         M::RemoveMember(group, user) => groups::remove(connection, group, user),
         M::PutGrant { grant, by, at } => grants::put(connection, grant, by, at),
-        M::PutPart { grant, others, by, at } => grants::put_part(connection, grant, &others, by, at),
+        M::PutPart { grant, others, keeps, by, at } => grants::put_part(connection, grant, (&others, keeps), by, at),
         M::TakeLevels { subject, pattern, levels } => grants::take(connection, subject, pattern, levels),
         M::RemoveGrant(subject, pattern) => grants::remove(connection, subject, pattern),
         M::TransferOwner { resource, from, to, keep, at } => {
