@@ -221,6 +221,7 @@ where
             inner.room = ROOM.0;
             inner.came = BytesMut::new();
         }
+        inner.outlet.rest();
     }
 }
 

@@ -99,6 +99,14 @@ impl<B> Outlet<B> {
         self.body.take().filter(|_| untouched)
     }
 
+    /// Gives back what memory the last request needed beyond the usual.
+    pub(super) fn rest(&mut self) {
+        if self.front.capacity() > 2 * ENOUGH {
+            self.wipe();
+            self.front = Vec::new();
+        }
+    }
+
     /// Empties the front. It had secrets in it.
     fn wipe(&mut self) {
         self.front.fill(0);
@@ -108,6 +116,12 @@ impl<B> Outlet<B> {
 
     fn waits(&self) -> bool {
         self.gone < self.front.len() || !self.piece.is_empty() || !self.after.is_empty()
+    }
+}
+
+impl<B> Drop for Outlet<B> {
+    fn drop(&mut self) {
+        self.wipe();
     }
 }
 
@@ -154,7 +168,11 @@ where
 
     /// Asks the body for more, as long as there is room. Pending: the body has nothing now.
     fn fill(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Stuck>> {
-        while self.piece.is_empty() && self.after.is_empty() && self.front.len() - self.gone < ENOUGH {
+        if self.gone > 0 {
+            // What was added behind a front of which some went would keep it from ever being empty.
+            return Poll::Ready(Ok(()));
+        }
+        while self.piece.is_empty() && self.after.is_empty() && self.front.len() < ENOUGH {
             let Some(body) = &mut self.body else { break };
             if body.is_end_stream() {
                 self.end(None)?;
@@ -242,5 +260,62 @@ where
         self.piece.advance(piece);
         let after = (wrote - front - piece).min(self.after.len());
         self.after = self.after.get(after..).unwrap_or_default();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use http_body::{Frame, SizeHint};
+
+    use super::*;
+
+    /// Takes so many bytes, then waits, in turns.
+    struct Slow(usize, bool);
+
+    impl AsyncWrite for Slow {
+        fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+            self.1 = !self.1;
+            if self.1 { Poll::Ready(Ok(bytes.len().min(self.0))) } else { Poll::Pending }
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    /// So many small pieces, at once.
+    struct Pieces(usize);
+
+    impl Body for Pieces {
+        type Data = Bytes;
+        type Error = Infallible;
+
+        fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+            let Some(left) = self.0.checked_sub(1) else { return Poll::Ready(None) };
+            self.0 = left;
+            Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(&[b'x'; 1024])))))
+        }
+
+        fn size_hint(&self) -> SizeHint {
+            SizeHint::default()
+        }
+    }
+
+    #[test]
+    fn an_upstream_that_takes_little_at_a_time_does_not_make_the_front_grow() {
+        let mut outlet = Outlet::new();
+        outlet.take(Request::post("/").body(Pieces(4096)).unwrap());
+        let (mut wire, mut most) = (Slow(8 * 1024, false), 0);
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        while outlet.poll(&mut cx, &mut wire).is_pending() {
+            most = most.max(outlet.front.len());
+        }
+        assert!(outlet.is_over() && most <= ENOUGH + SMALL, "{most}");
     }
 }

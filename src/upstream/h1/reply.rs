@@ -44,11 +44,15 @@ impl<S, B> Reply<S, B> {
         None
     }
 
-    /// The stream after a 101; none while somebody still sends the request.
+    /// The stream after a 101; none where the request has not all gone, which is broken off: the rest of it would be the
+    /// first that is said in the other protocol.
     #[must_use]
     pub fn take_switched(&mut self) -> Option<Switched<S>> {
-        let inner = Rc::try_unwrap(self.connection.take()?.0).ok()?.into_inner();
-        Some(Switched { front: inner.came.freeze(), stream: inner.stream })
+        let connection = self.connection.take()?;
+        // A request that went already is not broken off by this.
+        connection.break_off();
+        let inner = Rc::try_unwrap(connection.0).ok()?.into_inner();
+        inner.broken.is_none().then(|| Switched { front: inner.came.freeze(), stream: inner.stream })
     }
 }
 
@@ -161,5 +165,28 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Switched<S> {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::{Request, StatusCode};
+    use http_body_util::Full;
+    use tokio::io::AsyncWriteExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_switch_before_the_request_went_breaks_the_request_off() {
+        let (near, mut far) = tokio::io::duplex(64);
+        far.write_all(b"HTTP/1.1 101 Switching Protocols\r\n\r\n").await.unwrap();
+        let request = Request::get("/").header("x-long", "a".repeat(200)).body(Full::new(Bytes::new())).unwrap();
+        let response = Connection::new(near).send(request, |_| {}).await.unwrap();
+        assert_eq!(response.status(), StatusCode::SWITCHING_PROTOCOLS);
+        let mut reply = response.into_body();
+        let sender = reply.connection().unwrap().clone();
+        assert!(!sender.is_sent());
+        assert!(reply.take_switched().is_none());
+        assert!(sender.is_sent(), "there is nothing left to send");
     }
 }

@@ -81,7 +81,7 @@ pub struct Waiting {
 pub enum Unsent {
     /// Its permit no longer held.
     Withdrawn,
-    /// Its message was larger than [`MESSAGE_BYTES`].
+    /// Its message was larger than [`super::MESSAGE_BYTES`].
     TooLarge,
     /// Its token could not be made.
     NoToken,
