@@ -244,11 +244,13 @@ fn attack() -> impl Strategy<Value = Attack> {
     ]
 }
 
-fn dump(connection: &Connection) -> Vec<Vec<Value>> {
+/// The entries, and the counter of those that there ever were: an entry that came and went is found by it.
+fn dump(connection: &Connection) -> (Vec<Vec<Value>>, i64) {
     let mut statement = connection.prepare("SELECT * FROM audit ORDER BY seq").unwrap();
     let columns = statement.column_count();
     let rows = statement.query_map([], |row| (0..columns).map(|index| row.get(index)).collect()).unwrap();
-    rows.map(Result::unwrap).collect()
+    let counter = connection.query_row("SELECT seq FROM sqlite_sequence WHERE name = 'audit'", [], |row| row.get(0));
+    (rows.map(Result::unwrap).collect(), counter.unwrap())
 }
 
 proptest! {
