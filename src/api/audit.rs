@@ -228,7 +228,11 @@ fn limit(asked: &Asked) -> Result<usize, Refusal> {
 }
 
 fn number(asked: &Asked, name: &str) -> Result<Option<u64>, Refusal> {
-    let read = |text: &str| text.parse().map_err(|_| Refusal::input(format!("`{name}` is no number: `{text}`")));
+    // What is taken is what the description's format has.
+    let read = |text: &str| {
+        let number = text.parse::<i64>().ok().and_then(|number| u64::try_from(number).ok());
+        number.ok_or_else(|| Refusal::input(format!("`{name}` is no number: `{text}`")))
+    };
     asked.value(name)?.map(read).transpose()
 }
 
