@@ -1,7 +1,7 @@
 //! Resources that are shared with whoever holds levels on other resources: chains, circles, and how far they are followed.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
 
-use carta_gateway::policy::{Change, Grant, Levels, Pattern, Resource, ResourceId, Snapshot, Subject, UserId};
+use carta_gateway::policy::{Change, Grant, Levels, Member, Pattern, Resource, ResourceId, Snapshot, Subject, UserId};
 use jiff::Timestamp;
 use uuid::Uuid;
 
@@ -183,6 +183,20 @@ fn a_tangle_in_which_every_level_leads_to_another_comes_to_an_end() {
 }
 
 #[test]
+fn a_share_that_a_deny_beats_is_passed_on_to_nobody() {
+    // Who reads r0 reads r1, and who reads r1 reads r2; what the role is denied on r1 ends that.
+    let member = Change::Member(Member { id: ME, role: "Ops".into(), groups: Vec::new() });
+    let web = [share(0, 1), share(1, 2), give(Subject::User(ME), 0, Levels::READ), member];
+    let snapshot = Snapshot::empty().patched((0..3).map(resource)).patched(web);
+    let on_both = |snapshot: &Snapshot| [1, 2].map(|number| held(snapshot, number));
+    assert_eq!(on_both(&snapshot), [Levels::READ; 2]);
+    let denied = snapshot.patched([give(Subject::Role("Ops".into()), 1, Levels::NONE)]);
+    assert_eq!(on_both(&denied), [Levels::NONE; 2]);
+    let excepted = denied.patched([give(Subject::User(ME), 1, Levels::READ)]);
+    assert_eq!(on_both(&excepted), [Levels::READ; 2]);
+}
+
+#[test]
 fn holders_take_no_deny() {
     let snapshot = Snapshot::empty().patched([resource(0), resource(1), share(0, 1)]);
     let deny = give(Subject::Holders(Levels::READ, id(0)), 1, Levels::NONE);
@@ -227,7 +241,7 @@ fn a_blank_grant_takes_the_place_of_what_is_above_and_denies_nothing() {
         assert_eq!(held(&blank, 1), Levels::READ | Levels::CLONE, "{subject}: only below");
         assert!(!blank.navigable(ME, &["r1", "x"], Timestamp::UNIX_EPOCH), "{subject}");
         let role = blank.patched([
-            Change::Member(carta_gateway::policy::Member { id: ME, role: "Ops".into(), groups: Vec::new() }),
+            Change::Member(Member { id: ME, role: "Ops".into(), groups: Vec::new() }),
             on(&Subject::Role("Ops".into()), &name(1), Levels::EXECUTE),
         ]);
         assert_eq!(asked(&role), Levels::EXECUTE, "{subject}: no deny");

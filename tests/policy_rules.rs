@@ -2,8 +2,8 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
 
 use carta_gateway::policy::{
-    Because, Builder, Change, Explanation, Grant, GroupId, Levels, Member, Pattern, PatternKey, Resource, ResourceId,
-    Snapshot, Subject, UserId, Winner,
+    Because, Builder, Change, Explanation, Grant, GroupId, Levels, Member, Pattern, PatternKey, Recent, Resource,
+    ResourceId, Snapshot, Subject, UserId, Winner,
 };
 use jiff::Timestamp;
 use uuid::Uuid;
@@ -157,6 +157,7 @@ fn a_menu_leads_to_what_is_given_below_for_as_long_as_that_is() {
         until(give(me(), "a.c", "-"), 9),
         until(give(me(), "a.d", "u"), 6),
         until(give(me(), "a.e", "u"), 6),
+        until(give(me(), "x.y", "u"), 11),
     ]);
     assert_eq!(shown(&ending), (0..6).collect::<Vec<_>>());
     assert_eq!(shown(&ending.patched([take(me(), "a.d")])), (0..6).collect::<Vec<_>>());
@@ -164,6 +165,79 @@ fn a_menu_leads_to_what_is_given_below_for_as_long_as_that_is() {
     assert_eq!(shown(&shorter), [0, 1, 2]);
     assert_eq!(shown(&shorter.patched([until(give(me(), "a.b", "r"), 8)])), (0..8).collect::<Vec<_>>());
     assert!(shown(&shorter.patched([take(me(), "a.b")])).is_empty());
+}
+
+#[test]
+fn a_menu_knows_the_last_end_of_what_is_given_below_whatever_came_first() {
+    let shown = |snapshot: &Snapshot| seconds(|now| snapshot.navigable(ME, &["a"], now));
+    let snapshot = policy([until(give(me(), "a.b", "r"), 6), until(give(me(), "a.c", "r"), 3)]);
+    assert_eq!(shown(&snapshot), (0..6).collect::<Vec<_>>());
+    let rows = [until(give(me(), "a.b", "r"), 9), until(give(me(), "a.c", "-"), 11)];
+    let later = policy(rows).patched([take(me(), "a.b"), until(give(me(), "a.d", "r"), 3)]);
+    assert_eq!(shown(&later), [0, 1, 2]);
+}
+
+#[test]
+fn a_nearer_grant_of_the_same_subject_beats_those_above_it() {
+    let rows = [give(me(), "a", "r"), give(me(), "a.b", "u"), give(me(), "a.*", "c"), give(me(), "x", "r")];
+    let refused = explain(&policy(rows), "a.b", Levels::READ);
+    assert_eq!((refused.because, refused.held), (Because::TooLittle, Levels::UPDATE));
+    let mut all = beaten(&refused);
+    all.sort_by(|one, other| one.0.cmp(&other.0));
+    assert_eq!(all, [("a read".to_owned(), Winner::Nearer), ("a.* create".to_owned(), Winner::Nearer)]);
+}
+
+#[test]
+fn what_a_builder_was_told_in_any_order_can_be_taken_back() {
+    let groups: Vec<GroupId> = (10..20).map(|id| GroupId(Uuid::from_u128(id))).collect();
+    let mut builder = Builder::new();
+    // The member's groups are known in their order, and their grants come in the other.
+    builder.member(Member { id: ME, role: "".into(), groups: groups.clone() });
+    let pattern = Pattern::parse("a").unwrap();
+    for group in groups.iter().rev() {
+        let (subject, pattern) = (Subject::Group(*group), pattern.clone());
+        builder.grant(&Grant { subject, pattern, levels: Levels::READ, expires: None });
+    }
+    let mut snapshot = builder.finish();
+    for (left, group) in groups.into_iter().enumerate().map(|(place, group)| (9 - place, group)) {
+        assert_eq!(held(&snapshot, "a"), "read");
+        snapshot = snapshot.patched([take(Subject::Group(group), "a")]);
+        assert_eq!((snapshot.grants_on(&pattern).count(), snapshot.size().grants), (left, left));
+    }
+    assert_eq!(held(&snapshot, "a"), "none");
+}
+
+#[test]
+fn what_is_remembered_ends_at_its_second() {
+    let snapshot = policy([until(give(me(), "a", "r"), 5)]);
+    let mut recent = Recent::new(4);
+    let mut may = |now: Timestamp| recent.permit(&snapshot, ME, &["a"], Levels::READ, now).is_ok();
+    for second in [3, 4, 5] {
+        assert_eq!(may(Timestamp::from_second(second).unwrap()), second < 5, "{second}");
+    }
+    assert!(may(Timestamp::from_second(2).unwrap()), "and is not asked of a time before it was decided");
+    assert_eq!(recent.hits_and_misses(), (1, 3));
+}
+
+#[test]
+fn only_what_is_held_of_what_is_shared_level_by_level_counts() {
+    let same = Subject::Same(ResourceId(Uuid::from_u128(1)));
+    let snapshot = policy([resource(1, "p", None), give(me(), "p", "rc"), give(same, "a", "ru")]);
+    let allowed = explain(&snapshot, "a", Levels::READ);
+    assert_eq!((allowed.because, allowed.held), (Because::Granted, Levels::READ));
+    assert_eq!(told(&allowed.counting), ["a read"], "as much of it as counts");
+    assert_eq!(told(&allowed.deciding), ["a read, update"], "as it is written");
+}
+
+#[test]
+fn an_end_is_forgotten_with_the_row_that_had_it() {
+    let ending = || until(give(me(), "a.b", "r"), 3);
+    let lasting = || give(me(), "a.b", "r");
+    for steps in [vec![ending(), lasting()], vec![ending(), take(me(), "a.b"), lasting()]] {
+        let others = [until(give(me(), "a.c", "u"), 6), until(give(me(), "a.d", "u"), 9)];
+        let snapshot = policy(others).patched(steps).patched([take(me(), "a.d"), take(me(), "a.b")]);
+        assert_eq!(seconds(|now| snapshot.navigable(ME, &["a"], now)), (0..6).collect::<Vec<_>>());
+    }
 }
 
 #[test]
@@ -250,6 +324,7 @@ fn a_snapshot_knows_how_much_it_holds() {
     assert_eq!(count(&empty), [0, 1, 1, 0]);
     let some = empty.patched([give(me(), "a.b", "r"), give(role(), "a.*", "r"), resource(1, "a", None)]);
     assert_eq!(count(&some), [2, 3, 4, 1]);
+    assert_eq!((some.grants().count(), some.grants_of(&me()).count()), (2, 1));
     let none = some.patched([take(me(), "a.b"), Change::ResourceGone(ResourceId(Uuid::from_u128(1)))]);
     assert_eq!(count(&none.patched([Change::Ungrant(role(), star_below("a"))])), [0, 1, 1, 0]);
 }
@@ -262,6 +337,7 @@ fn star_below(name: &str) -> Pattern {
 fn what_a_builder_is_told_in_several_runs_counts_as_told_last() {
     let holders = Subject::Holders(Levels::READ, ResourceId(Uuid::from_u128(1)));
     let grants = [
+        give(group(), "a", "r"),
         give(holders.clone(), "a", "r"),
         give(me(), "a", "u"),
         give(holders.clone(), "a", "-"),
@@ -275,10 +351,10 @@ fn what_a_builder_is_told_in_several_runs_counts_as_told_last() {
         let Change::Grant(grant) = change else { continue };
         builder.grant(grant);
     }
-    assert_eq!(builder.grants(), 4, "what the last grant takes away is not known yet");
+    assert_eq!(builder.grants(), 5, "what the last grant takes away is not known yet");
     let built = builder.finish();
     let patched = Snapshot::empty().patched(grants);
-    assert_eq!((built.size(), built.size().grants), (patched.size(), 3));
+    assert_eq!((built.size(), built.size().grants), (patched.size(), 4));
     for name in ["a", "b", "c"] {
         let on = |snapshot: &Snapshot| {
             let mut all: Vec<_> = snapshot.grants_on(&Pattern::parse(name).unwrap()).collect();

@@ -420,33 +420,4 @@ impl Hasher for Hashed {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_whose_hashes_meet_are_told_apart_and_go_one_by_one() {
-        let mut names = Names::new();
-        let [a, b, c] = ["a", "b", "c"].map(|key| names.retain(&Pattern::literal([key]).unwrap()));
-        // As if all had one hash, for which chance would take a lifetime: the newest comes first.
-        let hashes = [(NodeId::ROOT, "a"), (NodeId::ROOT, "b"), (NodeId::ROOT, "c"), (a, "c")];
-        for (parent, key) in hashes {
-            names.children.insert(names.hash(parent, key), c);
-        }
-        for (node, twin) in [(c, b), (b, a)] {
-            names.node_mut(node).unwrap().twin = twin;
-        }
-        let found = |names: &Names| hashes.map(|(parent, key)| names.child(parent, key));
-        assert_eq!(found(&names), [Some(a), Some(b), Some(c), None]);
-        names.release(b);
-        assert_eq!(found(&names), [Some(a), None, Some(c), None]);
-        names.release(a);
-        assert_eq!(found(&names), [None, None, Some(c), None]);
-        names.release(c);
-        assert_eq!((names.child(NodeId::ROOT, "c"), names.len()), (None, 1));
-        let reach = names.reach();
-        for key in ["d", "e", "f"] {
-            names.retain(&Pattern::literal([key]).unwrap());
-        }
-        assert_eq!((names.len(), names.reach()), (4, reach), "new names take the places of those that went");
-    }
-}
+mod tests;

@@ -1,0 +1,47 @@
+use super::*;
+
+#[test]
+fn names_whose_hashes_meet_are_told_apart_and_go_one_by_one() {
+    let keys = ["a", "b", "c"];
+    for order in [[0, 1, 2], [1, 0, 2], [2, 1, 0], [2, 0, 1]] {
+        let mut names = Names::new();
+        let nodes = keys.map(|key| names.retain(&Pattern::literal([key]).unwrap()));
+        // As if all had one hash, for which chance would take a lifetime: the newest comes first.
+        let elsewhere = (nodes[0], "c");
+        for (parent, key) in keys.map(|key| (NodeId::ROOT, key)).into_iter().chain([elsewhere]) {
+            names.children.insert(names.hash(parent, key), nodes[2]);
+        }
+        for (node, twin) in [(nodes[2], nodes[1]), (nodes[1], nodes[0])] {
+            names.node_mut(node).unwrap().twin = twin;
+        }
+        let mut left = nodes.map(Some);
+        for gone in order {
+            assert_eq!(keys.map(|key| names.child(NodeId::ROOT, key)), left, "{order:?}");
+            assert_eq!(names.child(elsewhere.0, elsewhere.1), None);
+            // What the hash of each leads to is told to those of the others, which chance would have made the same.
+            names.release(nodes[gone]);
+            left[gone] = None;
+            let first = names.children.get(&names.hash(NodeId::ROOT, keys[gone])).copied();
+            for key in keys {
+                let hash = names.hash(NodeId::ROOT, key);
+                match first {
+                    Some(first) => names.children.insert(hash, first),
+                    None => names.children.remove(&hash),
+                };
+            }
+        }
+        assert_eq!((keys.map(|key| names.child(NodeId::ROOT, key)), names.len()), ([None; 3], 1));
+    }
+}
+
+#[test]
+fn new_names_take_the_places_of_those_that_went() {
+    let mut names = Names::new();
+    let name = |key: &str| Pattern::literal([key]).unwrap();
+    let gone = ["a", "b", "c"].map(|key| names.retain(&name(key)));
+    gone.into_iter().for_each(|node| names.release(node));
+    let reach = names.reach();
+    let new = ["d", "e", "f", "g"].map(|key| names.retain(&name(key)));
+    assert_eq!((names.len(), names.reach()), (5, reach + 1));
+    assert_eq!(["d", "e", "f", "g"].map(|key| names.find(&name(key))), new.map(Some));
+}
