@@ -21,6 +21,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, Sleep};
 
+use super::doze;
 use super::guard::{Activity, Answering, check};
 use super::listen::House;
 use super::refusal::Refusals;
@@ -35,7 +36,7 @@ use crate::problem::{Kind, Problem};
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// How long a peer may take over our last words.
-const FAREWELL: Duration = Duration::from_secs(2);
+pub(super) const FAREWELL: Duration = Duration::from_secs(2);
 
 /// How many times hyper may hold a head in its buffer; bounds what a connection may occupy, both ways.
 const BUFFER: usize = 64 * 1024;
@@ -81,8 +82,8 @@ pub(super) async fn serve<S, H, F, B>(
     };
     let meter = Arc::new(Meter::default());
     let activity = Rc::new(Activity::default());
-    let io = TokioIo::new(Wire::new(stream, front, Arc::clone(&meter), place));
-    let watch = Watch::new(http, limits, &activity, &meter);
+    let wire = Wire::new(stream, front, Arc::clone(&meter), place);
+    let watch = || Watch::new(http, limits, &activity, &meter);
     let piece = if http == Http::Two { PIECE } else { usize::MAX };
     let service = {
         let (house, activity) = (Rc::clone(house), Rc::clone(&activity));
@@ -99,19 +100,31 @@ pub(super) async fn serve<S, H, F, B>(
         })
     };
     match http {
-        Http::One => serve_one(io, service, peer, (limits, &house.refusals), watch, member).await,
-        Http::Two => serve_two(io, service, peer, limits, watch, member).await,
+        Http::One => {
+            let mut awake = (wire, service);
+            // Boxed, so that a connection has no room for calls while there are none.
+            while let Some(mut quiet) =
+                Box::pin(serve_one(awake, peer, (limits, &house.refusals), watch(), member)).await
+            {
+                if !doze::until_spoken_to(&mut quiet.0, limits.keep_alive, member).await {
+                    return;
+                }
+                awake = quiet;
+            }
+        }
+        Http::Two => Box::pin(serve_two(wire, service, peer, limits, watch(), member)).await,
     }
 }
 
+/// Serves calls until the connection ends. Some: it goes on, but nothing was asked for a while.
 async fn serve_one<S, V, B>(
-    io: TokioIo<Wire<S>>,
-    service: V,
+    (wire, service): (Wire<S>, V),
     peer: Peer,
     (limits, refusals): (&Limits, &Refusals),
     watch: Watch<'_>,
     member: &Member,
-) where
+) -> Option<(Wire<S>, V)>
+where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     V: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
     B: Body + 'static,
@@ -126,7 +139,7 @@ async fn serve_one<S, V, B>(
         builder.max_headers(limits.headers);
     }
     let activity = Rc::clone(&watch.activity);
-    let mut connection = builder.serve_connection(io, service).with_upgrades();
+    let mut connection = builder.serve_connection(TokioIo::new(wire), service).with_upgrades();
     match watch.over(&mut connection, |connection| Pin::new(connection).graceful_shutdown(), member).await {
         End::Done(outcome) => {
             if let Err(error) = outcome {
@@ -150,18 +163,19 @@ async fn serve_one<S, V, B>(
                 say_timeout(&mut parts.io.into_inner(), peer, refusals).await;
             }
         }
+        End::Quiet => {
+            let parts = connection.into_parts()?;
+            let mut wire = parts.io.into_inner();
+            wire.put_back(&parts.read_buf);
+            return Some((wire, parts.service));
+        }
         End::Abandoned(why) => tracing::debug!(peer = %peer.addr, why, "connection closed"),
     }
+    None
 }
 
-async fn serve_two<S, V, B>(
-    io: TokioIo<Wire<S>>,
-    service: V,
-    peer: Peer,
-    limits: &Limits,
-    watch: Watch<'_>,
-    member: &Member,
-) where
+async fn serve_two<S, V, B>(wire: Wire<S>, service: V, peer: Peer, limits: &Limits, watch: Watch<'_>, member: &Member)
+where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     V: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
     V::Future: 'static,
@@ -179,11 +193,12 @@ async fn serve_two<S, V, B>(
         .keep_alive_interval(limits.keep_alive)
         .keep_alive_timeout(Duration::from_secs(20))
         .max_send_buf_size(2 * BUFFER);
-    let mut connection = builder.serve_connection(io, service);
+    let mut connection = builder.serve_connection(TokioIo::new(wire), service);
     match watch.over(&mut connection, |connection| Pin::new(connection).graceful_shutdown(), member).await {
         End::Done(Ok(())) => {}
         End::Done(Err(error)) => tracing::debug!(peer = %peer.addr, %error, "connection ended early"),
         End::HeadTooSlow => tracing::debug!(peer = %peer.addr, "no request arrived in time"),
+        End::Quiet => {}
         End::Abandoned(why) => tracing::debug!(peer = %peer.addr, why, "connection closed"),
     }
 }
@@ -220,6 +235,8 @@ enum End {
     Done(hyper::Result<()>),
     /// A request's head stood half sent for too long.
     HeadTooSlow,
+    /// Nothing was asked for a while, and nothing is under way.
+    Quiet,
     /// Nothing more is to be expected of it.
     Abandoned(&'static str),
 }
@@ -255,13 +272,17 @@ enum State {
 }
 
 impl<'a> Watch<'a> {
+    /// A watch from the first byte of a request on.
     fn new(http: Http, limits: &'a Limits, activity: &Rc<Activity>, meter: &Arc<Meter>) -> Self {
         Self {
             http,
             limits,
             activity: Rc::clone(activity),
             meter: Arc::clone(meter),
-            state: State::Fresh,
+            state: match activity.calls() {
+                0 => State::Fresh,
+                calls => State::Head { calls },
+            },
             deadline: None,
             armed: None,
             draining: false,
@@ -296,6 +317,7 @@ impl<'a> Watch<'a> {
                     State::Head { .. } | State::Fresh if self.http == Http::One && self.meter.read() > 0 => {
                         return Poll::Ready(End::HeadTooSlow);
                     }
+                    State::Idle { .. } if self.may_doze() => return Poll::Ready(End::Quiet),
                     State::Fresh | State::Head { .. } | State::Idle { .. } => {
                         shut(connection);
                         self.state = State::Leaving;
@@ -313,29 +335,39 @@ impl<'a> Watch<'a> {
     /// Finds out what the connection is waiting for now.
     fn look(&mut self) {
         let calls = self.activity.calls();
-        if self.activity.open() > 0 {
-            if self.meter.blocked() {
-                let written = self.meter.written();
-                self.enter(State::Stalled { written }, Some(self.limits.keep_alive));
-            } else {
-                self.enter(State::Busy, None);
-            }
+        let (open, blocked) = (self.activity.open() > 0, self.meter.blocked());
+        // What hyper has of an answer that is over for us is lost to the caller if the connection dozes.
+        if blocked && (open || self.http == Http::One && self.state != State::Leaving) {
+            let written = self.meter.written();
+            self.enter(State::Stalled { written }, Some(self.limits.keep_alive));
+            return;
+        }
+        if open {
+            self.enter(State::Busy, None);
             return;
         }
         let read = self.meter.read();
         match self.state {
-            State::Idle { calls: then, .. } | State::Head { calls: then } if then != calls => {
-                self.enter(State::Idle { calls, read }, Some(self.limits.keep_alive));
-            }
-            State::Busy | State::Stalled { .. } => {
-                self.enter(State::Idle { calls, read }, Some(self.limits.keep_alive));
-            }
-            State::Fresh if calls > 0 => self.enter(State::Idle { calls, read }, Some(self.limits.keep_alive)),
+            State::Idle { calls: then, .. } | State::Head { calls: then } if then != calls => self.idle(calls, read),
+            State::Busy | State::Stalled { .. } => self.idle(calls, read),
+            State::Fresh if calls > 0 => self.idle(calls, read),
             State::Idle { read: then, .. } if then != read && self.http == Http::One => {
                 self.enter(State::Head { calls }, Some(self.limits.header_timeout));
             }
             State::Fresh | State::Idle { .. } | State::Head { .. } | State::Leaving => {}
         }
+    }
+
+    fn idle(&mut self, calls: u64, read: u64) {
+        let keep_alive = self.limits.keep_alive;
+        let time = if self.may_doze() { keep_alive.min(doze::AFTER) } else { keep_alive };
+        self.enter(State::Idle { calls, read }, Some(time));
+    }
+
+    /// Whether the next byte can only be a request's. After a body it could be the body's, which nobody may have read
+    /// to its end: taken for a request, it would be one that the caller never made (RFC 9112 §11.2).
+    fn may_doze(&self) -> bool {
+        self.http == Http::One && !self.activity.had_body()
     }
 
     fn enter(&mut self, state: State, time: Option<Duration>) {

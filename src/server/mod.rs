@@ -5,6 +5,7 @@
 //! `LocalSet`). Handlers and their bodies need not be `Send`.
 
 mod connection;
+mod doze;
 mod guard;
 mod listen;
 mod refusal;

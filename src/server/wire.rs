@@ -4,7 +4,7 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -61,6 +61,32 @@ impl<S> Wire<S> {
     /// `front` is read before anything of `stream`.
     pub(super) fn new(stream: S, front: Bytes, meter: Arc<Meter>, place: OwnedSemaphorePermit) -> Self {
         Self { stream, front, meter, _place: place }
+    }
+
+    /// Puts back what was read last.
+    pub(super) fn put_back(&mut self, bytes: &[u8]) {
+        // A copy: the buffer that they are in is larger.
+        if !bytes.is_empty() {
+            self.front = [bytes, &self.front].concat().into();
+        }
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
+    /// Waits until there is something to read; false where the stream ends instead. Takes no buffer before there is.
+    pub(super) fn poll_spoken_to(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
+        if self.front.has_remaining() {
+            return Poll::Ready(Ok(true));
+        }
+        // TLS may have kept some of what it was given, and nobody else asks it to go on.
+        if let Poll::Ready(Err(error)) = Pin::new(&mut self.stream).poll_flush(cx) {
+            return Poll::Ready(Err(error));
+        }
+        let mut chunk = [0; 1024];
+        let mut chunk = ReadBuf::new(&mut chunk);
+        ready!(Pin::new(&mut self.stream).poll_read(cx, &mut chunk))?;
+        self.front = Bytes::copy_from_slice(chunk.filled());
+        Poll::Ready(Ok(self.front.has_remaining()))
     }
 }
 
