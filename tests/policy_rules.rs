@@ -175,6 +175,16 @@ fn a_menu_knows_the_last_end_of_what_is_given_below_whatever_came_first() {
     let rows = [until(give(me(), "a.b", "r"), 9), until(give(me(), "a.c", "-"), 11)];
     let later = policy(rows).patched([take(me(), "a.b"), until(give(me(), "a.d", "r"), 3)]);
     assert_eq!(shown(&later), [0, 1, 2]);
+    let among = [until(give(me(), "a.b", "r"), 9), until(give(me(), "a.c", "-"), 11), until(give(me(), "a.d", "r"), 3)];
+    assert_eq!(shown(&policy(among).patched([take(me(), "a.b")])), [0, 1, 2]);
+}
+
+#[test]
+fn a_menu_leads_nowhere_once_only_denies_are_left_below() {
+    let snapshot = policy([give(me(), "a.b", "r"), give(me(), "a.c", "-"), give(me(), "a.d", "-")]);
+    let shown = |snapshot: &Snapshot| snapshot.navigable(ME, &["a"], NOW);
+    assert!(shown(&snapshot) && shown(&snapshot.patched([take(me(), "a.c")])));
+    assert!(!shown(&snapshot.patched([take(me(), "a.b")])));
 }
 
 #[test]
@@ -190,18 +200,21 @@ fn a_nearer_grant_of_the_same_subject_beats_those_above_it() {
 #[test]
 fn what_a_builder_was_told_in_any_order_can_be_taken_back() {
     let groups: Vec<GroupId> = (10..20).map(|id| GroupId(Uuid::from_u128(id))).collect();
+    let users: Vec<UserId> = (20..30).map(|id| UserId(Uuid::from_u128(id))).collect();
     let mut builder = Builder::new();
-    // The member's groups are known in their order, and their grants come in the other.
+    // Users and a member's groups are known in their order, and their grants come in the other.
     builder.member(Member { id: ME, role: "".into(), groups: groups.clone() });
+    users.iter().for_each(|id| builder.member(Member { id: *id, role: "".into(), groups: Vec::new() }));
+    let subjects: Vec<Subject> =
+        users.into_iter().map(Subject::User).chain(groups.into_iter().map(Subject::Group)).collect();
     let pattern = Pattern::parse("a").unwrap();
-    for group in groups.iter().rev() {
-        let (subject, pattern) = (Subject::Group(*group), pattern.clone());
-        builder.grant(&Grant { subject, pattern, levels: Levels::READ, expires: None });
+    for subject in subjects.iter().rev().cloned() {
+        builder.grant(&Grant { subject, pattern: pattern.clone(), levels: Levels::READ, expires: None });
     }
     let mut snapshot = builder.finish();
-    for (left, group) in groups.into_iter().enumerate().map(|(place, group)| (9 - place, group)) {
+    for (left, subject) in (0..subjects.len()).rev().zip(subjects) {
         assert_eq!(held(&snapshot, "a"), "read");
-        snapshot = snapshot.patched([take(Subject::Group(group), "a")]);
+        snapshot = snapshot.patched([take(subject, "a")]);
         assert_eq!((snapshot.grants_on(&pattern).count(), snapshot.size().grants), (left, left));
     }
     assert_eq!(held(&snapshot, "a"), "none");

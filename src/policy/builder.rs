@@ -215,3 +215,21 @@ impl std::fmt::Debug for Builder {
         f.debug_struct("Builder").field("grants", &self.grants()).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_builder_remembers_the_names_it_met_and_no_more_than_so_many() {
+        let mut builder = Builder::new();
+        let name = |number: usize| Pattern::literal([number.to_string()]).unwrap();
+        let grant = |pattern| Grant { subject: Subject::Everyone, pattern, levels: Levels::READ, expires: None };
+        let few: Vec<Grant> = (0..3).map(name).map(grant).collect();
+        few.iter().chain(&few).for_each(|grant| builder.grant(grant));
+        assert_eq!(builder.known.len(), 3);
+        (3..=REMEMBERED).map(name).map(grant).for_each(|grant| builder.grant(&grant));
+        assert_eq!(builder.known.len(), 1);
+        assert_eq!(builder.finish().size().grants, REMEMBERED + 1);
+    }
+}

@@ -245,3 +245,39 @@ impl Snapshot {
         subjects.iter().copied().chain([SubjectId::EVERYONE])
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::super::{Change, Grant, Pattern, Resource};
+    use super::*;
+
+    #[test]
+    fn what_is_settled_asks_nothing_of_other_resources() {
+        let [me, other] = [1, 2].map(|id| UserId(Uuid::from_u128(id)));
+        let (here, elsewhere) = (ResourceId(Uuid::from_u128(3)), ResourceId(Uuid::from_u128(4)));
+        let give = |subject, levels| {
+            Change::Grant(Grant { subject, pattern: Pattern::literal(["a"]).unwrap(), levels, expires: None })
+        };
+        let shared = give(Subject::Holders(Levels::READ, elsewhere), Levels::READ);
+        for (owner, own, levels, expected) in [
+            (me, Levels::NONE, Levels::ALL, 0),
+            (other, Levels::NONE, Levels::NONE, 0),
+            (other, Levels::UPDATE, Levels::UPDATE | Levels::READ, 1),
+        ] {
+            let resource = Resource { id: here, name: Pattern::literal(["a"]).unwrap(), owner: Some(owner) };
+            let changes = [Change::Resource(resource), shared.clone(), give(Subject::User(me), own)];
+            let snapshot = Snapshot::empty().patched(changes);
+            let (keys, mut asked) = (["a"], 0);
+            let question = Question { user: me, keys: &keys, reading: Reading::Covering };
+            let path = Path::new(&snapshot.names, &keys);
+            let walk = Walk { snapshot: &snapshot, question, path: &path, clock: Clock::at(0), trace: &mut Silent };
+            let verdict = walk.evaluate(&mut |_, _, _| {
+                asked += 1;
+                true
+            });
+            assert_eq!((verdict.levels, asked), (levels, expected), "{owner:?} {own}");
+        }
+    }
+}

@@ -108,10 +108,7 @@ impl Index {
     /// Cuts each page in two by the next bit.
     fn double(&mut self) {
         let bit = self.pages.len().trailing_zeros() + 1;
-        if bit > u32::BITS {
-            return;
-        }
-        let upper = |slot: &Slot| (slot.tag >> (u32::BITS - bit)) & 1 == 1;
+        let upper = |slot: &Slot| slot.tag.rotate_left(bit) & 1 == 1;
         let halves = |page: &Arc<[Slot]>| {
             let (left, right) = page.split_at(page.partition_point(|slot| !upper(slot)));
             [Arc::from(left), Arc::from(right)]
@@ -126,11 +123,15 @@ fn page_of(tag: u32, pages: usize) -> usize {
     tag.checked_shr(u32::BITS - pages.trailing_zeros()).unwrap_or(0) as usize
 }
 
-/// Where the tag's slots begin in its page, which is one of so many. Tags are spread evenly.
+/// Where the tag's slots begin in its page, which is one of so many.
 fn first_of(page: &[Slot], tag: u32, pages: usize) -> usize {
+    near(page, guess(page.len(), tag, pages), |slot| slot.tag < tag)
+}
+
+/// Where they should, as tags are spread evenly.
+fn guess(length: usize, tag: u32, pages: usize) -> usize {
     let within = tag.checked_shl(pages.trailing_zeros()).unwrap_or(0);
-    let guess = (u64::from(within) * page.len() as u64) >> u32::BITS;
-    near(page, usize::try_from(guess).unwrap_or(0), |slot| slot.tag < tag)
+    usize::try_from((u64::from(within) * length as u64) >> u32::BITS).unwrap_or(0)
 }
 
 fn tag(hash: u64) -> u32 {
@@ -210,6 +211,23 @@ mod tests {
             let mut pairs = Pairs::default();
             (0..length).for_each(|number| pairs.push(hash(number), number as u32));
             assert_eq!(Index::of(pairs).pages.len(), pages, "{length} at once");
+        }
+    }
+
+    #[test]
+    fn what_is_spread_evenly_is_near_where_it_should_be() {
+        for length in [FULL, 5_000] {
+            let mut pairs = Pairs::default();
+            (0..length).for_each(|number| {
+                pairs.push((number as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15), number as u32);
+            });
+            let Index { pages, .. } = Index::of(pairs);
+            for page in pages.iter() {
+                for (position, slot) in page.iter().enumerate() {
+                    let guess = guess(page.len(), slot.tag, pages.len());
+                    assert!(guess.abs_diff(position) <= 4, "{guess} {position}");
+                }
+            }
         }
     }
 

@@ -3,7 +3,7 @@
 //! The tree is shared by all subjects. A question walks it once (see [`super::tree`]); what a single subject says at
 //! each node met is then a search for a number, not for text.
 
-use std::hash::{BuildHasher, Hasher};
+use std::hash::{BuildHasher, BuildHasherDefault, Hasher};
 use std::sync::Arc;
 
 use ahash::RandomState;
@@ -96,7 +96,7 @@ impl Ownership {
 pub(super) struct Names {
     nodes: Paged<Node>,
     /// The newest node with each hash of parent and key; others follow as twins.
-    children: GenericHashMap<u64, NodeId, Hashed, DefaultSharedPtr>,
+    children: GenericHashMap<u64, NodeId, BuildHasherDefault<Hashed>, DefaultSharedPtr>,
     free: NodeId,
     live: usize,
     seed: RandomState,
@@ -176,7 +176,7 @@ impl Names {
         let root = Node { uses: 1, ..Node::default() };
         Self {
             nodes: Paged::unit(root),
-            children: GenericHashMap::with_hasher(Hashed::default()),
+            children: GenericHashMap::with_hasher(BuildHasherDefault::default()),
             free: NodeId::NONE,
             live: 1,
             seed: RandomState::new(),
@@ -268,9 +268,7 @@ impl Names {
         let Some(node) = self.node_mut(id) else { return };
         let GrantedTo { mut users, others } = to;
         node.uses = node.uses.saturating_add(u32::try_from(users.len() + others.len()).unwrap_or(u32::MAX));
-        if !users.is_sorted() {
-            users.sort_unstable();
-        }
+        users.sort_unstable();
         let holders: Arc<[SubjectId]> = others.iter().copied().filter(|subject| is_holders(*subject)).collect();
         node.holders = (!holders.is_empty()).then_some(holders);
         let mut others: Vec<Scattered> = others.into_iter().map(Scattered).collect();
@@ -280,8 +278,7 @@ impl Names {
 
     /// Lets a name go that was reserved and is not used.
     pub(super) fn settle(&mut self, id: NodeId) {
-        let unused = self.node(id).is_some_and(|node| node.uses == 0 && node.parent != NodeId::NONE);
-        if unused {
+        if self.node(id).is_some_and(|node| node.uses == 0) {
             self.use_again(id);
             self.release(id);
         }
@@ -392,16 +389,8 @@ impl Names {
 }
 
 /// Takes a number that is a hash already.
-#[derive(Clone, Copy, Default)]
+#[derive(Default)]
 struct Hashed(u64);
-
-impl BuildHasher for Hashed {
-    type Hasher = Self;
-
-    fn build_hasher(&self) -> Self {
-        Self(0)
-    }
-}
 
 impl Hasher for Hashed {
     fn finish(&self) -> u64 {
@@ -409,13 +398,9 @@ impl Hasher for Hashed {
     }
 
     fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
+        if let Ok(number) = bytes.try_into() {
+            self.0 = u64::from_ne_bytes(number);
         }
-    }
-
-    fn write_u64(&mut self, number: u64) {
-        self.0 = number;
     }
 }
 

@@ -406,47 +406,4 @@ impl Snapshot {
 }
 
 #[cfg(test)]
-mod tests {
-    use jiff::Timestamp;
-    use uuid::Uuid;
-
-    use super::super::{Change, Grant, Pattern, Resource, Subject};
-    use super::*;
-
-    fn id(number: usize) -> ResourceId {
-        ResourceId(Uuid::from_u128(number as u128))
-    }
-
-    fn share(from: usize, to: usize) -> Change {
-        let (subject, pattern) =
-            (Subject::Holders(Levels::READ, id(from)), Pattern::literal([format!("r{to}")]).unwrap());
-        Change::Grant(Grant { subject, pattern, levels: Levels::READ, expires: None })
-    }
-
-    #[test]
-    fn the_work_of_a_decision_has_a_bound_whatever_is_shared_with_whom() {
-        // Many roots, and more behind each than there is room for.
-        let (roots, behind) = (1..601, |root: usize| (601 + root * 10)..(611 + root * 10));
-        let resources = (0..6_620).map(|number| {
-            let name = Pattern::literal([format!("r{number}")]).unwrap();
-            Change::Resource(Resource { id: id(number), name, owner: None })
-        });
-        let shares = roots
-            .clone()
-            .flat_map(|root| [share(root, 0)].into_iter().chain(behind(root).map(move |from| share(from, root))));
-        let snapshot = Snapshot::empty().patched(resources.chain(shares));
-        let (user, keys) = (UserId(Uuid::from_u128(1)), ["r0"]);
-        let question = Question { user, keys: &keys, reading: Reading::Covering };
-        let web = Web::new(&snapshot, question, roots.map(id).collect(), 0);
-        assert!(
-            web.sites.len() <= MAX_SITES && web.shares.len() <= MAX_SHARES,
-            "{} {}",
-            web.sites.len(),
-            web.shares.len()
-        );
-        let looked: usize =
-            web.sites.iter().filter_map(|site| site.sources.as_ref()).map(|sources| sources.len()).sum();
-        assert!(looked <= MAX_HOLDERS);
-        assert_eq!(snapshot.levels(user, &keys, Timestamp::UNIX_EPOCH), Levels::NONE);
-    }
-}
+mod tests;

@@ -196,6 +196,26 @@ mod tests {
     }
 
     #[test]
+    fn nothing_is_forgotten_while_its_set_has_a_void_slot() {
+        let mut recent = Recent::new(16 * WAYS);
+        let (snapshot, user) = (Snapshot::empty(), UserId(uuid::Uuid::nil()));
+        // As many names of each set as it has slots.
+        let mut sets = [const { Vec::new() }; 16];
+        for name in (0..10_000).map(|number| number.to_string()) {
+            let set = &mut sets[recent.hash(user, &[&name]) as usize % 16];
+            if set.len() < WAYS {
+                set.push(name);
+            }
+        }
+        for _ in 0..2 {
+            for name in sets.iter().flatten() {
+                assert!(recent.permit(&snapshot, user, &[name], Levels::READ, Timestamp::UNIX_EPOCH).is_err());
+            }
+        }
+        assert_eq!(recent.hits_and_misses(), (16 * WAYS as u64, 16 * WAYS as u64));
+    }
+
+    #[test]
     fn questions_spread_over_the_slots_and_a_long_name_takes_none() {
         let mut recent = Recent::new(1024);
         let (snapshot, user) = (Snapshot::empty(), UserId(uuid::Uuid::nil()));

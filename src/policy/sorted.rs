@@ -69,23 +69,23 @@ impl<T: Keyed> Sorted<T> {
     where
         T: PartialEq,
     {
+        let (items, guess) = self.guess(item.key());
+        at_once(items, guess, item).unwrap_or_else(|| items.binary_search_by_key(&item.key(), Keyed::key).is_ok())
+    }
+
+    /// The page of this key, and where in it the key should be.
+    fn guess(&self, key: u32) -> (&[T], usize) {
         let (items, guess) = match self {
-            Self::One(items) => (items, (u64::from(item.key()) * items.len() as u64) >> u32::BITS),
+            Self::One(items) => (items, (u64::from(key) * items.len() as u64) >> u32::BITS),
             Self::Many(pages) => {
-                let place = index_of(pages, item.key());
-                let Some(Page { from, items }) = pages.get(place) else { return false };
+                let place = index_of(pages, key);
+                let Some(Page { from, items }) = pages.get(place) else { return (&[], 0) };
                 let to = pages.get(place + 1).map_or(1 << u32::BITS, |next| u64::from(next.from));
-                let share = u64::from(item.key().saturating_sub(*from)) * items.len() as u64;
+                let share = u64::from(key.saturating_sub(*from)) * items.len() as u64;
                 (items, share / (to - u64::from(*from)).max(1))
             }
         };
-        let last = items.len().saturating_sub(WINDOW);
-        let from = usize::try_from(guess).unwrap_or(0).saturating_sub(WINDOW / 2).min(last);
-        let window = items.get(from..items.len().min(from + WINDOW)).unwrap_or_default();
-        let met = window.iter().fold(false, |met, other| met | (*other == item));
-        let reaches = (from == 0 || window.first().is_some_and(|first| first.key() <= item.key()))
-            && (from == last || window.last().is_some_and(|last| last.key() >= item.key()));
-        if met || reaches { met } else { items.binary_search_by_key(&item.key(), Keyed::key).is_ok() }
+        (items, usize::try_from(guess).unwrap_or(0))
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -158,6 +158,17 @@ impl<T: Keyed> Page<T> {
     fn of(items: Arc<[T]>) -> Self {
         Self { from: items.first().map_or(0, Keyed::key), items }
     }
+}
+
+/// Whether the item is among these, by a window around the guess; nothing where that does not tell.
+fn at_once<T: Keyed + PartialEq>(items: &[T], guess: usize, item: T) -> Option<bool> {
+    let last = items.len().saturating_sub(WINDOW);
+    let from = guess.saturating_sub(WINDOW / 2).min(last);
+    let window = items.get(from..items.len().min(from + WINDOW)).unwrap_or_default();
+    let met = window.iter().filter(|other| **other == item).count() != 0;
+    let reaches = (from == 0 || window.first().is_some_and(|first| first.key() <= item.key()))
+        && (from == last || window.last().is_some_and(|last| last.key() >= item.key()));
+    reaches.then_some(met)
 }
 
 /// The page that holds, or would hold, this key.
@@ -264,6 +275,7 @@ mod tests {
         for length in [0, 1, PAGE, PAGE + 1, 3 * PAGE + 7] {
             let items: Vec<(u32, u32)> = (0..length as u32).map(|key| (key * 3, key)).collect();
             let mut list = Sorted::of(&items);
+            assert_eq!(list.is_empty(), length == 0);
             assert!(list.iter().copied().eq(items.iter().copied()));
             assert!(items.iter().all(|item| list.get(item.0) == Some(item) && list.get(item.0 + 1).is_none()));
             assert_eq!(list.put((1, 0)), None);
@@ -289,6 +301,23 @@ mod tests {
                     assert!(!(length..2 * length + 9).map(spread).any(|key| list.has_spread(key)), "{length}");
                 }
             }
+        }
+    }
+
+    #[test]
+    fn where_keys_are_spread_evenly_one_look_tells_of_nearly_all() {
+        for length in [1, WINDOW - 1, WINDOW, WINDOW + 1, PAGE, PAGE + 1, 20 * PAGE] {
+            let keys = |to: usize| (0..to as u32).map(|number| number.wrapping_mul(0x9E37_79B1));
+            let mut all: Vec<u32> = keys(length).collect();
+            all.sort_unstable();
+            let list = Sorted::of(&all);
+            let told = |key: &u32| {
+                let (items, guess) = list.guess(*key);
+                at_once(items, guess, *key).is_some()
+            };
+            let told = keys(2 * length).filter(told).count();
+            assert!(told * 20 > 2 * length * 19, "{told} of {}", 2 * length);
+            assert!(length > WINDOW || told == 2 * length, "{told} of {}", 2 * length);
         }
     }
 

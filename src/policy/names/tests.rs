@@ -45,3 +45,15 @@ fn new_names_take_the_places_of_those_that_went() {
     assert_eq!((names.len(), names.reach()), (5, reach + 1));
     assert_eq!(["d", "e", "f", "g"].map(|key| names.find(&name(key))), new.map(Some));
 }
+
+#[test]
+fn each_name_has_a_hash_of_its_own_which_is_not_hashed_again() {
+    let mut names = Names::new();
+    let keys: Vec<String> = (0..50).map(|key| key.to_string()).collect();
+    for key in &keys {
+        names.retain(&Pattern::literal([key, "x"]).unwrap());
+    }
+    assert_eq!(names.children.len(), 100);
+    let hashed = BuildHasherDefault::<Hashed>::default();
+    assert_eq!([0, 7, u64::MAX].map(|number| hashed.hash_one(number)), [0, 7, u64::MAX]);
+}
