@@ -36,29 +36,20 @@ struct End {
     at: i64,
 }
 
-/// The rows strictly below a name that do not end. A name without a row is a filler for as long as any is left.
+/// How many of the rows strictly below a name give something and do not end: what menus ask for.
 #[derive(Clone, Copy)]
 struct Lasting {
     node: NodeId,
-    all: u32,
-    /// Those that give something.
-    positive: u32,
+    count: u32,
 }
 
-/// The rows strictly below a name that end. Few do, and so few names have it that the others do not pay for it.
+/// How many of them give something for a while. Few do, and so few names have it that the others do not pay for it.
 #[derive(Clone, Copy)]
 struct Ending {
     node: NodeId,
-    all: Tally,
-    /// Those that give something.
-    positive: Tally,
-}
-
-/// How many rows, and until when the last of them is there.
-#[derive(Clone, Copy, Default)]
-struct Tally {
     count: u32,
-    ends: i64,
+    /// When the last of them ends.
+    last: i64,
 }
 
 /// All rows of one subject.
@@ -140,15 +131,9 @@ impl Rows {
         end.map_or(i64::MIN, |end| end.at)
     }
 
-    /// Until when a longer row passes through this name, if one does at `now`.
-    pub(super) fn passed_until(&self, node: NodeId, now: i64) -> Option<i64> {
-        if self.lasting.get(node.number()).is_some() { Some(NEVER) } else { self.ending_at(node)?.all.until(now) }
-    }
-
     /// Whether a row that gives something lies strictly below this name.
     pub(super) fn gives_below(&self, node: NodeId, now: i64) -> bool {
-        self.lasting.get(node.number()).is_some_and(|below| below.positive > 0)
-            || self.ending_at(node).is_some_and(|below| below.positive.until(now).is_some())
+        self.lasting.get(node.number()).is_some() || self.ending_at(node).is_some_and(|below| below.last > now)
     }
 
     fn ending_at(&self, node: NodeId) -> Option<&Ending> {
@@ -184,72 +169,57 @@ impl Rows {
     }
 
     fn count(&mut self, names: &Names, row: Row) {
-        let gives = row.levels.gives();
+        if !row.levels.gives() {
+            return;
+        }
         for node in above(names, row.node) {
             if row.ends == NEVER {
-                let none = Lasting { node, all: 0, positive: 0 };
-                let before = self.lasting.get(node.number()).copied().unwrap_or(none);
-                let positive = before.positive + u32::from(gives);
-                self.lasting.put(Lasting { node, all: before.all + 1, positive });
+                let count = self.lasting.get(node.number()).map_or(1, |below| below.count + 1);
+                self.lasting.put(Lasting { node, count });
             } else {
-                let none = Ending { node, all: Tally::default(), positive: Tally::default() };
-                let mut below = self.ending_at(node).copied().unwrap_or(none);
-                below.all.add(row.ends);
-                if gives {
-                    below.positive.add(row.ends);
-                }
+                let (count, last) = self.ending_at(node).map_or((0, row.ends), |below| (below.count, below.last));
+                let below = Ending { node, count: count + 1, last: last.max(row.ends) };
                 self.change_ending(|ending| ending.below.put(below));
             }
         }
     }
 
     fn discount(&mut self, names: &Names, row: Row) {
-        if row.ends == NEVER { self.discount_lasting(names, row) } else { self.discount_ending(names, row) }
-    }
-
-    fn discount_lasting(&mut self, names: &Names, row: Row) {
-        for node in above(names, row.node) {
-            let Some(Lasting { all, positive, .. }) = self.lasting.get(node.number()).copied() else { continue };
-            if all <= 1 {
-                self.lasting.take(node.number());
-            } else {
-                let positive = positive - u32::from(row.levels.gives()).min(positive);
-                self.lasting.put(Lasting { node, all: all - 1, positive });
+        if row.levels.gives() {
+            for node in above(names, row.node) {
+                if row.ends == NEVER { self.discount_lasting(node) } else { self.discount_ending(names, node, row) }
             }
-        }
-    }
-
-    /// The last end is looked for again above a row that was it and is gone: the one change that reads all rows of the
-    /// subject, and only where several rows of one subject end at all.
-    fn discount_ending(&mut self, names: &Names, row: Row) {
-        for node in above(names, row.node) {
-            let Some(mut below) = self.ending_at(node).copied() else { continue };
-            let mut last = below.all.remove(row.ends);
-            if row.levels.gives() {
-                last |= below.positive.remove(row.ends);
-            }
-            if below.all.count == 0 {
-                self.change_ending(|ending| ending.below.take(node.number()));
-                continue;
-            }
-            if last {
-                (below.all.ends, below.positive.ends) = self.last_ends(names, node);
-            }
-            self.change_ending(|ending| ending.below.put(below));
         }
         if self.ending.as_ref().is_some_and(|ending| ending.rows.is_empty()) {
             self.ending = None;
         }
     }
 
-    /// The last ends of all rows below the name, and of those that give something.
-    fn last_ends(&self, names: &Names, node: NodeId) -> (i64, i64) {
+    fn discount_lasting(&mut self, node: NodeId) {
+        match self.lasting.get(node.number()).map_or(0, |below| below.count) {
+            0 | 1 => drop(self.lasting.take(node.number())),
+            count => drop(self.lasting.put(Lasting { node, count: count - 1 })),
+        }
+    }
+
+    /// The last end is looked for again above a row that was it and is gone: the one change that reads all rows of the
+    /// subject, and only where several rows of one subject end at all.
+    fn discount_ending(&mut self, names: &Names, node: NodeId, row: Row) {
+        let Some(Ending { count, last, .. }) = self.ending_at(node).copied() else { return };
+        if count <= 1 {
+            self.change_ending(|ending| ending.below.take(node.number()));
+            return;
+        }
+        let last = if last == row.ends { self.last_end(names, node) } else { last };
+        self.change_ending(|ending| ending.below.put(Ending { node, count: count - 1, last }));
+    }
+
+    /// The last end of all rows below the name that give something.
+    fn last_end(&self, names: &Names, node: NodeId) -> i64 {
         let ends = self.ending.iter().flat_map(|ending| ending.rows.iter());
-        let rows = ends.filter_map(|end| self.at(end.node));
-        rows.filter(|row| above(names, row.node).any(|higher| higher == node)).fold((0, 0), |(all, positive), row| {
-            let gives = if row.levels.gives() { positive.max(row.ends) } else { positive };
-            (all.max(row.ends), gives)
-        })
+        let rows = ends.filter_map(|end| self.at(end.node)).filter(|row| row.levels.gives());
+        let below = rows.filter(|row| above(names, row.node).any(|higher| higher == node));
+        below.map(|row| row.ends).max().unwrap_or(i64::MIN)
     }
 
     fn change_ending<R>(&mut self, change: impl FnOnce(&mut Ends) -> R) -> R {
@@ -267,7 +237,7 @@ impl Kept {
 /// meanwhile, and none may go.
 #[derive(Default)]
 pub(super) struct Counting {
-    /// By number: the name above, and the rows below it that do not end.
+    /// By number: the name above, and what is counted below.
     names: Vec<(Option<NodeId>, Lasting)>,
     /// The names that have any.
     met: Vec<NodeId>,
@@ -275,19 +245,18 @@ pub(super) struct Counting {
 }
 
 impl Counting {
-    /// The rows below each name, in the order of the names.
+    /// The rows below each name that give something and do not end, in the order of the names.
     fn below(&mut self, names: &Names, rows: &[Row]) -> &[Lasting] {
         for node in (self.names.len()..names.reach()).map(NodeId::of) {
-            self.names.push((names.parent(node), Lasting { node, all: 0, positive: 0 }));
+            self.names.push((names.parent(node), Lasting { node, count: 0 }));
         }
-        for row in rows.iter().filter(|row| row.ends == NEVER) {
+        for row in rows.iter().filter(|row| row.ends == NEVER && row.levels.gives()) {
             let mut next = self.parent(row.node);
             while let Some((above, below)) = next.and_then(|node| self.names.get_mut(node.number() as usize)) {
-                if below.all == 0 {
+                if below.count == 0 {
                     self.met.push(below.node);
                 }
-                below.all += 1;
-                below.positive += u32::from(row.levels.gives());
+                below.count += 1;
                 next = *above;
             }
         }
@@ -296,7 +265,7 @@ impl Counting {
         for node in self.met.drain(..) {
             if let Some((_, below)) = self.names.get_mut(node.number() as usize) {
                 self.counted.push(*below);
-                (below.all, below.positive) = (0, 0);
+                below.count = 0;
             }
         }
         &self.counted
@@ -307,24 +276,27 @@ impl Counting {
     }
 }
 
-impl Tally {
-    fn until(self, now: i64) -> Option<i64> {
-        (self.count > 0 && self.ends > now).then_some(self.ends)
-    }
-
-    fn add(&mut self, ends: i64) {
-        self.ends = if self.count == 0 { ends } else { self.ends.max(ends) };
-        self.count += 1;
-    }
-
-    /// Whether the last end must be looked for again.
-    const fn remove(&mut self, ends: i64) -> bool {
-        self.count = self.count.saturating_sub(1);
-        self.count > 0 && ends == self.ends
-    }
-}
-
 /// The names above this one, the root last.
 fn above(names: &Names, node: NodeId) -> impl Iterator<Item = NodeId> {
     std::iter::successors(names.parent(node), |node| names.parent(*node))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Pattern;
+    use super::*;
+
+    #[test]
+    fn rows_are_empty_when_the_last_is_taken() {
+        let mut names = Names::new();
+        let node = names.retain(&Pattern::literal(["a"]).unwrap());
+        for ends in [NEVER, 5] {
+            let mut rows = Rows::default();
+            assert!(rows.is_empty());
+            rows.put(&names, Row { node, levels: Levels::READ, ends });
+            assert!(!rows.is_empty() && rows.ending.is_some() == (ends != NEVER));
+            rows.take(&names, node);
+            assert!(rows.is_empty() && rows.ending.is_none());
+        }
+    }
 }

@@ -1,8 +1,9 @@
 //! A question on the tree of names, and the row of one subject that answers it: the rules S0 to S3, with D3.
 //!
 //! The rules are stated for a tree of one subject's rows, in which a name with a row is *granted* and a name that longer
-//! rows only pass through is a *filler*. All subjects share one tree of names here, so a name of the tree may be neither
-//! to a subject: then it is as if it were not there. The same holds for an expired row.
+//! rows only pass through is a *filler*, with the value of the row above it. No filler's value answers: below that row
+//! only another row counts (S2), and until there a row beats a filler wherever it stands (S3 with D3). So rows are all
+//! that is looked at, and what is no row of the subject, or an expired one, is as if it were not there.
 
 use smallvec::SmallVec;
 use uuid::Uuid;
@@ -37,14 +38,12 @@ pub(super) struct Step {
 
 const NOWHERE: u32 = u32::MAX;
 
-/// The value that a subject's rows give at some depth.
+/// The row of a subject that answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Found {
     pub(super) levels: Levels,
-    /// How many keys lead to the name whose value it is.
+    /// How many keys lead to the name of the row.
     pub(super) depth: u32,
-    /// Whether a row stands there, or the value is only inherited by a filler.
-    pub(super) granted: bool,
     pub(super) node: NodeId,
 }
 
@@ -60,10 +59,8 @@ impl Clock {
         Self { now, ends: NEVER }
     }
 
-    pub(super) const fn rests_until(&mut self, ends: i64) {
-        if ends < self.ends {
-            self.ends = ends;
-        }
+    pub(super) fn rests_until(&mut self, ends: i64) {
+        self.ends = self.ends.min(ends);
     }
 }
 
@@ -137,7 +134,7 @@ pub(super) fn owner(names: &Names, keys: &[&str]) -> Option<UserId> {
     }
 }
 
-/// What these rows answer: the value of the row that is nearest by the rules, or `None` where no row covers the name.
+/// What these rows answer: the row that is nearest by the rules, or `None` where no row covers the name.
 pub(super) fn resolve(rows: &Rows, path: &Path, clock: &mut Clock) -> Option<Found> {
     if rows.is_empty() {
         return None;
@@ -147,58 +144,36 @@ pub(super) fn resolve(rows: &Rows, path: &Path, clock: &mut Clock) -> Option<Fou
         let Some(row) = rows.live(step.node, clock.now) else { continue };
         if nearest.is_some_and(|(_, above, _)| position >= above.past) {
             // On two branches: which of them answers is for the rules to say.
-            return resolve_at(rows, path, path.steps.first()?, None, clock);
+            return resolve_at(rows, path, path.steps.first()?, clock);
         }
         nearest = Some((position, step, row));
     }
-    // With all its rows on one way down there is nothing that they could lose to: fillers beside that way have no value,
-    // or one that they inherited from it, which a row beats by each of the rules.
+    // With all its rows on one way down there is nothing that the nearest could lose to.
     let (_, step, row) = nearest?;
-    clock.rests_until(row.ends);
-    Some(Found { levels: row.levels, depth: step.depth, granted: true, node: step.node })
+    Some(found(step, row, clock))
 }
 
-fn resolve_at(rows: &Rows, path: &Path, at: &Step, inherited: Option<Levels>, clock: &mut Clock) -> Option<Found> {
-    let row = rows.live(at.node, clock.now);
-    let here = match row {
-        Some(row) => {
-            clock.rests_until(row.ends);
-            Some(Found { levels: row.levels, depth: at.depth, granted: true, node: at.node })
-        }
-        // A filler that inherits nothing and leads nowhere is nothing, whatever lies below it.
-        None if inherited.is_none() && at.literal == NOWHERE && at.any == NOWHERE => return None,
-        None => {
-            if at.depth > 0 {
-                clock.rests_until(rows.passed_until(at.node, clock.now)?);
-            }
-            inherited.map(|levels| Found { levels, depth: at.depth, granted: false, node: at.node })
-        }
-    };
+fn found(step: &Step, row: Row, clock: &mut Clock) -> Found {
+    clock.rests_until(row.ends);
+    Found { levels: row.levels, depth: step.depth, node: step.node }
+}
+
+fn resolve_at(rows: &Rows, path: &Path, at: &Step, clock: &mut Clock) -> Option<Found> {
+    let here = rows.live(at.node, clock.now).map(|row| found(at, row, clock));
     if at.depth == path.length {
         return here; // S0
     }
-    let value = here.map(|found| found.levels);
-    let mut below = |position| resolve_at(rows, path, path.step(position)?, value, clock);
+    let mut below = |position| resolve_at(rows, path, path.step(position)?, clock);
     let literal = below(at.literal);
-    match row {
-        // S1: at the root any value of the literal side wins, however shallow.
-        None if at.depth == 0 => literal.or_else(|| below(at.any)),
-        // S2: below a row only another row counts.
-        Some(_) => {
-            literal.filter(|found| found.granted).or_else(|| below(at.any).filter(|found| found.granted)).or(here)
-        }
-        // S3: under a filler depth decides, ties going to the literal side.
-        None => match (literal, below(at.any)) {
-            (Some(literal), Some(any)) => Some(if any_wins(literal, any) { any } else { literal }),
-            (literal, any) => literal.or(any).or(here),
-        },
+    if here.is_some() || at.depth == 0 {
+        // S1 and S2: at the root and below a row any row of the literal side wins, however shallow.
+        return literal.or_else(|| below(at.any)).or(here);
     }
-}
-
-/// S3 where both sides have a value. First comes D3: a value that is only inherited on the literal side must not defeat
-/// a row on the `*` side, which may be a deny.
-fn any_wins(literal: Found, any: Found) -> bool {
-    (any.granted && !literal.granted) || (any.depth > literal.depth && (any.granted || !literal.granted))
+    // S3: under a filler depth decides, ties going to the literal side.
+    match (literal, below(at.any)) {
+        (Some(literal), Some(any)) => Some(if any.depth > literal.depth { any } else { literal }),
+        (literal, any) => literal.or(any),
+    }
 }
 
 /// The row that answers when only rows with exactly as many keys as the question count: the literal side first, `*`
@@ -209,9 +184,7 @@ pub(super) fn resolve_explicit(rows: &Rows, path: &Path, clock: &mut Clock) -> O
 
 fn explicit_at(rows: &Rows, path: &Path, at: &Step, clock: &mut Clock) -> Option<Found> {
     if at.depth == path.length {
-        let row = rows.live(at.node, clock.now)?;
-        clock.rests_until(row.ends);
-        return Some(Found { levels: row.levels, depth: at.depth, granted: true, node: at.node });
+        return rows.live(at.node, clock.now).map(|row| found(at, row, clock));
     }
     let mut below = |position| explicit_at(rows, path, path.step(position)?, clock);
     below(at.literal).or_else(|| below(at.any))
