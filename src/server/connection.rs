@@ -76,7 +76,7 @@ pub(super) async fn serve<S, H, F, B>(
                 Ok(None) => return,
                 // A connection opened in advance and never used has done nothing wrong.
                 Err(_elapsed) if front.is_empty() => return,
-                Err(_elapsed) => return say_timeout(&mut stream, peer, &house.refusals).await,
+                Err(_elapsed) => return Box::pin(say_timeout(&mut stream, peer, &house.refusals)).await,
             }
         }
     };

@@ -217,7 +217,8 @@ async fn converse<H, F, B>(
     match Box::pin(tokio::time::timeout(house.limits.handshake_timeout, handshake)).await {
         Ok(Ok(stream)) => {
             let http = if stream.get_ref().1.alpn_protocol() == Some(b"h2") { Http::Two } else { Http::One };
-            Box::pin(connection::serve(stream, place, Some(http), peer, house, member)).await;
+            // A large thing, too large to be moved on and on.
+            Box::pin(connection::serve(Box::new(stream), place, Some(http), peer, house, member)).await;
         }
         Ok(Err(error)) => tracing::debug!(peer = %peer.addr, %error, "TLS handshake failed"),
         Err(_elapsed) => tracing::debug!(peer = %peer.addr, "TLS handshake took too long"),

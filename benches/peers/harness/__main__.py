@@ -32,26 +32,29 @@ def main():
         started.append(upstream)
         running = {}
         meter = Meter(world, options.traffic / "load", options.seconds)
-        texts, first = [], None
+        texts, first, results = [], None, {}
         for workload in chosen:
             for name in workload.peers:
                 if name not in running:
-                    running[name] = start(name, world, options)
-                    if running[name] is not None:
+                    running[name] = start(name, world, options, running)
+                    if running[name] is not None and not running[name].fresh:
                         started.append(running[name].process)
             there = [running[name] for name in workload.peers if running[name] is not None]
             measured = meter.workload(workload, there, options.rounds, tell)
+            results[workload.name] = measured
             texts.append(report.table(workload, measured))
             first = first or (workload, measured)
+        each = {}
         if not options.only or "idle" in options.only:
-            texts.append(idle(world, running, meter, options))
+            each, connections = idle(world, running, started, meter, options)
+            texts.append(report.idle_table(each, connections))
     finally:
         for process in reversed(started):
             process.end()
         shutil.rmtree(folder, ignore_errors=True)
-    text = "\n".join([machine(options), *texts])
+    text = "\n".join([machine(options), report.targets(results, each, instructions()), *texts])
     print(text)
-    if options.write:
+    if options.write and first:
         write(text, report.plot(*first), options.write)
 
 
@@ -66,8 +69,8 @@ def raise_file_limit():
 
 def read_options():
     parser = argparse.ArgumentParser(prog="benches/peers/run", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=9, help="rounds of each workload (9)")
-    parser.add_argument("--seconds", type=float, default=3.0, help="seconds of each peer in a round (3)")
+    parser.add_argument("--rounds", type=int, default=7, help="rounds of each workload (7)")
+    parser.add_argument("--seconds", type=float, default=2.5, help="seconds of each peer in a round (2.5)")
     parser.add_argument("--users", type=int, default=1000, help="users, each with a token of their own (1000)")
     parser.add_argument("--connections", type=int, default=10_000, help="idle connections (10000)")
     parser.add_argument("--only", nargs="*", help="workloads: " + " ".join([w.name for w in WORKLOADS] + ["idle"]))
@@ -79,7 +82,7 @@ def read_options():
     return parser.parse_args()
 
 
-def start(name, world, options):
+def start(name, world, options, running):
     """The peer of that name; none where it is not installed."""
     tell(f"starting {name}")
     match name:
@@ -109,23 +112,48 @@ def start(name, world, options):
             return gateway.gateway(world, "gateway-logged", options.gateway, log=True).called(name)
         case "carta-gateway tls":
             return gateway.gateway(world, "gateway-tls", options.gateway, tls=True).called(name)
+        case "carta-gateway two workers":
+            return gateway.gateway(world, "gateway-two", options.gateway, workers=2).called(name)
+        case "carta-gateway fresh" | "envoy full fresh":
+            same = running.get(name.removesuffix(" fresh"))
+            return same and same.with_fresh_tokens(name)
 
 
-def idle(world, running, meter, options):
-    names = ["nginx", OURS, "haproxy", "envoy"]
-    for name in names:
-        running[name] = running.get(name) or start(name, world, options)
-    there = [name for name in names if running[name] is not None]
-    # haproxy counts two files for each.
-    connections = min(options.connections, haproxy_connections() - 50)
-    each = {name: meter.idle(running[name], connections) for name in there}
-    return report.idle_table(each, connections)
+def idle(world, running, started, meter, options):
+    """Bytes for each idle connection, and how many there were, by peer."""
+    each, connections = {}, {}
+    for name in ["nginx", OURS, "haproxy", "envoy", "pingora", "nginx over TLS", "carta-gateway tls"]:
+        tls = name.endswith("over TLS") or name.endswith(" tls")
+        peer = name.removesuffix(" over TLS")
+        if peer not in running:
+            running[peer] = start(peer, world, options, running)
+            if running[peer] is not None:
+                started.append(running[peer].process)
+        if running[peer] is None:
+            continue
+        # haproxy counts two files for each.
+        connections[name] = min(options.connections, haproxy_connections() - 50) // (5 if tls else 1)
+        each[name] = meter.idle(running[peer], connections[name], tls)
+        tell(f"idle: {name}")
+    return each, connections
+
+
+def instructions():
+    """What a warm call takes, as it is kept beside the benches."""
+    kept = pathlib.Path(__file__).parents[2].joinpath("instructions.toml").read_text()
+    figure = re.search(rf"^\[{platform.machine()}\]\nwarm_get = (\d+)", kept, re.MULTILINE)
+    return int(figure[1]) if figure else 0
 
 
 def machine(options):
     cpu = re.search(r"model name\s*: (.*)", pathlib.Path("/proc/cpuinfo").read_text())
     load = os.getloadavg()
     versions = [line_of(words) for words in (["nginx", "-v"], ["haproxy", "-v"], ["caddy", "version"])]
+    if options.envoy:
+        versions.append("envoy " + "".join(re.findall(r"version: [0-9a-f]+/([0-9.]+)", line_of([options.envoy, "--version"]))))
+    if options.pingora:
+        locked = pathlib.Path(__file__).parents[1].joinpath("pingora", "Cargo.lock").read_text()
+        versions.append("pingora " + re.search(r'name = "pingora-core"\nversion = "([^"]+)"', locked)[1])
     return (f"{datetime.date.today()}, {cpu[1] if cpu else platform.machine()}, {os.cpu_count()} cores, Linux "
             f"{platform.release()}; load average when done {load[0]:.1f}. {'; '.join(versions)}. {options.rounds} rounds of "
             f"{options.seconds:g} s, proxy on core 0, load and upstream on core 1, {options.users} users with RS256 tokens, "

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import statistics
 import subprocess
+import time
 
 PLAIN = ["nginx", "haproxy", "envoy", "caddy", "pingora"]
 FULL = ["nginx auth_request", "haproxy full", "envoy full"]
@@ -22,14 +23,22 @@ class Workload:
     tls: bool = False
     #: Calls a second as a part of what the first peer answered at saturation.
     of_saturation: float = 0.0
+    #: Calls a second.
+    rate: float = 0.0
     #: Bytes that a call moves, where MB per CPU second is what counts.
     moved: int = 0
 
 
+EVERYBODY = ["nginx", OURS, "carta-gateway open", *FULL, *PLAIN[1:]]
+
 WORKLOADS = [
-    Workload("small", "GET of 128 bytes, kept connections", ["nginx", OURS, "carta-gateway open", *FULL, *PLAIN[1:]], []),
+    Workload("small", "GET of 128 bytes, kept connections", [*EVERYBODY, "carta-gateway two workers"], []),
     Workload("logged", "the same, access log on", ["nginx logged", "carta-gateway logged"], []),
-    Workload("half", "the same at half of nginx's saturation", ["nginx", OURS], [], of_saturation=0.5),
+    Workload("half", "the same at half of nginx's saturation", ["nginx", OURS, "haproxy", "pingora", "nginx auth_request"], [],
+             of_saturation=0.5),
+    Workload("tenth", "the same at a tenth of nginx's saturation", EVERYBODY, [], of_saturation=0.1),
+    Workload("fresh", "1,000 calls a second, each with a token that was never seen before",
+             ["carta-gateway", "carta-gateway fresh", "haproxy full", "envoy full fresh"], [], rate=1000.0),
     Workload("16k", "GET of 16 KiB", ["nginx", OURS, "haproxy"], [], path="/bench/echo/b/16384"),
     Workload("1m", "GET of 1 MiB", ["nginx", OURS, "haproxy"], ["--connections", "16"], path="/bench/echo/b/1048576",
              moved=1 << 20),
@@ -46,7 +55,7 @@ WORKLOADS = [
 
 @dataclasses.dataclass
 class Round:
-    """One peer's share of a round: microseconds of CPU a call, calls a second, latencies in microseconds."""
+    """One peer's share of a round: microseconds of CPU a call, calls a second, latencies in microseconds, bytes held."""
 
     user: float
     system: float
@@ -54,6 +63,7 @@ class Round:
     p50: float
     p99: float
     p999: float
+    memory: int
 
     @property
     def cpu(self):
@@ -64,19 +74,23 @@ class Meter:
     def __init__(self, world, load, seconds):
         self.world, self.load, self.seconds = world, load, seconds
 
-    def words(self, peer, workload):
+    def words(self, peer, workload, tokens):
         path = workload.path
         if peer.name == "carta-gateway open":
             path = path.replace("/echo/", "/open/")
         port = peer.tls if workload.tls else peer.plain
         words = ["taskset", "-c", self.world.load_core, self.load, "--port", port, "--path", path,
-                 "--tokens", self.world.path("tokens"), *workload.words]
+                 "--tokens", tokens, *workload.words]
         if workload.tls:
             words += ["--ca", self.world.path("cert.pem")]
         return list(map(str, words))
 
     def run(self, peer, workload, seconds, rate=0.0):
-        words = [*self.words(peer, workload), "--seconds", str(seconds), "--rate", str(rate)]
+        tokens = self.world.path("tokens")
+        if peer.fresh:
+            # One for each call, and some to spare for those that come a little early.
+            tokens = self.world.fresh_tokens(int(rate * seconds) + 256)
+        words = [*self.words(peer, workload, tokens), "--seconds", str(seconds), "--rate", str(rate)]
         before = peer.process.cpu()
         done = subprocess.run(words, capture_output=True, text=True, timeout=seconds + 60)
         after = peer.process.cpu()
@@ -86,14 +100,15 @@ class Meter:
         if seen["errors"] or not seen["requests"]:
             raise RuntimeError(f"{peer.name} ({workload.name}): {seen['errors']} errors: {seen['why']}")
         micros = [1e6 * (now - then) / seen["requests"] for now, then in zip(after, before)]
-        return Round(*micros, seen["requests"] / seen["seconds"], seen["p50"], seen["p99"], seen["p999"])
+        return Round(*micros, seen["requests"] / seen["seconds"], seen["p50"], seen["p99"], seen["p999"],
+                     peer.process.memory())
 
     def workload(self, workload, peers, rounds, told):
         """All rounds, by peer's name."""
         measured = {peer.name: [] for peer in peers}
-        rate = 0.0
+        rate = workload.rate
         for peer in peers:
-            warm = self.run(peer, workload, 1.0)
+            warm = self.run(peer, workload, 1.0, rate)
             if workload.of_saturation and not rate:
                 rate = warm.rate * workload.of_saturation
         for number in range(rounds):
@@ -105,15 +120,17 @@ class Meter:
             told(f"{workload.name}: round {number + 1} of {rounds}")
         return measured
 
-    def idle(self, peer, connections):
-        """Bytes for each of so many connections that do nothing."""
-        words = ["taskset", "-c", str(self.world.load_core), self.load, "--port", peer.plain, "--kind", "idle",
-                 "--connections", connections, "--tokens", self.world.path("tokens")]
+    def idle(self, peer, connections, tls=False):
+        """Bytes for each of so many connections that called once, and do nothing for some seconds."""
+        port, more = (peer.tls, ["--ca", self.world.path("cert.pem")]) if tls else (peer.plain, [])
+        words = ["taskset", "-c", str(self.world.load_core), self.load, "--port", port, "--kind", "idle",
+                 "--connections", connections, "--tokens", self.world.path("tokens"), *more]
         before = peer.process.memory()
         holder = subprocess.Popen(list(map(str, words)), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         try:
             if holder.stdout.readline().strip() != "open":
                 raise RuntimeError(f"{peer.name} does not hold {connections} connections")
+            time.sleep(3)
             return (peer.process.memory() - before) / connections
         finally:
             holder.stdin.close()

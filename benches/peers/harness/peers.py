@@ -5,6 +5,7 @@ WebSocket echo. Those named "full" do carta-gateway's job as far as they can: ve
 put the user's own key on, take the token off.
 """
 
+import copy
 import json
 import os
 import resource
@@ -14,6 +15,9 @@ from .world import AUDIENCE, ISSUER, Process, free_port
 
 class Peer:
     """A running proxy: `plain` and `tls` are its ports."""
+
+    #: Whether each call has a token of its own.
+    fresh = False
 
     def __init__(self, name, world, words, env=None):
         self.name, self.process = name, Process(name, words, world.proxy_core, world.folder, env)
@@ -25,6 +29,12 @@ class Peer:
     def called(self, name):
         self.name = name
         return self
+
+    def with_fresh_tokens(self, name):
+        """The same process, asked with a new token each time."""
+        again = copy.copy(self).called(name)
+        again.fresh = True
+        return again
 
 
 def nginx(world, name, log=False, auth=False):

@@ -61,17 +61,27 @@ class World:
         self.path("jwks.json").write_text(self.jwks)
         public = key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
         self.path("public.pem").write_bytes(public)
-        now = int(time.time())
-        head = b64(json.dumps({"alg": "RS256", "typ": "JWT", "kid": "bench"}).encode())
-        self.tokens = []
-        for number in range(self.users):
-            claims = {"iss": ISSUER, "aud": AUDIENCE, "sub": self.user(number), "iat": now - 60, "exp": now + 86400,
-                      "preferred_username": self.user(number), "email": f"{self.user(number)}@example.org",
-                      "groups": ["bench"]}
-            signed = f"{head}.{b64(json.dumps(claims).encode())}"
-            signature = key.sign(signed.encode(), padding.PKCS1v15(), hashes.SHA256())
-            self.tokens.append(f"{signed}.{b64(signature)}")
+        self._key, self._head = key, b64(json.dumps({"alg": "RS256", "typ": "JWT", "kid": "bench"}).encode())
+        self._made = 0
+        self.tokens = [self._token(number) for number in range(self.users)]
         self.path("tokens").write_text("\n".join(self.tokens) + "\n")
+
+    def _token(self, number, **more):
+        now = int(time.time())
+        user = self.user(number)
+        claims = {"iss": ISSUER, "aud": AUDIENCE, "sub": user, "iat": now - 60, "exp": now + 86400,
+                  "preferred_username": user, "email": f"{user}@example.org", "groups": ["bench"], **more}
+        signed = f"{self._head}.{b64(json.dumps(claims).encode())}"
+        signature = self._key.sign(signed.encode(), padding.PKCS1v15(), hashes.SHA256())
+        return f"{signed}.{b64(signature)}"
+
+    def fresh_tokens(self, count):
+        """A file of so many tokens of the users, none of which any peer has seen."""
+        with self.path("fresh").open("w") as file:
+            for number in range(count):
+                self._made += 1
+                file.write(self._token(number % self.users, jti=str(self._made)) + "\n")
+        return self.path("fresh")
 
     def _make_certificate(self):
         key = ec.generate_private_key(ec.SECP256R1())

@@ -1,27 +1,36 @@
-//! `bench`: how long decisions take, in process and through the proxy, and what the state that they read costs.
+//! `bench`: how long authorization takes, layer by layer in process and as a whole over the network, and what the state
+//! that it reads costs.
 
+mod chart;
 mod decide;
+mod house;
+mod layers;
 pub mod load;
 pub mod population;
+mod report;
 mod through;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 
 use super::Failure;
 use super::open;
+use crate::identity::{Directory, Loading};
 use crate::policy::{Snapshot, UserId};
 use crate::refresh;
 use crate::store::Item;
+use house::{Ground, House};
 use population::Population;
+use report::{About, Layer, Loaded, Report};
 
 /// Arguments of `bench`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// Measure decisions on the users, services and grants of this configuration's store, instead of made-up ones
+    /// Measure on the users, services and grants of this configuration's store, instead of made-up ones
     #[arg(long, value_name = "FILE", conflicts_with_all = ["users", "services", "grants", "load"])]
     config: Option<PathBuf>,
     /// Users of the made-up population; some are in 20 groups, and ten groups have a tenth of them each
@@ -39,9 +48,15 @@ pub(super) struct Args {
     /// Decisions to measure
     #[arg(long, default_value_t = 200_000)]
     decisions: u32,
-    /// Calls to measure through the proxy, one after the other; 0: none
+    /// Calls to measure through the proxy, one after the other, and the layers of one; 0: none
     #[arg(long, default_value_t = 2_000)]
     calls: u32,
+    /// Write what was measured to this file, as JSON, times in nanoseconds
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Draw the percentiles of each layer into this file, as SVG
+    #[arg(long, value_name = "FILE")]
+    svg: Option<PathBuf>,
 }
 
 /// The questions that can be asked: any user about any service.
@@ -52,29 +67,45 @@ struct Questions {
     services: Vec<[String; 2]>,
 }
 
-/// Measures and prints a table.
+/// Measures, and prints a table.
 pub(super) fn run(args: &Args, out: &mut dyn Write) -> Result<(), Failure> {
-    writeln!(out, "{}", machine())?;
+    let machine = machine();
+    writeln!(out, "{machine}")?;
     let made_up = Population {
         users: args.users,
         services: args.services,
         grants: args.grants.unwrap_or(args.users.saturating_mul(10)),
     };
-    let started = Instant::now();
-    let (policy, questions) = match (&args.config, made_up) {
+    let (started, mut load) = (Instant::now(), None);
+    let (ground, questions) = match (&args.config, made_up) {
         (Some(path), _) => of_store(path)?,
-        (None, population) if args.load => (loaded(population, out)?, Questions::of_population(population)),
-        (None, population) => (population.compiled(), Questions::of_population(population)),
+        (None, population) if args.load => (loaded(population, &mut load, out)?, Questions::of_population(population)),
+        (None, population) => (of_population(population, args.calls > 0), Questions::of_population(population)),
     };
-    let (users, services, grants) = (questions.users.len(), questions.services.len(), policy.size().grants);
+    let about = About {
+        version: env!("CARGO_PKG_VERSION"),
+        machine,
+        population: if args.config.is_some() { "store" } else { "made up" },
+        users: questions.users.len(),
+        services: questions.services.len(),
+        grants: ground.policy.size().grants,
+        ready_seconds: started.elapsed().as_secs_f64(),
+        load,
+    };
+    let About { users, services, grants, .. } = about;
     writeln!(out, "{users} users, {services} services, {grants} grants; ready after {:.1?}\n", started.elapsed())?;
-    writeln!(out, "{:<34} {:>9} {:>9} {:>9} {:>9} {:>9}", "latency", "p50", "p90", "p99", "p99.9", "max")?;
-    row(out, "the clock itself", &clock_cost()?)?;
-    decisions(&policy, &questions, args.config.is_none().then_some(made_up), args.decisions, out)?;
+    let mut report = Report::new(out, about);
+    report.head()?;
+    report.row(Layer::Clock, "the clock itself", &clock_cost()?)?;
+    let made_up = args.config.is_none().then_some(made_up);
+    decisions(&ground.policy, &questions, made_up, args.decisions, &mut report)?;
     if args.calls > 0 {
-        through::run(args.calls, out)?;
+        let service = through::service()?;
+        let house = House::build(ground, &questions, service)?;
+        layers::run(&house, args.decisions, &mut report)?;
+        through::run(&house, service, args.calls, &mut report)?;
     }
-    Ok(())
+    report.keep(args.json.as_deref(), args.svg.as_deref())
 }
 
 fn decisions(
@@ -82,40 +113,53 @@ fn decisions(
     questions: &Questions,
     made_up: Option<Population>,
     count: u32,
-    out: &mut dyn Write,
+    report: &mut Report<'_>,
 ) -> Result<(), Failure> {
-    row(out, "decision, seen before (mean of 64)", &decide::seen(policy, questions, count)?)?;
+    let layer = Layer::Decision;
+    report.row(layer, "decision, seen before (mean of 64)", &decide::seen(policy, questions, count)?)?;
     let (users, services) = (questions.users.len() as u64, questions.services.len() as u64);
     let one = decide::anew(policy, questions, count, |random| (1, random.below(services.min(8))))?;
-    row(out, "decision anew, one user", &one)?;
+    report.row(layer, "decision anew, one user", &one)?;
     let any = decide::anew(policy, questions, count, |random| (random.below(users), random.below(services)))?;
-    row(out, "decision anew, users at random", &any)?;
+    report.row(layer, "decision anew, users at random", &any)?;
     let Some(population) = made_up else { return Ok(()) };
     let busy =
         decide::anew(policy, questions, count, |random| (random.below(population.busy()), random.below(services)))?;
-    row(out, "decision anew, users in 20 groups", &busy)?;
-    row(out, "change of one grant", &decide::patch(policy, population, count.div_ceil(100))?)
+    report.row(layer, "decision anew, users in 20 groups", &busy)?;
+    report.row(Layer::Change, "change of one grant", &decide::patch(policy, population, count.div_ceil(100))?)
+}
+
+/// The population in memory; accounts only where somebody is going to call.
+fn of_population(population: Population, accounts: bool) -> Ground {
+    let mut directory = Loading::default();
+    if accounts {
+        population.accounts().for_each(|account| directory.take(&[account]));
+    }
+    Ground { policy: population.compiled(), directory: Arc::new(directory.finish()) }
 }
 
 /// Loads the population from a file, and tells what that took.
-fn loaded(population: Population, out: &mut dyn Write) -> Result<Snapshot, Failure> {
+fn loaded(population: Population, load: &mut Option<Loaded>, out: &mut dyn Write) -> Result<Ground, Failure> {
     let folder = through::Folder::make()?;
     load::write(population, folder.path())?;
     let (state, cost) = load::load(folder.path())?;
     let grants = state.policy.size().grants as u64;
+    let each = cost.memory.map(|memory| memory / grants.max(1));
     write!(out, "full load from the embedded store in {:.1?}", cost.wall)?;
     if let Some(cpu) = cost.cpu {
         write!(out, ", {cpu:.1?} of processor time")?;
     }
-    if let Some(memory) = cost.memory {
-        write!(out, ", {} bytes a grant in all", memory / grants.max(1))?;
+    if let Some(each) = each {
+        write!(out, ", {each} bytes a grant in all")?;
     }
     writeln!(out)?;
-    Ok(state.policy.clone())
+    let cpu_seconds = cost.cpu.map(|cpu| cpu.as_secs_f64());
+    *load = Some(Loaded { seconds: cost.wall.as_secs_f64(), cpu_seconds, bytes_a_grant: each });
+    Ok(Ground { policy: state.policy.clone(), directory: state.directory.clone() })
 }
 
-/// What the store of this configuration holds.
-fn of_store(path: &Path) -> Result<(Snapshot, Questions), Failure> {
+/// What the store of this configuration holds: users, services, grants. None of its secrets is opened.
+fn of_store(path: &Path) -> Result<(Ground, Questions), Failure> {
     let config = open::config(path)?;
     let contents = open::block_on(async { Ok(open::store(&config, &open::vault(&config)?)?.load().await?) })?;
     let mut questions = Questions::default();
@@ -126,7 +170,8 @@ fn of_store(path: &Path) -> Result<(Snapshot, Questions), Failure> {
             _ => {}
         }
     }
-    Ok((refresh::policy(&contents.items), questions))
+    let directory = Arc::new(Directory::empty().patched(&contents.items));
+    Ok((Ground { policy: refresh::policy(&contents.items), directory }, questions))
 }
 
 impl Questions {
@@ -173,23 +218,6 @@ fn record(times: &mut Histogram<u64>, took: Duration) {
     times.saturating_record(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX));
 }
 
-/// A row of the table.
-fn row(out: &mut dyn Write, what: &str, times: &Histogram<u64>) -> Result<(), Failure> {
-    let at = |quantile: f64| shown(times.value_at_quantile(quantile));
-    let (p50, p90, p99, p999, max) = (at(0.5), at(0.9), at(0.99), at(0.999), shown(times.max()));
-    writeln!(out, "{what:<34} {p50:>9} {p90:>9} {p99:>9} {p999:>9} {max:>9}")?;
-    out.flush()?;
-    Ok(())
-}
-
-fn shown(nanoseconds: u64) -> String {
-    match nanoseconds {
-        0..10_000 => format!("{nanoseconds} ns"),
-        10_000..10_000_000 => format!("{} µs", nanoseconds / 1_000),
-        _ => format!("{} ms", nanoseconds / 1_000_000),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -198,7 +226,8 @@ mod tests {
     fn a_small_population_is_measured_whole() {
         let population = Population { users: 3, services: 2, grants: 20 };
         let mut out = Vec::new();
-        decisions(&population.compiled(), &Questions::of_population(population), Some(population), 100, &mut out)
+        let mut report = Report::new(&mut out, About::default());
+        decisions(&population.compiled(), &Questions::of_population(population), Some(population), 100, &mut report)
             .unwrap();
         let text = String::from_utf8(out).unwrap();
         for what in ["seen before", "one user", "at random", "20 groups", "change of one grant"] {
@@ -208,15 +237,13 @@ mod tests {
 
     #[test]
     fn a_store_without_anybody_is_told_so() {
-        let nobody = decisions(&Snapshot::empty(), &Questions::default(), None, 100, &mut Vec::new());
+        let nobody = decisions(
+            &Snapshot::empty(),
+            &Questions::default(),
+            None,
+            100,
+            &mut Report::new(&mut Vec::new(), About::default()),
+        );
         assert!(matches!(nobody, Err(Failure::NotFine(_))));
-    }
-
-    #[test]
-    fn times_are_shown_in_the_unit_that_people_read() {
-        for (nanoseconds, text) in [(120, "120 ns"), (12_000, "12 µs"), (9_999_999, "9999 µs"), (10_000_000, "10 ms")]
-        {
-            assert_eq!(shown(nanoseconds), text);
-        }
     }
 }

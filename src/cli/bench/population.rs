@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use uuid::Uuid;
 
 use crate::policy::{
     Builder, Grant, GroupId, Levels, Member, NameError, Pattern, PatternKey, Resource, ResourceId, Snapshot, Subject,
     UserId,
 };
+use crate::store::{Group, Item, User};
 
 /// Groups that hold a tenth of the users each, and every user is in one of.
 const LARGE_GROUPS: u64 = 10;
@@ -94,6 +96,31 @@ impl Population {
             let groups = some.chain([self.group(number % LARGE_GROUPS)]).collect();
             Member { id: self.user(number), role: role(number), groups }
         })
+    }
+
+    /// Groups and users as a store has them.
+    pub fn accounts(self) -> impl Iterator<Item = Item> {
+        let groups = (0..self.groups()).map(move |number| {
+            Item::Group(Group { id: self.group(number), name: format!("Org:Group {number}"), owner: None })
+        });
+        groups.chain(self.members().map(|member| {
+            let name = member.id.0.simple().to_string();
+            let user = User {
+                id: member.id,
+                email: Some(format!("{name}@example.org")),
+                name,
+                email_verified: true,
+                first_name: None,
+                last_name: None,
+                organization: None,
+                role: member.role.to_string(),
+                administrator: false,
+                disabled: false,
+                tokens_dead_until: None,
+                created: Timestamp::UNIX_EPOCH,
+            };
+            Item::User(Box::new(user), member.groups.to_vec())
+        }))
     }
 
     /// The services, as far as decisions need them.
