@@ -13,7 +13,7 @@ import sys
 import tempfile
 
 from . import gateway, peers, report
-from .measure import OURS, WORKLOADS, Meter
+from .measure import OURS, TLS, WORKLOADS, Meter
 from .peers import haproxy_connections
 from .world import World
 
@@ -33,20 +33,29 @@ def main():
         running = {}
         meter = Meter(world, options.traffic / "load", options.seconds)
         texts, first, results = [], None, {}
+
+        def run(name):
+            """The peer of that name, started when it is first asked for; None where it is not installed."""
+            if name.endswith(" fresh"):
+                same = run(name.removesuffix(" fresh"))
+                return same and same.with_fresh_tokens(name)
+            if name not in running:
+                running[name] = start(name, world, options)
+                if running[name] is not None:
+                    started.append(running[name].process)
+            return running[name]
+
+        each = {}
+        if not options.only or "idle" in options.only:
+            # First, as what a proxy once needed for calls it may keep, and use for connections later.
+            each, connections = idle(run, meter, options)
         for workload in chosen:
-            for name in workload.peers:
-                if name not in running:
-                    running[name] = start(name, world, options, running)
-                    if running[name] is not None and not running[name].fresh:
-                        started.append(running[name].process)
-            there = [running[name] for name in workload.peers if running[name] is not None]
+            there = [peer for peer in map(run, workload.peers) if peer is not None]
             measured = meter.workload(workload, there, options.rounds, tell)
             results[workload.name] = measured
             texts.append(report.table(workload, measured))
             first = first or (workload, measured)
-        each = {}
-        if not options.only or "idle" in options.only:
-            each, connections = idle(world, running, started, meter, options)
+        if each:
             texts.append(report.idle_table(each, connections))
     finally:
         for process in reversed(started):
@@ -82,7 +91,7 @@ def read_options():
     return parser.parse_args()
 
 
-def start(name, world, options, running):
+def start(name, world, options):
     """The peer of that name; none where it is not installed."""
     tell(f"starting {name}")
     match name:
@@ -114,26 +123,20 @@ def start(name, world, options, running):
             return gateway.gateway(world, "gateway-tls", options.gateway, tls=True).called(name)
         case "carta-gateway two workers":
             return gateway.gateway(world, "gateway-two", options.gateway, workers=2).called(name)
-        case "carta-gateway fresh" | "envoy full fresh":
-            same = running.get(name.removesuffix(" fresh"))
-            return same and same.with_fresh_tokens(name)
 
 
-def idle(world, running, started, meter, options):
+def idle(run, meter, options):
     """Bytes for each idle connection, and how many there were, by peer."""
     each, connections = {}, {}
     for name in ["nginx", OURS, "haproxy", "envoy", "pingora", "nginx over TLS", "carta-gateway tls"]:
         tls = name.endswith("over TLS") or name.endswith(" tls")
-        peer = name.removesuffix(" over TLS")
-        if peer not in running:
-            running[peer] = start(peer, world, options, running)
-            if running[peer] is not None:
-                started.append(running[peer].process)
-        if running[peer] is None:
+        peer = run(name.removesuffix(" over TLS"))
+        if peer is None:
             continue
+        meter.run(peer, WORKLOADS[0] if not tls else TLS, 1.0)
         # haproxy counts two files for each.
         connections[name] = min(options.connections, haproxy_connections() - 50) // (5 if tls else 1)
-        each[name] = meter.idle(running[peer], connections[name], tls)
+        each[name] = meter.idle(peer, connections[name], tls)
         tell(f"idle: {name}")
     return each, connections
 

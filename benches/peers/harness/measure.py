@@ -53,6 +53,9 @@ WORKLOADS = [
 ]
 
 
+TLS = next(workload for workload in WORKLOADS if workload.name == "tls")
+
+
 @dataclasses.dataclass
 class Round:
     """One peer's share of a round: microseconds of CPU a call, calls a second, latencies in microseconds, bytes held."""
@@ -91,15 +94,17 @@ class Meter:
             # One for each call, and some to spare for those that come a little early.
             tokens = self.world.fresh_tokens(int(rate * seconds) + 256)
         words = [*self.words(peer, workload, tokens), "--seconds", str(seconds), "--rate", str(rate)]
-        before = peer.process.cpu()
+        before, ran = peer.process.cpu(), peer.process.ran()
         done = subprocess.run(words, capture_output=True, text=True, timeout=seconds + 60)
-        after = peer.process.cpu()
+        after, ran = peer.process.cpu(), peer.process.ran() - ran
         if done.returncode != 0:
             raise RuntimeError(f"load on {peer.name} ({workload.name}) failed:\n{done.stderr[-2000:]}")
         seen = json.loads(done.stdout)
         if seen["errors"] or not seen["requests"]:
             raise RuntimeError(f"{peer.name} ({workload.name}): {seen['errors']} errors: {seen['why']}")
-        micros = [1e6 * (now - then) / seen["requests"] for now, then in zip(after, before)]
+        # The kernel splits what a process ran into user space and system by hundredths of a second.
+        split = [now - then for now, then in zip(after, before)]
+        micros = [1e6 * ran * part / max(sum(split), 1e-9) / seen["requests"] for part in split]
         return Round(*micros, seen["requests"] / seen["seconds"], seen["p50"], seen["p99"], seen["p999"],
                      peer.process.memory())
 

@@ -150,6 +150,11 @@ class Process:
             user, system = user + int(fields[11]), system + int(fields[12])
         return user / TICKS, system / TICKS
 
+    def ran(self):
+        """Seconds so far, exactly, of the threads that there are."""
+        tasks = [task for pid in self.pids() for task in pathlib.Path(f"/proc/{pid}/task").iterdir()]
+        return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks) / 1e9
+
     def memory(self):
         """Bytes that are this peer's own, shared pages divided among those who share them."""
         total = 0
