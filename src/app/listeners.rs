@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use tokio::task::LocalSet;
+use tokio::runtime::{Builder, LocalOptions};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -168,16 +168,26 @@ fn spawn<S>(name: String, stop: CancellationToken, serve: S) -> Result<JoinHandl
 where
     S: AsyncFnOnce() -> std::io::Result<()> + Send + 'static,
 {
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| internal(&error))?;
-    std::thread::Builder::new()
+    let (built, is_built) = std::sync::mpsc::sync_channel(1);
+    let thread = std::thread::Builder::new()
         .name(name)
         .spawn(move || {
             let _fuse = Fuse(stop);
-            let served = LocalSet::new().block_on(&runtime, serve());
+            let runtime = match Builder::new_current_thread().enable_all().build_local(LocalOptions::default()) {
+                Ok(runtime) => runtime,
+                Err(error) => {
+                    // Whoever waits for the word returns it.
+                    let _ = built.send(Err(error));
+                    return Ok(());
+                }
+            };
+            let _ = built.send(Ok(()));
+            let served = runtime.block_on(serve());
             served.inspect_err(|error| tracing::error!(%error, "a listener failed"))
         })
-        .map_err(|error| internal(&error))
+        .map_err(|error| internal(&error))?;
+    let told = is_built.recv().unwrap_or_else(|error| Err(std::io::Error::other(error)));
+    told.map_err(|error| internal(&error)).map(|()| thread)
 }
 
 /// Workers share the port, so a second gateway could bind it too and take half of the calls: a socket that does not

@@ -4,11 +4,12 @@
 //! each hit: the time, the issuer's keys, the account, the link from token to account.
 
 use std::cell::{Cell, RefCell};
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use quick_cache::unsync::{Cache, DefaultLifecycle};
-use quick_cache::{OptionsBuilder, Weighter};
+use quick_cache::{Equivalent, OptionsBuilder, Weighter};
 
 use super::key::Key;
 use super::source::Source;
@@ -23,7 +24,18 @@ pub struct TokenCache {
     metrics: CacheMetrics,
 }
 
-type Tokens = Cache<Box<[u8]>, Verified, Weight, ahash::RandomState, DefaultLifecycle<Box<[u8]>, Verified>>;
+type Tokens = Cache<Kept, Verified, Weight, ahash::RandomState, DefaultLifecycle<Kept, Verified>>;
+
+/// A token that is kept.
+#[derive(Clone)]
+struct Kept(Box<[u8]>);
+
+/// A token that is looked for.
+struct Sought<'t>(&'t [u8]);
+
+/// How much of a token's end tells where it is kept, in bytes: that of its signature, which nobody but the issuer has a
+/// say in. What is found there is compared as a whole.
+const TAIL: usize = 32;
 
 /// What proved a token: to ask later whether it still does.
 #[derive(Clone)]
@@ -93,12 +105,12 @@ impl TokenCache {
     ) -> Option<Result<Identity, AuthError>> {
         let found = {
             let tokens = self.tokens.borrow();
-            tokens.get(token).map(|verified| verified.identity(sources, directory, now))
+            tokens.get(&Sought(token)).map(|verified| verified.identity(sources, directory, now))
         };
         let found = match found {
             Some(Some(outcome)) => Some(outcome),
             Some(None) => {
-                self.tokens.borrow_mut().remove(token);
+                self.tokens.borrow_mut().remove(&Sought(token));
                 None
             }
             None => None,
@@ -109,7 +121,7 @@ impl TokenCache {
 
     /// Keeps what was verified.
     pub(super) fn keep(&self, token: &[u8], verified: Verified) {
-        self.tokens.borrow_mut().insert(token.into(), verified);
+        self.tokens.borrow_mut().insert(Kept(token.into()), verified);
     }
 }
 
@@ -234,14 +246,40 @@ impl Verified {
     }
 }
 
+impl Hash for Sought<'_> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write(self.0.last_chunk::<TAIL>().map_or(self.0, <[u8; TAIL]>::as_slice));
+    }
+}
+
+impl Hash for Kept {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        Sought(&self.0).hash(state);
+    }
+}
+
+impl Equivalent<Kept> for Sought<'_> {
+    fn equivalent(&self, key: &Kept) -> bool {
+        *self.0 == *key.0
+    }
+}
+
+impl PartialEq for Kept {
+    fn eq(&self, other: &Self) -> bool {
+        self.0 == other.0
+    }
+}
+
+impl Eq for Kept {}
+
 /// Bytes of the token, twice for its claims; at least what makes the count's bound hold by bytes too.
 #[derive(Clone)]
 struct Weight {
     least: u64,
 }
 
-impl Weighter<Box<[u8]>, Verified> for Weight {
-    fn weight(&self, token: &Box<[u8]>, _: &Verified) -> u64 {
-        (3 * token.len() as u64).max(self.least)
+impl Weighter<Kept, Verified> for Weight {
+    fn weight(&self, token: &Kept, _: &Verified) -> u64 {
+        (3 * token.0.len() as u64).max(self.least)
     }
 }

@@ -113,11 +113,11 @@ impl<B> Answer<B> {
 }
 
 pin_project_lite::pin_project! {
-    /// An answer that is being made. The handler's future is the largest part of a call and hyper moves it several times:
-    /// here it stands once, where an async block that awaits what it captured has room for it twice.
+    /// An answer that is being made. The handler's future is the largest part of a call, and hyper moves it several times
+    /// and keeps room for it in every connection: behind a box it is written once, and an idle connection has none.
     #[project = AnsweringProjection]
     pub(super) enum Answering<F> {
-        Handler { #[pin] answer: F, piece: usize, open: Option<Open> },
+        Handler { answer: Pin<Box<F>>, piece: usize, open: Option<Open> },
         Refusal { refusal: Option<Box<Response<Bytes>>>, open: Option<Open> },
     }
 }
@@ -128,7 +128,7 @@ impl<F: Future<Output = Response<B>>, B> Future for Answering<F> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let answer = match self.project() {
             AnsweringProjection::Handler { answer, piece, open } => {
-                let response = ready!(answer.poll(cx));
+                let response = ready!(answer.as_mut().poll(cx));
                 open.take().map(|open| Answer::handler(response, *piece, open))
             }
             AnsweringProjection::Refusal { refusal, open } => {
