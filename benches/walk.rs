@@ -19,11 +19,12 @@ use carta_gateway::identity::{Identity, Proof};
 use carta_gateway::policy::Levels;
 use carta_gateway::proxy::Target;
 use carta_gateway::proxy::authorize::{self, Call, Decisions, Judge};
-use carta_gateway::proxy::headers::{Added, add_to_request, strip_request};
+use carta_gateway::proxy::headers::{Added, add_to_request, pass_request};
 use carta_gateway::proxy::names::Rules;
 use carta_gateway::proxy::record::{Happened, Name, Record};
 use carta_gateway::proxy::target::Door;
 use carta_gateway::telemetry::RequestId;
+use carta_gateway::upstream::Heads;
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 use jiff::Timestamp;
@@ -56,16 +57,24 @@ fn steps(c: &mut Criterion) {
     let headers = browser_headers();
     let injected = ["x-api-key".into()];
     let rules = Rules { injected: &injected, identity_header: None, trusted_peer: false, judges_method: false };
-    let id = RequestId::mint();
+    let (id, heads) = (RequestId::mint(), Heads::default());
     c.bench_function("pass the headers of a request", |b| {
         b.iter_batched_ref(
             || headers.clone(),
             |headers| {
-                let mut removed = strip_request(headers, &uri, &rules).unwrap();
-                let peer = IpAddr::V4(Ipv4Addr::LOCALHOST);
-                let added =
-                    Added { user: Some("alice"), email: Some("alice@example.org"), request_id: &id, peer, tls: true };
-                add_to_request(headers, &mut removed, &added)
+                let mut out = heads.take();
+                let taken = pass_request(headers, &rules, &mut out).unwrap();
+                let added = Added {
+                    user: Some("alice"),
+                    email: Some("alice@example.org"),
+                    request_id: &id,
+                    peer: IpAddr::V4(Ipv4Addr::LOCALHOST),
+                    tls: true,
+                    trusted_peer: false,
+                };
+                let trace = add_to_request(&taken, &uri, &added, &mut out);
+                heads.give_back(out);
+                trace
             },
             BatchSize::SmallInput,
         );

@@ -21,5 +21,6 @@ pub mod config;
 pub mod problem;
 pub mod shell;
 pub mod telemetry;
+pub mod wiped;
 
 pub mod policy;

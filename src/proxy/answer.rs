@@ -1,9 +1,10 @@
 //! A response's headers: what of the upstream's never reaches the caller, and what the gateway says.
 
 use http::header::{
-    CONTENT_LENGTH, CONTENT_SECURITY_POLICY, Entry, LOCATION, SET_COOKIE, TRANSFER_ENCODING, X_CONTENT_TYPE_OPTIONS,
+    CONNECTION, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, Entry, LOCATION, SET_COOKIE, TRANSFER_ENCODING,
+    X_CONTENT_TYPE_OPTIONS,
 };
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use url::Url;
 
 use super::alias::{canonical_parameter, header_begins, same_header};
@@ -17,8 +18,26 @@ use crate::telemetry::RequestId;
 /// Removes from a response what must not reach the caller, and says what the gateway says. Returns the names that
 /// `Connection` listed; they go from the trailers too.
 pub fn pass_headers(headers: &mut HeaderMap, door: Door, request_id: &RequestId) -> Named {
+    let is_plain = |name: &HeaderName| !(is_weighed(name.as_str()) || is_removed(name.as_str(), door));
+    let named = if headers.keys().all(is_plain) { Named::new() } else { strip(headers, door) };
+    headers.insert(X_REQUEST_ID, request_id.header());
+    if door == Door::Api {
+        // Appended: a policy of the upstream's can only narrow further.
+        headers.append(CONTENT_SECURITY_POLICY, HeaderValue::from_static("sandbox"));
+        headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    }
+    named
+}
+
+/// Whether more than the name decides what becomes of the line, or it decides about others.
+fn is_weighed(name: &str) -> bool {
+    matches!(name, "connection" | "set-cookie" | "transfer-encoding")
+}
+
+/// Removes what must not reach the caller; the names that `Connection` listed.
+fn strip(headers: &mut HeaderMap, door: Door) -> Named {
     let mut named = Named::new();
-    read_connection(headers, &mut named);
+    read_connection(headers.get_all(CONNECTION).into_iter(), &mut named);
     // RFC 9112 §6.3: where both are sent the chunks tell the length, and whoever passes the message on drops the other.
     if headers.contains_key(TRANSFER_ENCODING) {
         headers.remove(CONTENT_LENGTH);
@@ -28,12 +47,6 @@ pub fn pass_headers(headers: &mut HeaderMap, door: Door, request_id: &RequestId)
         headers.remove(name);
     }
     drop_own_cookies(headers);
-    headers.insert(X_REQUEST_ID, request_id.header());
-    if door == Door::Api {
-        // Appended: a policy of the upstream's can only narrow further.
-        headers.append(CONTENT_SECURITY_POLICY, HeaderValue::from_static("sandbox"));
-        headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    }
     named
 }
 
@@ -123,7 +136,6 @@ fn is_removed(name: &str, door: Door) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use http::HeaderName;
 
     fn map(lines: &[(&'static str, &'static str)]) -> HeaderMap {
         lines.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value))).collect()

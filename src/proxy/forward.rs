@@ -1,12 +1,11 @@
 //! To the upstream and back: the request as it goes out, the answer as it comes in, and what it means when none comes.
 
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Instant;
 
-use bytes::Bytes;
 use http::header::LOCATION;
-use http::uri::{PathAndQuery, Uri};
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version};
+use http::{HeaderMap, HeaderValue, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use url::Url;
@@ -21,9 +20,9 @@ use super::limit;
 use super::route::{Fault, Route};
 use super::streams::{Standing, Watch, watch_over};
 use super::target::Target;
-use super::template::Buffer;
 use super::upgrade;
-use crate::upstream::{Endpoint, SendErrorKind, UpstreamBody};
+use crate::upstream::{Endpoint, RequestHead, SendErrorKind, UpstreamBody};
+use crate::wiped::Buffer;
 
 /// An answer that says to be no longer than this, in bytes, is watched only when it is not soon over all the same.
 const BRIEF: u64 = 64 * 1024;
@@ -35,9 +34,9 @@ const ATTEMPTS: usize = 3;
 #[derive(Debug)]
 pub struct Outbound {
     /// Who may do this, and by what permit.
-    pub standing: Standing,
-    /// As they go to the upstream.
-    pub headers: HeaderMap,
+    pub standing: Arc<Standing>,
+    /// Method and header lines as they go to the upstream; the target is the endpoint's to say.
+    pub head: Box<RequestHead>,
     /// The query to send instead of the caller's, where the injection made one.
     pub query: Option<Buffer>,
     /// The caller's.
@@ -59,7 +58,7 @@ pub async fn send(
     outbound: Outbound,
     ticket: &mut Option<Ticket>,
 ) -> Result<Response<ProxyBody>, Problem> {
-    let Outbound { standing, headers, query, body, version, named, upgrade } = outbound;
+    let Outbound { standing, mut head, query, body, version, named, upgrade } = outbound;
     let exchange = match ticket {
         Some(ticket) => ticket.share(),
         None => return Err(Problem::new(&Kind::INTERNAL, "the request was answered already")),
@@ -67,10 +66,8 @@ pub async fn send(
     let route = standing.route.clone();
     let upstream = route.upstream().map_err(|fault| cannot_be_called(&route, fault))?;
     let passage = Rc::new(Passage { exchange: exchange.clone(), route: route.clone(), named, too_large: false.into() });
-    let mut request = Request::new(RequestBody::new(body, version, passage.clone()));
-    *request.method_mut() = standing.method.clone();
-    *request.headers_mut() = headers;
-    let lengthy = !http_body::Body::is_end_stream(request.body());
+    let mut body = RequestBody::new(body, version, passage.clone());
+    let lengthy = !http_body::Body::is_end_stream(&body);
 
     let start = Instant::now();
     let attempts = upstream.endpoints().len().min(ATTEMPTS);
@@ -79,21 +76,24 @@ pub async fn send(
             .pools
             .pick(upstream)
             .ok_or_else(|| Problem::new(&Kind::UPSTREAM_UNREACHABLE, "the service has no endpoint"))?;
-        *request.uri_mut() = address(endpoint, &standing.target, query.as_ref())?;
-        let sending = worker.pools.send(upstream, endpoint, request);
+        address(&mut head, endpoint, &standing.target, query.as_ref())?;
+        let sending = worker.pools.send(upstream, endpoint, &head, body);
         let outcome = if lengthy { Box::pin(while_permitted(&standing, sending)).await? } else { sending.await };
         exchange.upstream(start.elapsed());
         match outcome {
             // Nobody watched over a call without a body, and a brief answer is not watched over either.
             Ok(_) if !standing.outlasted(start.elapsed()) => return Err(withdrawn()),
-            Ok(response) => return receive(worker, response, endpoint, passage, standing, upgrade, ticket),
+            Ok(response) => {
+                worker.heads.give_back(head);
+                return receive(worker, response, endpoint, passage, standing, upgrade, ticket);
+            }
             Err(error) => {
                 let kind = error.kind();
                 let again = attempt < attempts && error.is_unsent();
                 let caused = if kind.is_callers() { "the caller" } else { "the service" };
                 tracing::info!(request_id = %exchange.id, service = route.label(), %error, again, caused, "no answer");
                 match error.into_unsent() {
-                    Some(unsent) if again => request = unsent,
+                    Some(unsent) if again => body = unsent,
                     _ => return Err(problem(kind, &passage)),
                 }
             }
@@ -131,7 +131,7 @@ fn receive(
     response: Response<UpstreamBody<RequestBody>>,
     endpoint: &Endpoint,
     passage: Rc<Passage>,
-    standing: Standing,
+    standing: Arc<Standing>,
     upgrade: Option<(HeaderValue, OnUpgrade)>,
     ticket: &mut Option<Ticket>,
 ) -> Result<Response<ProxyBody>, Problem> {
@@ -155,7 +155,7 @@ fn receive(
         let upload = body.upload();
         let is_brief = http_body::Body::size_hint(&body).exact().is_some_and(|length| length <= BRIEF);
         let is_over = http_body::Body::is_end_stream(&body);
-        let standing = (!is_over || upload.is_some()).then(|| Rc::new(standing));
+        let standing = Some(standing).filter(|_| !is_over || upload.is_some());
         if let (Some(upload), Some(standing)) = (upload, &standing) {
             watch_over(upload, standing.clone());
         }
@@ -163,13 +163,13 @@ fn receive(
         let brief = is_brief.then_some(exchange.start);
         ProxyBody::passed(Passed { body, door: exchange.door, named, watch, unwatched: 0, brief })
     };
-    let mut answer = Response::new(passed_on);
-    *answer.status_mut() = head.status;
-    *answer.headers_mut() = head.headers;
-    if let Some(reason) = reason {
-        answer.extensions_mut().insert(reason);
-    }
     exchange.answer(head.status, None);
+    head.version = Version::HTTP_11;
+    head.extensions.clear();
+    if let Some(reason) = reason {
+        head.extensions.insert(reason);
+    }
+    let mut answer = Response::from_parts(head, passed_on);
     exchange.admit_origin(&mut answer);
     Ok(answer)
 }
@@ -195,23 +195,21 @@ fn pass(headers: &mut HeaderMap, exchange: &Exchange, endpoint: &Endpoint, stand
 }
 
 /// The path of the base URL, what follows the service's name byte for byte, and the query.
-fn address(endpoint: &Endpoint, target: &Target, query: Option<&Buffer>) -> Result<Uri, Problem> {
-    let mut whole = Buffer::default();
-    whole.push(endpoint.path().as_bytes());
-    whole.push(target.remainder().as_bytes());
-    if whole.bytes().is_empty() {
-        whole.push(b"/");
+fn address(
+    head: &mut RequestHead,
+    endpoint: &Endpoint,
+    target: &Target,
+    query: Option<&Buffer>,
+) -> Result<(), Problem> {
+    let (base, rest) = (endpoint.path(), target.remainder());
+    let root = if base.is_empty() && rest.is_empty() { "/" } else { "" };
+    let query = query.map(Buffer::bytes).or(target.query().map(str::as_bytes));
+    let mark = if query.is_some() { "?" } else { "" };
+    let pieces = [base.as_bytes(), rest.as_bytes(), root.as_bytes(), mark.as_bytes(), query.unwrap_or_default()];
+    if head.aim(&pieces) {
+        return Ok(());
     }
-    let caller = target.query().map(str::as_bytes);
-    if let Some(query) = query.map(Buffer::bytes).or(caller) {
-        whole.push(b"?");
-        whole.push(query);
-    }
-    let path = PathAndQuery::from_maybe_shared(Bytes::copy_from_slice(whole.bytes()));
-    let long = |_| Problem::new(&Kind::URI_TOO_LONG, "the request target is too long for the service");
-    let mut parts = http::uri::Parts::default();
-    parts.path_and_query = Some(path.map_err(long)?);
-    Uri::from_parts(parts).map_err(|_| Problem::new(&Kind::INTERNAL, "the service's address cannot be written"))
+    Err(Problem::new(&Kind::URI_TOO_LONG, "the request target is too long for the service"))
 }
 
 /// Whose fault it is that there is no answer, and which.

@@ -29,8 +29,8 @@ use crate::config::Config;
 use crate::identity::{Authenticator, Directory, Issuer, TokenCache, Uses};
 use crate::policy::Snapshot;
 use crate::telemetry::metrics::ServiceMetrics;
-use crate::upstream::Pools;
 use crate::upstream::tunnel::Tunnels;
+use crate::upstream::{Heads, Pools};
 use crate::vault::Secrets;
 
 /// How long a request waits for the revision that it asks for.
@@ -131,6 +131,8 @@ pub struct Worker {
     pub decisions: Decisions,
     /// What became of the last requests.
     pub record: Arc<Record>,
+    /// Heads of requests for upstreams.
+    pub heads: Heads,
     /// Buffers that secrets pass through.
     pub buffers: RefCell<Buffers>,
     /// Tokens minted for services.
@@ -149,6 +151,7 @@ impl Worker {
             tokens: TokenCache::new(tokens, bytes),
             decisions: Decisions::default(),
             record: Arc::default(),
+            heads: Heads::default(),
             buffers: RefCell::default(),
             minted: MintedTokens::default(),
             upgraded: TaskTracker::new(),

@@ -1,12 +1,12 @@
 //! A request's headers: what of the caller's never reaches the upstream, and what the gateway adds.
 //!
-//! All of the caller's is removed before anything of ours is added, so that nothing the caller sends, `Connection`
-//! least of all, can remove or double what the gateway sets.
+//! All that the caller's headers can have removed is removed before anything of ours is added, so that nothing the caller
+//! sends, `Connection` least of all, can remove or double what the gateway sets.
 
-use std::borrow::Cow;
+use std::convert::Infallible;
 use std::net::IpAddr;
 
-use http::header::{AsHeaderName, CONNECTION, CONTENT_LENGTH, EXPECT, HOST, TE, TRANSFER_ENCODING, UPGRADE};
+use http::header::{CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, TE, UPGRADE};
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use smallvec::SmallVec;
@@ -14,6 +14,8 @@ use smallvec::SmallVec;
 use super::error::{Kind, Problem, X_REQUEST_ID};
 use super::names::{HOP_BY_HOP, Rules, is_framing, is_removed};
 use crate::telemetry::{RequestId, TraceParent};
+use crate::upstream::{self, RequestHead};
+use crate::wiped::Buffer;
 
 const X_CARTA_USER: HeaderName = HeaderName::from_static("x-carta-user");
 const X_CARTA_EMAIL: HeaderName = HeaderName::from_static("x-carta-email");
@@ -26,31 +28,37 @@ const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 /// What a value of the caller's identity may not hold as it is: see [`identity_value`].
 const NOT_IN_IDENTITY: AsciiSet = CONTROLS.add(b' ').add(b'%').add(b',').add(b'"').add(b';');
 
-/// What of the removed headers the walk needs to know.
+/// What a request's headers said to the gateway.
 #[derive(Debug, Default)]
-pub struct Removed {
+pub struct Taken<'h> {
     /// The names that `Connection` listed; they go from the trailers too.
     pub named: Named,
     /// The protocols that the caller wants to change to, without those that would only hide more requests.
     pub upgrade: Option<HeaderValue>,
-    /// Whether the caller takes trailers.
-    pub trailers: bool,
     /// Whether the caller waits for `100 Continue`.
     pub expects_continue: bool,
-    forwarded: Forwarded,
+    /// The caller's cookies: which of them travel on is the injection's to say.
+    pub cookies: Lines<'h>,
+    /// Whether the caller takes trailers.
+    trailers: bool,
+    forwarded: Forwarded<'h>,
 }
+
+/// The lines of one name: mostly one, if any.
+pub type Lines<'h> = SmallVec<[&'h HeaderValue; 1]>;
 
 /// Header names that `Connection` listed: seldom any.
 pub type Named = SmallVec<[HeaderName; 2]>;
 
-/// What the request said about where it came from, as far as it is believed.
+/// What the request said about where it came from; how much of it is believed shows when it is passed on.
 #[derive(Debug, Default)]
-struct Forwarded {
-    chain: Option<HeaderValue>,
-    proto: Option<HeaderValue>,
-    host: Option<HeaderValue>,
-    trace: Option<HeaderValue>,
-    trace_state: SmallVec<[HeaderValue; 1]>,
+struct Forwarded<'h> {
+    host: Option<&'h HeaderValue>,
+    chain: Lines<'h>,
+    protos: Lines<'h>,
+    hosts: Lines<'h>,
+    traces: Lines<'h>,
+    trace_states: Lines<'h>,
 }
 
 /// What the gateway adds to every request.
@@ -66,73 +74,124 @@ pub struct Added<'a> {
     pub peer: IpAddr,
     /// Whether the peer came by TLS.
     pub tls: bool,
+    /// Whether the peer is a trusted proxy, whose word about where the request came from is passed on.
+    pub trusted_peer: bool,
 }
 
-/// Removes from a request whatever must not travel on. `uri` is the request's own, for its authority.
+/// Goes over a request's headers once: what travels on is written into `out`, what speaks to the gateway is returned.
 ///
 /// # Errors
 /// 417 for an expectation other than `100-continue`.
-pub fn strip_request(headers: &mut HeaderMap, uri: &Uri, rules: &Rules<'_>) -> Result<Removed, Problem> {
-    let mut removed = Removed { trailers: lists(headers, TE, "trailers"), ..Removed::default() };
-    if let Some(expectation) = headers.get(EXPECT) {
-        if !expectation.as_bytes().eq_ignore_ascii_case(b"100-continue") || headers.get_all(EXPECT).iter().count() > 1 {
-            return Err(Problem::new(&Kind::EXPECTATION_FAILED, "no expectation but `100-continue` can be met"));
+pub fn pass_request<'h>(
+    headers: &'h HeaderMap,
+    rules: &Rules<'_>,
+    out: &mut RequestHead,
+) -> Result<Taken<'h>, Problem> {
+    let mut taken = Taken::default();
+    let (mut connection, mut protocols, mut te) = (Lines::new(), Lines::new(), Lines::new());
+    let (mut expectations, mut coded) = (Lines::new(), false);
+    for (name, value) in headers {
+        let is_removed = is_removed(name.as_str(), rules);
+        match name.as_str() {
+            "connection" => connection.push(value),
+            "upgrade" => protocols.push(value),
+            "te" => te.push(value),
+            "transfer-encoding" => coded = true,
+            "expect" => expectations.push(value),
+            "host" => taken.forwarded.host = taken.forwarded.host.or(Some(value)),
+            "x-forwarded-for" => taken.forwarded.chain.push(value),
+            "x-forwarded-proto" => taken.forwarded.protos.push(value),
+            "x-forwarded-host" => taken.forwarded.hosts.push(value),
+            "traceparent" => taken.forwarded.traces.push(value),
+            "tracestate" => taken.forwarded.trace_states.push(value),
+            _ if is_removed => {}
+            "cookie" => taken.cookies.push(value),
+            "content-length" => out.note_length(value),
+            _ => out.lines.add(name, value),
         }
-        removed.expects_continue = true;
     }
-    let wants_upgrade = read_connection(headers, &mut removed.named);
-    if wants_upgrade {
-        removed.upgrade = protocols(headers);
+    match expectations.as_slice() {
+        [] => {}
+        [only] if only.as_bytes().eq_ignore_ascii_case(b"100-continue") => taken.expects_continue = true,
+        _ => return Err(Problem::new(&Kind::EXPECTATION_FAILED, "no expectation but `100-continue` can be met")),
     }
-    removed.forwarded = Forwarded::read(headers, uri, rules.trusted_peer);
-    let mut gone: SmallVec<[HeaderName; 12]> = SmallVec::new();
-    gone.extend(headers.keys().filter(|name| is_removed(name.as_str(), rules)).cloned());
-    for name in gone.iter().chain(&removed.named) {
-        if *name == TRANSFER_ENCODING {
-            // The body is read by its chunks, and framed anew (RFC 9112 §6.3).
-            headers.remove(CONTENT_LENGTH);
-        }
-        headers.remove(name);
+    taken.trailers = te.iter().any(|line| lists(line, "trailers"));
+    if read_connection(connection.iter().copied(), &mut taken.named) {
+        taken.upgrade = wanted(&protocols);
     }
-    Ok(removed)
+    if coded {
+        // The body is read by its chunks, and framed anew (RFC 9112 §6.3).
+        out.forget_length();
+    }
+    if !taken.named.is_empty() {
+        taken.leave_out_named(out);
+    }
+    Ok(taken)
 }
 
-/// Adds what the gateway says to the upstream, but for injections and `Host`, which is the endpoint's. To be called after
-/// [`strip_request`]. Returns the trace that the call belongs to.
-pub fn add_to_request(headers: &mut HeaderMap, removed: &mut Removed, added: &Added<'_>) -> TraceParent {
-    let forwarded = std::mem::take(&mut removed.forwarded);
+impl Taken<'_> {
+    /// `Connection` may name what was written already, or taken.
+    fn leave_out_named(&mut self, out: &mut RequestHead) {
+        out.lines.remove(&self.named);
+        if self.named.contains(&CONTENT_LENGTH) {
+            out.forget_length();
+        }
+        if self.named.contains(&COOKIE) {
+            self.cookies.clear();
+        }
+        self.expects_continue &= !self.named.contains(&EXPECT);
+    }
+}
+
+/// Writes what the gateway says to the upstream, but for injections and `Host`, which is the endpoint's. To be called
+/// after [`pass_request`]. `uri` is the request's own, for its authority. Returns the trace that the call belongs to.
+pub fn add_to_request(taken: &Taken<'_>, uri: &Uri, added: &Added<'_>, out: &mut RequestHead) -> TraceParent {
+    let (forwarded, lines) = (&taken.forwarded, &mut out.lines);
     if let Some(user) = added.user {
-        headers.insert(X_CARTA_USER, identity_value(user));
+        add_identity(&X_CARTA_USER, user, lines);
     }
     if let Some(email) = added.email {
-        headers.insert(X_CARTA_EMAIL, identity_value(email));
+        add_identity(&X_CARTA_EMAIL, email, lines);
     }
-    headers.insert(X_REQUEST_ID, added.request_id.header());
-    let trace = TraceParent::follow(forwarded.trace.as_ref().map(HeaderValue::as_bytes));
-    headers.insert(TRACEPARENT, trace.header());
-    let follows = forwarded
-        .trace
-        .is_some_and(|inbound| inbound.as_bytes().windows(32).any(|digits| digits == trace.trace_id().as_bytes()));
-    if follows {
-        for state in forwarded.trace_state {
-            headers.append(TRACESTATE, state);
-        }
+    lines.add_text(&X_REQUEST_ID, added.request_id.as_str().as_bytes());
+    let inbound = one(&forwarded.traces).map(HeaderValue::as_bytes);
+    let trace = TraceParent::follow(inbound);
+    lines.add_text(&TRACEPARENT, &trace.text());
+    if inbound.is_some_and(|inbound| inbound.windows(32).any(|digits| digits == trace.trace_id().as_bytes())) {
+        forwarded.trace_states.iter().for_each(|state| lines.add(&TRACESTATE, state));
     }
-    if let Ok(chain) = chain(forwarded.chain.as_ref(), added.peer) {
-        headers.insert(X_FORWARDED_FOR, chain);
+    let chain = forwarded.chain.iter().filter(|_| added.trusted_peer);
+    // Infallible: nothing that is written here can break a line.
+    let _written = lines.fill(&X_FORWARDED_FOR, false, |out| {
+        chain.filter(|line| !line.is_empty()).for_each(|line| {
+            out.push(line.as_bytes());
+            out.push(b", ");
+        });
+        push_address(added.peer, out);
+        Ok::<_, Infallible>(())
+    });
+    let own_proto: &[u8] = if added.tls { b"https" } else { b"http" };
+    let proto = one(&forwarded.protos).filter(|_| added.trusted_peer).map(HeaderValue::as_bytes);
+    lines.add_text(&X_FORWARDED_PROTO, proto.filter(|proto| matches!(*proto, b"http" | b"https")).unwrap_or(own_proto));
+    let host = one(&forwarded.hosts).filter(|_| added.trusted_peer);
+    if let Some(host) = host.filter(|host| !host.is_empty() && !host.as_bytes().contains(&b',')) {
+        lines.add(&X_FORWARDED_HOST, host);
+    } else if let Some(authority) = uri.authority() {
+        lines.add_text(&X_FORWARDED_HOST, authority.as_str().as_bytes());
+    } else if let Some(host) = forwarded.host {
+        lines.add(&X_FORWARDED_HOST, host);
     }
-    let proto = forwarded.proto.unwrap_or_else(|| HeaderValue::from_static(if added.tls { "https" } else { "http" }));
-    headers.insert(X_FORWARDED_PROTO, proto);
-    if let Some(host) = forwarded.host {
-        headers.insert(X_FORWARDED_HOST, host);
+    if taken.trailers {
+        lines.add_text(&TE, b"trailers");
     }
-    if removed.trailers {
-        headers.insert(TE, HeaderValue::from_static("trailers"));
+    if let Some(protocols) = &taken.upgrade {
+        lines.add_text(&CONNECTION, b"upgrade");
+        lines.add(&UPGRADE, protocols);
     }
-    if let Some(protocols) = &removed.upgrade {
-        headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
-        headers.insert(UPGRADE, protocols.clone());
+    if taken.expects_continue {
+        lines.add_text(&EXPECT, b"100-continue");
     }
+    (out.upgrade, out.held) = (taken.upgrade.is_some(), taken.expects_continue);
     trace
 }
 
@@ -146,13 +205,27 @@ pub fn strip_request_trailers(trailers: &mut HeaderMap, rules: &Rules<'_>, named
     });
 }
 
-/// A name or an address as a header value. Visible ASCII stays; everything else, and `%` `,` `;` `"`, is percent-encoded
-/// UTF-8, so that a reader gets one unambiguous token whatever the name holds, and never a list, a parameter or a value
-/// whose blanks were trimmed away.
-#[must_use]
-pub fn identity_value(text: &str) -> HeaderValue {
-    let encoded: Cow<'_, str> = utf8_percent_encode(text, &NOT_IN_IDENTITY).into();
-    HeaderValue::from_str(&encoded).unwrap_or_else(|_| HeaderValue::from_static(""))
+/// Adds a name or an address. Visible ASCII stays; everything else, and `%` `,` `;` `"`, is percent-encoded UTF-8, so that
+/// a reader gets one unambiguous token whatever the name holds, and never a list, a parameter or a value whose blanks were
+/// trimmed away.
+fn add_identity(name: &HeaderName, text: &str, lines: &mut upstream::Lines) {
+    let _written = lines.fill(name, false, |out| {
+        utf8_percent_encode(text, &NOT_IN_IDENTITY).for_each(|piece| out.push(piece.as_bytes()));
+        Ok::<_, Infallible>(())
+    });
+}
+
+/// The address as it is written, without the detours of formatting where it is a short one.
+fn push_address(address: IpAddr, out: &mut Buffer) {
+    let IpAddr::V4(address) = address else { return out.push(address.to_string().as_bytes()) };
+    for (place, number) in address.octets().into_iter().enumerate() {
+        if place > 0 {
+            out.push(b".");
+        }
+        let digits = [number / 100, number / 10 % 10, number % 10].map(|digit| b'0' + digit);
+        let leading = usize::from(number < 100) + usize::from(number < 10);
+        out.push(digits.get(leading..).unwrap_or_default());
+    }
 }
 
 pub(super) fn remove_where(headers: &mut HeaderMap, is_gone: impl Fn(&str) -> bool) {
@@ -162,10 +235,10 @@ pub(super) fn remove_where(headers: &mut HeaderMap, is_gone: impl Fn(&str) -> bo
     }
 }
 
-/// Reads what `Connection` lists into `named`; whether `upgrade` is among it.
-pub(super) fn read_connection(headers: &HeaderMap, named: &mut Named) -> bool {
+/// Reads what the lines of `Connection` list into `named`; whether `upgrade` is among it.
+pub(super) fn read_connection<'h>(lines: impl Iterator<Item = &'h HeaderValue>, named: &mut Named) -> bool {
     let mut upgrade = false;
-    for option in members(headers, CONNECTION) {
+    for option in lines.flat_map(members) {
         if option.eq_ignore_ascii_case(b"upgrade") {
             upgrade = true;
         } else if let Ok(name) = HeaderName::from_bytes(option)
@@ -178,24 +251,28 @@ pub(super) fn read_connection(headers: &HeaderMap, named: &mut Named) -> bool {
     upgrade
 }
 
-/// The members of a header that is a list of tokens, over all its lines.
-fn members(headers: &HeaderMap, name: impl AsHeaderName) -> impl Iterator<Item = &[u8]> {
-    let lines = headers.get_all(name).into_iter();
-    lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b',')).map(<[u8]>::trim_ascii).filter(|m| !m.is_empty())
+/// The members of a line that is a list of tokens.
+fn members(line: &HeaderValue) -> impl Iterator<Item = &[u8]> {
+    line.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii).filter(|member| !member.is_empty())
 }
 
-fn lists(headers: &HeaderMap, name: impl AsHeaderName, wanted: &str) -> bool {
-    members(headers, name).any(|member| {
+fn lists(line: &HeaderValue, wanted: &str) -> bool {
+    members(line).any(|member| {
         let token = member.split(|byte| *byte == b';').next().unwrap_or_default();
         token.trim_ascii().eq_ignore_ascii_case(wanted.as_bytes())
     })
 }
 
+/// The one line that there is.
+fn one<'h>(lines: &Lines<'h>) -> Option<&'h HeaderValue> {
+    if let [only] = lines.as_slice() { Some(only) } else { None }
+}
+
 /// The protocols of `Upgrade` that may be asked for. HTTP itself may not: requests inside such a connection would be
 /// seen by nobody. TLS may not either.
-fn protocols(headers: &HeaderMap) -> Option<HeaderValue> {
+fn wanted(lines: &Lines<'_>) -> Option<HeaderValue> {
     let mut kept: Vec<u8> = Vec::new();
-    for protocol in members(headers, UPGRADE) {
+    for protocol in lines.iter().flat_map(|line| members(line)) {
         let name = protocol.split(|byte| *byte == b'/').next().unwrap_or_default();
         if [&b"h2c"[..], b"h2", b"http", b"tls"].iter().any(|hidden| name.eq_ignore_ascii_case(hidden)) {
             continue;
@@ -206,50 +283,6 @@ fn protocols(headers: &HeaderMap) -> Option<HeaderValue> {
         kept.extend_from_slice(protocol);
     }
     if kept.is_empty() { None } else { HeaderValue::from_bytes(&kept).ok() }
-}
-
-impl Forwarded {
-    fn read(headers: &HeaderMap, uri: &Uri, trusted: bool) -> Self {
-        let one = |name: HeaderName| {
-            let mut lines = headers.get_all(name).into_iter();
-            lines.next().filter(|_| lines.next().is_none()).cloned()
-        };
-        let own_host = || {
-            let authority = uri.authority().and_then(|authority| HeaderValue::from_str(authority.as_str()).ok());
-            authority.or_else(|| headers.get(HOST).cloned())
-        };
-        let trace = one(TRACEPARENT);
-        let trace_state = headers.get_all(TRACESTATE).into_iter().cloned().collect();
-        if !trusted {
-            return Self { chain: None, proto: None, host: own_host(), trace, trace_state };
-        }
-        let mut lines = headers.get_all(X_FORWARDED_FOR).into_iter();
-        let chain = match (lines.next(), lines.next()) {
-            (Some(only), None) => Some(only.clone()),
-            (Some(_), Some(_)) => joined(headers.get_all(X_FORWARDED_FOR).into_iter()),
-            (None, _) => None,
-        };
-        let proto = one(X_FORWARDED_PROTO).filter(|proto| matches!(proto.as_bytes(), b"http" | b"https"));
-        let host = one(X_FORWARDED_HOST).filter(|host| !host.is_empty() && !host.as_bytes().contains(&b','));
-        Self { chain, proto, host: host.or_else(own_host), trace, trace_state }
-    }
-}
-
-fn joined<'a>(lines: impl Iterator<Item = &'a HeaderValue>) -> Option<HeaderValue> {
-    let lines: Vec<_> = lines.map(HeaderValue::as_bytes).collect();
-    HeaderValue::from_bytes(&lines.join(&b", "[..])).ok()
-}
-
-fn chain(before: Option<&HeaderValue>, peer: IpAddr) -> Result<HeaderValue, http::header::InvalidHeaderValue> {
-    match before.filter(|before| !before.is_empty()) {
-        None => HeaderValue::from_str(&peer.to_string()),
-        Some(before) => {
-            let mut chain = before.as_bytes().to_vec();
-            chain.extend_from_slice(b", ");
-            chain.extend_from_slice(peer.to_string().as_bytes());
-            HeaderValue::from_bytes(&chain)
-        }
-    }
 }
 
 #[cfg(test)]

@@ -1,20 +1,24 @@
 //! What a service adds to upstream requests: the caller's own secrets, where the caller consented, and nothing of the
 //! caller's that could stand in their place.
 
+use std::borrow::Cow;
+
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use http::header::{AUTHORIZATION, COOKIE};
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderName, HeaderValue};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use zeroize::Zeroizing;
 
 use super::alias::{canonical_header, canonical_parameter, without_parameters};
 use super::consent::{self, FirstConsent, FirstUse, SecretUse, Unnoted, needs_consent};
 use super::error::{Kind, Problem};
-use super::template::{Buffer, Fault, Place, Values, fill};
+use super::template::{Fault, Place, Values, fill};
 use crate::config::{Basic, HeaderUse, Service, Template, header_use};
 use crate::policy::ResourceId;
 use crate::shell::word;
+use crate::upstream::Lines;
+use crate::wiped::Buffer;
 
 /// Cookies whose canonical name begins so are the gateway's own, such as the session of its UI: never forwarded.
 pub const OWN_COOKIES: &[u8] = b"__host_carta";
@@ -41,6 +45,9 @@ pub struct Named<'a> {
     /// Where the API is, for lines to paste; without a trailing slash.
     pub api: &'a str,
 }
+
+/// What of the caller's an injection may have to give way to: the lines of `Cookie`, and the query.
+pub type Callers<'a> = (&'a [&'a HeaderValue], Option<&'a str>);
 
 /// Buffers that values pass through; wiped after each use, kept for the next.
 #[derive(Debug, Default)]
@@ -126,20 +133,20 @@ impl Program {
         Ok(false)
     }
 
-    /// Sets headers and cookies, and returns the query to send where it is another than the caller's. The caller's
-    /// headers of the same names must be gone already. Every consent must have been seen.
+    /// Writes headers and cookies, and returns the query to send where it is another than the caller's. `caller` is the
+    /// caller's cookies and query; headers of the same names must be gone already. Every consent must have been seen.
     ///
     /// # Errors
     /// 400 for a value that is missing or cannot be sent, with the line to paste; 500 for a secret that does not open.
     pub fn apply(
         &self,
-        headers: &mut HeaderMap,
-        query: Option<&str>,
+        (cookies, query): Callers<'_>,
         values: &Values<'_>,
         named: &Named<'_>,
         buffers: &mut Buffers,
+        lines: &mut Lines,
     ) -> Result<Option<Buffer>, Problem> {
-        let applied = self.set(headers, query, values, buffers);
+        let applied = self.set((cookies, query), values, buffers, lines);
         buffers.value.clear();
         applied.map_err(|fault| problem(fault, named))
     }
@@ -147,8 +154,10 @@ impl Program {
     /// For a call that nothing is injected into: the caller's parameters and cookies of the names that the injection sets
     /// go all the same, and so do the gateway's own cookies. Returns the query to send where it is another.
     #[must_use]
-    pub fn only_strip(&self, headers: &mut HeaderMap, query: Option<&str>) -> Option<Buffer> {
-        strip_cookies(headers, &self.set_cookies);
+    pub fn only_strip(&self, (cookies, query): Callers<'_>, lines: &mut Lines) -> Option<Buffer> {
+        if let Some(kept) = kept_cookies(cookies, &self.set_cookies) {
+            lines.add_text(&COOKIE, &kept);
+        }
         self.without_ours(query?).map(|kept| {
             let mut whole = Buffer::default();
             whole.push(&kept);
@@ -158,16 +167,16 @@ impl Program {
 
     fn set(
         &self,
-        headers: &mut HeaderMap,
-        query: Option<&str>,
+        (cookies, query): Callers<'_>,
         values: &Values<'_>,
         buffers: &mut Buffers,
+        lines: &mut Lines,
     ) -> Result<Option<Buffer>, Fault> {
         let Buffers { value, scratch } = buffers;
         for (name, template) in &self.headers {
-            value.clear();
-            fill(template, values, Place::Header, value, scratch)?;
-            headers.insert(name, sensitive(value).ok_or_else(|| Fault::Unusable(format!("the value of `{name}`")))?);
+            if !lines.fill(name, true, |out| fill(template, values, Place::Header, out, scratch))? {
+                return Err(Fault::Unusable(format!("the value of `{name}`")));
+            }
         }
         if let Some(basic) = &self.basic {
             value.clear();
@@ -175,44 +184,48 @@ impl Program {
             value.push(b":");
             fill(&basic.password, values, Place::BasicPassword, value, scratch)?;
             let credential = Zeroizing::new(BASE64_STANDARD.encode(value.bytes()));
-            value.clear();
-            value.push(b"Basic ");
-            value.push(credential.as_bytes());
-            let whole = sensitive(value).ok_or_else(|| Fault::Unusable("the credential".to_owned()))?;
-            headers.insert(AUTHORIZATION, whole);
+            let whole = lines.fill(&AUTHORIZATION, true, |out| {
+                out.push(b"Basic ");
+                out.push(credential.as_bytes());
+                Ok(())
+            })?;
+            if !whole {
+                return Err(Fault::Unusable("the credential".to_owned()));
+            }
         }
-        self.set_cookies(headers, values, value, scratch)?;
+        self.set_cookies(cookies, values, scratch, lines)?;
         self.set_query(query, values, scratch)
     }
 
     /// Ours come first: no quote that the caller left open can swallow them.
     fn set_cookies(
         &self,
-        headers: &mut HeaderMap,
+        callers: &[&HeaderValue],
         values: &Values<'_>,
-        value: &mut Buffer,
         scratch: &mut Zeroizing<Vec<u8>>,
+        lines: &mut Lines,
     ) -> Result<(), Fault> {
-        strip_cookies(headers, &self.set_cookies);
+        let kept = kept_cookies(callers, &self.set_cookies);
         if self.cookies.is_empty() {
+            if let Some(kept) = kept {
+                lines.add_text(&COOKIE, &kept);
+            }
             return Ok(());
         }
-        value.clear();
-        for (name, template) in &self.cookies {
-            if !value.bytes().is_empty() {
-                value.push(b"; ");
+        let whole = lines.fill(&COOKIE, true, |out| {
+            for (place, (name, template)) in self.cookies.iter().enumerate() {
+                out.push(if place > 0 { b"; " } else { b"" });
+                out.push(name.as_bytes());
+                out.push(b"=");
+                fill(template, values, Place::Cookie, out, scratch)?;
             }
-            value.push(name.as_bytes());
-            value.push(b"=");
-            fill(template, values, Place::Cookie, value, scratch)?;
-        }
-        if let Some(rest) = headers.get(COOKIE).filter(|rest| !rest.is_empty()) {
-            value.push(b"; ");
-            value.push(rest.as_bytes());
-        }
-        let whole = sensitive(value).ok_or_else(|| Fault::Unusable("the cookies".to_owned()))?;
-        headers.insert(COOKIE, whole);
-        Ok(())
+            if let Some(kept) = kept {
+                out.push(b"; ");
+                out.push(&kept);
+            }
+            Ok(())
+        })?;
+        if whole { Ok(()) } else { Err(Fault::Unusable("the cookies".to_owned())) }
     }
 
     fn set_query(
@@ -245,28 +258,21 @@ impl Program {
     }
 }
 
-/// Removes the gateway's own cookies, and those of these canonical names, from what the caller sent. Several lines
-/// become one, as HTTP/2 callers may split them (RFC 9113 §8.2.3).
-pub fn strip_cookies(headers: &mut HeaderMap, set: &[Box<[u8]>]) {
-    if !headers.contains_key(COOKIE) {
-        return;
-    }
-    let lines: Vec<_> = headers.get_all(COOKIE).into_iter().map(HeaderValue::as_bytes).collect();
-    let several = lines.len() > 1;
-    let caller = lines.join(&b"; "[..]);
+/// The caller's cookies without the gateway's own and those of these canonical names; none where nothing is left.
+/// Several lines become one, as HTTP/2 callers may split them (RFC 9113 §8.2.3).
+#[must_use]
+pub fn kept_cookies<'h>(lines: &[&'h HeaderValue], set: &[Box<[u8]>]) -> Option<Cow<'h, [u8]>> {
+    let caller = match lines {
+        [] => return None,
+        [only] => Cow::Borrowed(only.as_bytes()),
+        several => Cow::Owned(several.iter().map(|line| line.as_bytes()).collect::<Vec<_>>().join(&b"; "[..])),
+    };
     let is_gone = |name: &[u8]| name.starts_with(OWN_COOKIES) || set.iter().any(|ours| **ours == *name);
     let kept = match without_parameters(&caller, b";,", is_gone) {
-        Some(kept) => kept,
-        None if several => caller,
-        None => return,
+        Some(kept) => Cow::Owned(kept.trim_ascii_start().to_vec()),
+        None => caller,
     };
-    headers.remove(COOKIE);
-    let kept = kept.trim_ascii_start();
-    if !kept.is_empty()
-        && let Ok(value) = HeaderValue::from_bytes(kept)
-    {
-        headers.insert(COOKIE, value);
-    }
+    Some(kept).filter(|kept| !kept.is_empty())
 }
 
 fn problem(fault: Fault, named: &Named<'_>) -> Problem {
@@ -299,15 +305,6 @@ fn missing(name: &str, why: &str, Named { service, api }: &Named<'_>) -> Problem
         word(&header)
     );
     Problem::new(&Kind::MISSING_SECRET, detail).with("secret", name).with("service", *service)
-}
-
-/// The value, marked so that it is neither shown nor kept in HPACK's table. None where it would break the header, or
-/// where its ends would be trimmed away.
-fn sensitive(value: &Buffer) -> Option<HeaderValue> {
-    let trimmed = value.bytes().trim_ascii().len() != value.bytes().len();
-    let mut header = HeaderValue::from_bytes(value.bytes()).ok().filter(|_| !trimmed)?;
-    header.set_sensitive(true);
-    Some(header)
 }
 
 /// The name as it can stand anywhere in a URL, and between quotes of a shell.

@@ -37,20 +37,23 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
-use http::header::EXPECT;
 use http::request::Parts;
-use http::{Request, Response, Version};
+use http::{Extensions, HeaderMap, HeaderValue, Method, Request, Response, Version};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use jiff::Timestamp;
 
 use crate::identity::{AuthError, Identity, check_origin};
+use crate::upstream::RequestHead;
+use crate::upstream::tunnel::Tunnel;
+use crate::wiped::Buffer;
 use authorize::{Call, Judge, Permitted};
 use body::ProxyBody;
 use error::{Kind, Problem};
 use exchange::{Exchange, Ticket};
 use forward::Outbound;
+use inject::Callers;
 use names::Rules;
 use streams::Standing;
 use template::Values;
@@ -86,35 +89,54 @@ async fn steps(
     ticket: &mut Option<Ticket>,
 ) -> Result<Response<ProxyBody>, Problem> {
     let exchange = ticket.as_ref().map(Ticket::share).ok_or_else(answered)?;
+    // What only the judgement needs is gone before the call goes out.
+    match admit(worker, &exchange, request).await? {
+        Next::Answer(answer) => Ok(answer),
+        Next::Tunnel(tunnel, outbound) => tunnelled::send(worker, &tunnel, outbound, ticket).await,
+        Next::Forward(outbound) => forward::send(worker, outbound, ticket).await,
+    }
+}
+
+/// What becomes of a request that is not refused.
+#[expect(clippy::large_enum_variant, reason = "the large ones are the usual ones; a box would be an allocation a call")]
+enum Next {
+    Answer(Response<ProxyBody>),
+    Tunnel(Arc<Tunnel>, Outbound),
+    Forward(Outbound),
+}
+
+/// Judges the request, and makes of it the call that goes out.
+async fn admit(worker: &Rc<Worker>, exchange: &Rc<Exchange>, request: Request<Incoming>) -> Result<Next, Problem> {
     let gateway = &exchange.gateway;
-    let (mut head, body) = request.into_parts();
+    let (head, body) = request.into_parts();
+    let Parts { method, uri, version, headers, mut extensions, .. } = head;
 
     let mut state = gateway.state(exchange.start)?;
     exchange.judge_by(state.revision);
-    let target = Target::parse(&head.uri, exchange.door)?;
+    let target = Target::parse(&uri, exchange.door)?;
     let early = state.route(&target).cloned();
     if let Some(route) = &early {
         exchange.reach(route);
-        if let Some(answer) = route.cors().and_then(|cors| cors.preflight(&head.method, &head.headers)) {
-            return Ok(exchange.own(answer));
+        if let Some(answer) = route.cors().and_then(|cors| cors.preflight(&method, &headers)) {
+            return Ok(Next::Answer(exchange.own(answer)));
         }
     }
     let mut now = Timestamp::now();
-    let public =
-        early.as_ref().and_then(|route| authorize::public(&Call { route, target: &target, method: &head.method }));
+    let public = early.as_ref().and_then(|route| authorize::public(&Call { route, target: &target, method: &method }));
     let (who, route, permit, operation) = if let (Some(permit), Some(route)) = (public, early) {
         (None, route, permit, None)
     } else {
-        let who = identify(worker, &exchange, &mut state, &head, &mut now).await?;
-        guard_origin(&exchange, state.route(&target), &who, &head)?;
-        scope::admit_call(&who, exchange.door, &target, &head.method)?;
-        charge(&exchange, &mut state, &who, &mut now).await?;
+        let who = identify(worker, exchange, &mut state, &headers, &mut now).await?;
+        guard_origin(exchange, state.route(&target), &who, (&method, &headers))?;
+        scope::admit_call(&who, exchange.door, &target, &method)?;
+        charge(exchange, &mut state, &who, &mut now).await?;
         let route = state.route(&target).cloned().ok_or_else(|| unknown(&target))?;
         exchange.reach(&route);
-        let call = Call { route: &route, target: &target, method: &head.method };
+        let call = Call { route: &route, target: &target, method: &method };
         let judge = Judge { policy: &state.policy, directory: &state.directory, decisions: Some(&worker.decisions) };
-        if let Some(task) = progress::asked_task(&exchange, &call, &who) {
-            return progress::poll(&exchange, &judge, &route, &who, &task, (state.revision, now));
+        if let Some(task) = progress::asked_task(exchange, &call, &who) {
+            let polled = progress::poll(exchange, &judge, &route, &who, &task, (state.revision, now));
+            return polled.map(Next::Answer);
         }
         let Permitted { permit, operation } =
             authorize::check_noting(&judge, &who, &call, now, |needed, permitted| {
@@ -123,34 +145,38 @@ async fn steps(
         let operation = operation.map(|operation| operation.name.clone());
         (Some(who), route, permit, operation)
     };
-    limit::check(&head.headers, gateway.settings().body_bytes)?;
+    limit::check(&headers, gateway.settings().body_bytes)?;
 
     let tunnel = if route.takes_tunnel() { gateway.tunnels().find(route.id()) } else { None };
-    let own_token = token::own(&head.headers, &route);
-    let mut removed = headers::strip_request(&mut head.headers, &head.uri, &rules(&exchange, &route))?;
-    if body.is_end_stream() {
-        head.headers.remove(EXPECT);
-    }
-    let upgrade = upgrade(&mut head, &mut removed);
-    let trace = headers::add_to_request(&mut head.headers, &mut removed, &added(&exchange, who.as_ref()));
+    let own_token = token::own(&headers, &route);
+    let rules = rules(exchange, &route);
+    let mut out = worker.heads.take();
+    out.method = method.clone();
+    let mut taken = headers::pass_request(&headers, &rules, &mut out)?;
+    taken.expects_continue &= !body.is_end_stream();
+    let upgrade = upgrade(&mut extensions, version, &mut taken.upgrade);
+    let added = added(exchange, who.as_ref(), rules.trusted_peer);
+    let trace = headers::add_to_request(&taken, &uri, &added, &mut out);
     let revision = state.revision;
     // Whoever opened a tunnel is not whom users and operator let secrets go to: nothing is injected into it.
     let injected_for = who.as_ref().filter(|_| tunnel.is_none());
-    let injecting = inject(worker, &exchange, state, &route, (&mut head, &target), injected_for, own_token, now);
+    let callers = (taken.cookies.as_slice(), target.query());
+    let injecting = inject(worker, exchange, state, &route, (callers, &mut out), injected_for, own_token, now);
     let (query, waited) = noting_pauses(pin!(injecting)).await;
     let query = query?;
 
-    let standing = Standing { gateway: gateway.clone(), who, route, target, method: head.method, permit, revision };
+    let named = taken.named;
+    let standing = Standing { gateway: gateway.clone(), who, route, target, method, permit, revision };
+    let standing = Arc::new(standing);
     if waited && !standing.holds() {
         return Err(Problem::new(&Kind::PERMISSION_DENIED, "the permission was withdrawn while the call waited"));
     }
     exchange.permit(operation.as_ref(), trace);
-    let version = head.version;
-    let outbound = Outbound { standing, headers: head.headers, query, body, version, named: removed.named, upgrade };
-    match tunnel {
-        Some(tunnel) => tunnelled::send(worker, &tunnel, outbound, ticket).await,
-        None => forward::send(worker, outbound, ticket).await,
-    }
+    let outbound = Outbound { standing, head: out, query, body, version, named, upgrade };
+    Ok(match tunnel {
+        Some(tunnel) => Next::Tunnel(tunnel, outbound),
+        None => Next::Forward(outbound),
+    })
 }
 
 /// Who calls; `state` and `now` become those of now, as the answer may have taken its time, made the account, or waited
@@ -159,14 +185,13 @@ async fn identify(
     worker: &Worker,
     exchange: &Exchange,
     state: &mut Arc<State>,
-    head: &Parts,
+    headers: &HeaderMap,
     now: &mut Timestamp,
 ) -> Result<Identity, Problem> {
     let shared = exchange.gateway.shared();
     let directory = || shared.state.load().directory.clone();
     loop {
-        let authenticating =
-            shared.authenticator.authenticate(&worker.tokens, directory, &head.headers, exchange.ip(), *now);
+        let authenticating = shared.authenticator.authenticate(&worker.tokens, directory, headers, exchange.ip(), *now);
         let (who, waited) = noting_pauses(pin!(authenticating)).await;
         let who = who?;
         exchange.identify(&who);
@@ -174,7 +199,7 @@ async fn identify(
         if waited {
             *now = Timestamp::now();
         }
-        if !exchange.gateway.reach(&head.headers, state).await? {
+        if !exchange.gateway.reach(headers, state).await? {
             return Ok(who);
         }
         // By that revision the caller may be somebody else, or nobody.
@@ -214,11 +239,16 @@ async fn noting_pauses<F: Future>(mut future: Pin<&mut F>) -> (F::Output, bool) 
 }
 
 /// A page of another origin calls only where the service's rules let it, with the credentials that a browser adds.
-fn guard_origin(exchange: &Exchange, route: Option<&Arc<Route>>, who: &Identity, head: &Parts) -> Result<(), Problem> {
+fn guard_origin(
+    exchange: &Exchange,
+    route: Option<&Arc<Route>>,
+    who: &Identity,
+    (method, headers): (&Method, &HeaderMap),
+) -> Result<(), Problem> {
     let own = [exchange.gateway.settings().own_origin(exchange.door)];
     let admits =
         |origin: &str| route.and_then(|route| route.cors()).is_some_and(|cors| cors.admits_credentials(origin));
-    Ok(check_origin(who, &head.method, &head.headers, &own, admits)?)
+    Ok(check_origin(who, method, headers, &own, admits)?)
 }
 
 /// Adds the injection and the forwarded token; the query to send, where it is another than the caller's. What had to be
@@ -229,23 +259,23 @@ async fn inject(
     exchange: &Exchange,
     mut state: Arc<State>,
     route: &Route,
-    (head, target): (&mut Parts, &Target),
+    (callers, out): (Callers<'_>, &mut RequestHead),
     who: Option<&Identity>,
-    own_token: Option<http::HeaderValue>,
+    own_token: Option<HeaderValue>,
     mut now: Timestamp,
-) -> Result<Option<template::Buffer>, Problem> {
+) -> Result<Option<Buffer>, Problem> {
     let gateway = &exchange.gateway;
     let program = route.injection();
-    let Some(who) = who else { return Ok(program.only_strip(&mut head.headers, target.query())) };
+    let Some(who) = who else { return Ok(program.only_strip(callers, &mut out.lines)) };
     let named = inject::Named { service: route.label(), api: gateway.settings().api() };
     for _ in 0..=program.uses().len() {
         let values = Values { identity: who, secrets: &state.secrets, now };
         let trusted = (route.id(), route.is_trusted());
         if program.consent(&values, trusted, &named, &*gateway.shared().first_use).await? {
             if let Some((name, value)) = token::forwarded(gateway, &worker.minted, who, route, own_token, now)? {
-                head.headers.insert(name, value);
+                out.lines.add(&name, &value);
             }
-            return program.apply(&mut head.headers, target.query(), &values, &named, &mut worker.buffers.borrow_mut());
+            return program.apply(callers, &values, &named, &mut worker.buffers.borrow_mut(), &mut out.lines);
         }
         state = gateway.state(Instant::now())?;
         now = Timestamp::now();
@@ -264,23 +294,28 @@ fn rules<'a>(exchange: &'a Exchange, route: &'a Route) -> Rules<'a> {
     }
 }
 
-fn added<'a>(exchange: &'a Exchange, who: Option<&'a Identity>) -> headers::Added<'a> {
+fn added<'a>(exchange: &'a Exchange, who: Option<&'a Identity>, trusted_peer: bool) -> headers::Added<'a> {
     headers::Added {
         user: who.map(|who| &*who.account.name),
         email: who.and_then(|who| who.account.email.as_deref()),
         request_id: &exchange.id,
         peer: exchange.ip(),
         tls: exchange.peer.tls,
+        trusted_peer,
     }
 }
 
 /// The upgrade that the caller asks for, and the connection that it is for. HTTP/1.1 only.
-fn upgrade(head: &mut Parts, removed: &mut headers::Removed) -> Option<(http::HeaderValue, OnUpgrade)> {
-    let caller = head.extensions.remove::<OnUpgrade>().filter(|_| head.version == Version::HTTP_11);
+fn upgrade(
+    extensions: &mut Extensions,
+    version: Version,
+    protocols: &mut Option<HeaderValue>,
+) -> Option<(HeaderValue, OnUpgrade)> {
+    let caller = extensions.remove::<OnUpgrade>().filter(|_| version == Version::HTTP_11);
     if caller.is_none() {
-        removed.upgrade = None;
+        *protocols = None;
     }
-    removed.upgrade.clone().zip(caller)
+    protocols.clone().zip(caller)
 }
 
 /// 404, told only to callers who are identified.

@@ -5,7 +5,6 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
@@ -54,7 +53,7 @@ pub struct Watch(Stage);
 
 enum Stage {
     /// Most answers are over before anything needs to be watched.
-    Asleep(Rc<Standing>),
+    Asleep(Arc<Standing>),
     Awake(Pin<Box<dyn Future<Output = ()>>>),
     Over,
 }
@@ -62,7 +61,7 @@ enum Stage {
 impl Watch {
     /// Watches over what was permitted, from the first [`Watch::poll`] on.
     #[must_use]
-    pub fn new(standing: Rc<Standing>) -> Self {
+    pub fn new(standing: Arc<Standing>) -> Self {
         Self(Stage::Asleep(standing))
     }
 
@@ -107,7 +106,7 @@ impl std::fmt::Debug for Watch {
 }
 
 /// Ends an upload, which may outlive its response, when its permit does.
-pub(super) fn watch_over(upload: Upload, standing: Rc<Standing>) {
+pub(super) fn watch_over(upload: Upload, standing: Arc<Standing>) {
     tokio::task::spawn_local(async move {
         tokio::select! {
             biased;

@@ -13,6 +13,7 @@ use zeroize::{Zeroize, Zeroizing};
 use crate::config::{Template, TemplatePart, Variable};
 use crate::identity::Identity;
 use crate::vault::{SecretFault, Secrets};
+use crate::wiped::Buffer;
 
 /// Where a value goes, which decides what it may hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,41 +63,6 @@ const NOT_IN_LIST: AsciiSet = NOT_IN_HEADER.add(b',');
 const NOT_IN_COOKIE: AsciiSet = CONTROLS.add(b'%').add(b' ').add(b'"').add(b',').add(b';').add(b'\\');
 /// RFC 3986 §2.3: the unreserved characters stay.
 const NOT_IN_QUERY: AsciiSet = NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
-
-/// Bytes that may be secret: wiped when dropped, when cleared, and when they move to a larger place.
-#[derive(Default)]
-pub struct Buffer(Zeroizing<Vec<u8>>);
-
-impl Buffer {
-    /// The bytes.
-    #[must_use]
-    pub fn bytes(&self) -> &[u8] {
-        &self.0
-    }
-
-    /// Wipes all.
-    pub fn clear(&mut self) {
-        self.0.zeroize();
-    }
-
-    /// Adds bytes.
-    pub fn push(&mut self, bytes: &[u8]) {
-        let needed = self.0.len() + bytes.len();
-        if needed > self.0.capacity() {
-            let mut larger = Zeroizing::new(Vec::with_capacity(needed.next_power_of_two().max(256)));
-            larger.extend_from_slice(&self.0);
-            // The old place is wiped as it is dropped.
-            self.0 = larger;
-        }
-        self.0.extend_from_slice(bytes);
-    }
-}
-
-impl std::fmt::Debug for Buffer {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Buffer(…)")
-    }
-}
 
 /// Adds the filled template to `out`. `scratch` holds one secret at a time and is wiped before this returns.
 ///

@@ -25,10 +25,10 @@ use super::progress;
 use super::streams::Standing;
 use super::target::{Door, Target};
 use super::tasks::{Remembered, Slot};
-use super::template::Buffer;
 use super::token::CallersToken;
 use crate::telemetry::RequestId;
 use crate::upstream::tunnel::{self, Answer, CallError, MESSAGE_BYTES, Request, Tunnel, Unsent, Waiting};
+use crate::wiped::Buffer;
 
 /// Where a service behind a tunnel is, to itself, as far as a `Location` of its tells: the path counts.
 const INSIDE: &str = "http://tunnel.invalid";
@@ -51,11 +51,12 @@ pub(super) async fn send(
         Some(ticket) => ticket.share(),
         None => return Err(Problem::new(&Kind::INTERNAL, "the request was answered already")),
     };
-    let (door, prefers) = (exchange.door, prefer::wait(&outbound.headers));
+    let headers = outbound.head.lines.to_map();
+    let (door, prefers) = (exchange.door, prefer::wait(&headers));
     // Who waits for the answer is waited for from now on, and not only when the whole body has come.
     let held = (door == Door::Proxy || prefers.is_some()).then(|| tunnel.hold());
-    let (request, standing) = read(&exchange, outbound).await?;
-    let call = Call { standing: Arc::new(standing), id: tunnel::new_task(), start: Instant::now() };
+    let (request, standing) = read(&exchange, outbound, &headers).await?;
+    let call = Call { standing, id: tunnel::new_task(), start: Instant::now() };
     match (door, &call.standing.who) {
         (Door::Api, Some(who)) => {
             let whose = (who.account.id, call.standing.route.id());
@@ -170,8 +171,12 @@ fn applied(mut answer: Response<ProxyBody>, prefers: Option<Duration>) -> Respon
 }
 
 /// The call as a message, with its body read to the end.
-async fn read(exchange: &Rc<Exchange>, outbound: Outbound) -> Result<(Request, Standing), Problem> {
-    let Outbound { standing, headers, query, body, version, named, upgrade: _ } = outbound;
+async fn read(
+    exchange: &Rc<Exchange>,
+    outbound: Outbound,
+    headers: &HeaderMap,
+) -> Result<(Request, Arc<Standing>), Problem> {
+    let Outbound { standing, head: _, query, body, version, named, upgrade: _ } = outbound;
     let query = query.as_ref().map(Buffer::bytes).or(standing.target.query().map(str::as_bytes)).unwrap_or_default();
     let params = tunnel::params(query).ok_or_else(|| not_text("the query"))?;
     let passage =
@@ -183,7 +188,7 @@ async fn read(exchange: &Rc<Exchange>, outbound: Outbound) -> Result<(Request, S
     let request = Request {
         method: standing.method.clone(),
         path: path(&standing.target),
-        headers: tunnel::headers(&headers),
+        headers: tunnel::headers(headers),
         params,
         body: Some(body).filter(|body| !body.is_empty()),
     };

@@ -5,6 +5,7 @@ use std::future::pending;
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -31,7 +32,7 @@ pub(super) fn open(
     worker: &Worker,
     mut response: Response<UpstreamBody<RequestBody>>,
     (asked, caller): (HeaderValue, OnUpgrade),
-    standing: Standing,
+    standing: Arc<Standing>,
     ticket: Ticket,
 ) -> Result<Response<ProxyBody>, (Ticket, Problem)> {
     let Some(protocol) = switched(response.headers(), &asked) else {
@@ -64,7 +65,7 @@ fn switched(headers: &HeaderMap, asked: &HeaderValue) -> Option<HeaderValue> {
     asked.any(|asked| asked.eq_ignore_ascii_case(protocol.as_bytes())).then(|| protocol.clone())
 }
 
-async fn run<S>(caller: OnUpgrade, upstream: S, standing: Standing, ticket: Ticket)
+async fn run<S>(caller: OnUpgrade, upstream: S, standing: Arc<Standing>, ticket: Ticket)
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {

@@ -3,8 +3,6 @@
 use std::error::Error;
 use std::fmt;
 
-use http::Request;
-
 use super::target::TargetRefused;
 
 /// A call without a response. Says nothing of the request itself: its target and headers may hold secrets.
@@ -12,7 +10,7 @@ pub struct SendError<B> {
     kind: SendErrorKind,
     origin: String,
     detail: String,
-    unsent: Option<Box<Request<B>>>,
+    unsent: Option<Box<B>>,
 }
 
 /// What went wrong.
@@ -79,7 +77,7 @@ impl<B> SendError<B> {
         kind: SendErrorKind,
         origin: impl fmt::Display,
         detail: impl Into<String>,
-        unsent: Option<Request<B>>,
+        unsent: Option<B>,
     ) -> Self {
         Self { kind, origin: origin.to_string(), detail: detail.into(), unsent: unsent.map(Box::new) }
     }
@@ -90,14 +88,14 @@ impl<B> SendError<B> {
         self.kind
     }
 
-    /// The request, where it is certain that nothing of it reached the upstream: it may go to another endpoint.
-    /// `Host`, target and version may have been set for the endpoint that failed; the next `send` sets them anew.
+    /// The request's body, where it is certain that nothing of the request reached the upstream: it may go to another
+    /// endpoint.
     #[must_use]
-    pub fn into_unsent(self) -> Option<Request<B>> {
-        self.unsent.map(|request| *request)
+    pub fn into_unsent(self) -> Option<B> {
+        self.unsent.map(|body| *body)
     }
 
-    /// Whether [`SendError::into_unsent`] has the request.
+    /// Whether [`SendError::into_unsent`] has the body.
     #[must_use]
     pub fn is_unsent(&self) -> bool {
         self.unsent.is_some()
@@ -111,7 +109,7 @@ impl<B> fmt::Display for SendError<B> {
     }
 }
 
-/// Without the request.
+/// Without the body.
 impl<B> fmt::Debug for SendError<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SendError")

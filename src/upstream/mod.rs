@@ -14,6 +14,7 @@ mod error;
 pub mod h1;
 mod outgoing;
 mod pool;
+mod request;
 mod send;
 mod speak;
 mod stream;
@@ -33,6 +34,7 @@ pub use body::{BodyError, UpstreamBody, ends_early};
 pub use error::{SendError, SendErrorKind};
 pub use outgoing::Upload;
 pub use pool::Pools;
+pub use request::{Heads, Lines, RequestHead};
 pub use target::{TargetGuard, TargetRefused};
 pub use tls::Roots;
 

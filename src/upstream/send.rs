@@ -10,9 +10,9 @@ use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONNECTION, EXPECT, HOST, TE, TRANSFER_ENCODING, UPGRADE};
+use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, TE, UPGRADE};
 use http::uri::PathAndQuery;
-use http::{HeaderMap, Request, Response, StatusCode, Uri, Version};
+use http::{Request, Response, StatusCode, Uri, Version};
 use http_body::Body;
 use hyper::client::conn::{TrySendError, http2};
 use tokio::time::Instant;
@@ -24,6 +24,7 @@ use super::error::{SendError, SendErrorKind, chain};
 use super::h1::{self, Fault};
 use super::outgoing::{Gate, Outgoing, Stage, Track};
 use super::pool::{Lease, One, Pools, Shelf};
+use super::request::RequestHead;
 use super::speak::speak_two;
 use super::{Endpoint, Upstream};
 use crate::config::{Protocol, Timeouts};
@@ -31,8 +32,8 @@ use crate::config::{Protocol, Timeouts};
 /// How long to hold a body back for a `100 Continue` that may never come (RFC 9110 §10.1.1 asks for some bound).
 const CONTINUE: Duration = Duration::from_secs(1);
 
-/// A connection that waited this long may have been closed at the other end just now, so that a request is worth a
-/// copy. On a busy one it would be the most expensive part of the call.
+/// A connection that waited this long may have been closed at the other end just now, so that a request is worth another
+/// try. One that was used a moment ago and ends is more likely ended by what it was asked.
 const MAY_BE_STALE: Duration = Duration::from_secs(1);
 
 impl<B> Pools<B>
@@ -42,10 +43,10 @@ where
 {
     /// Sends the request to the endpoint, which is one of the upstream's, and waits for the head of the response.
     ///
-    /// Of the request's target only path and query count, byte for byte; `Host`, version and framing are set here.
-    /// Hop-by-hop headers must be gone, but for `Connection: upgrade` with `Upgrade` where one is asked for: then the
-    /// connection is an HTTP/1.1 one, and after a 101 [`UpstreamBody::take_switched`] has it. With `Expect: 100-continue` the body
-    /// is not asked for before the upstream says so, answers, or takes a second.
+    /// `Host`, version and framing are set here. Hop-by-hop headers must be gone, but for `Connection: upgrade` with
+    /// `Upgrade` where one is asked for: then the connection is an HTTP/1.1 one, and after a 101
+    /// [`UpstreamBody::take_switched`] has it. A body that is held is not asked for before the upstream says
+    /// `100 Continue`, answers, or takes a second.
     ///
     /// A connection that turns out stale is replaced once, where nothing was sent, or the method is idempotent and there
     /// is no body. Dropping the future cancels the call.
@@ -57,55 +58,55 @@ where
         &self,
         upstream: &Arc<Upstream>,
         endpoint: &Endpoint,
-        request: Request<B>,
+        head: &RequestHead,
+        body: B,
     ) -> Result<Response<UpstreamBody<B>>, SendError<B>> {
         let start = Instant::now();
         let shelf = self.shelf(upstream, endpoint);
-        let upgrade = request.headers().contains_key(UPGRADE);
-        let held =
-            request.headers().get(EXPECT).is_some_and(|expect| expect.as_bytes().eq_ignore_ascii_case(b"100-continue"));
-        let mut request = request.map(|body| Outgoing::new(body, held, start));
+        let mut body = Outgoing::new(body, head.held, start);
         let call = Call {
             start,
             timeouts: &upstream.timeouts,
             alarms: self.alarms(),
-            upgrade,
-            track: request.body().track(),
-            gate: request.body().gate(),
+            upgrade: head.upgrade,
+            track: body.track(),
+            gate: body.gate(),
         };
         let mut fresh = false;
         loop {
-            let kept = if fresh { None } else { take(&shelf, upgrade, start) };
+            let kept = if fresh { None } else { take(&shelf, head.upgrade, start) };
             let (connection, age) = match kept {
                 Some((connection, age)) => {
                     self.count_reuse();
                     (connection, Some(age))
                 }
                 // Boxed: most calls find a connection, and none of those should have room for the making of one.
-                None => match Box::pin(self.open(&shelf, upstream, endpoint, upgrade)).await {
+                None => match Box::pin(self.open(&shelf, upstream, endpoint, head.upgrade)).await {
                     Ok(connection) => (connection, None),
-                    Err(Failure { kind, detail }) => return Err(error(endpoint, kind, detail, Some(request))),
+                    Err(Failure { kind, detail }) => return Err(error(endpoint, kind, detail, Some(body))),
                 },
             };
-            let spare = age.filter(|age| *age >= MAY_BE_STALE).and_then(|_| spare(&request));
+            let again = age.is_some_and(|age| age >= MAY_BE_STALE) && may_repeat(head, &body);
             let outcome = match connection {
                 Connection::One(connection) => {
-                    shape_one(&mut request, endpoint);
                     let informed = |status| {
                         if status == StatusCode::CONTINUE {
                             call.gate.iter().for_each(|gate| gate.open());
                         }
                     };
-                    let sending = connection.send(request, informed);
+                    let sending = connection.send(head, &endpoint.host_header, body, informed);
                     call.wait(sending).await.map(|response| response.map(Come::One))
                 }
                 Connection::Two(mut sender) => {
-                    shape_two(&mut request, endpoint);
-                    request.body_mut().announce(self.piping());
+                    body.announce(self.piping());
                     if let Some(gate) = &call.gate {
                         // hyper tells nothing of a 1xx in HTTP/2.
                         gate.open();
                     }
+                    let Some(request) = for_two(head, endpoint, body) else {
+                        let detail = "the target cannot be written for HTTP/2".to_owned();
+                        return Err(error(endpoint, SendErrorKind::Protocol, detail, None));
+                    };
                     // Boxed, so that the calls over HTTP/1 need no room for it.
                     let sending = Box::pin(call.wait(sender.try_send_request(request)));
                     sending.await.map(|response| response.map(Come::Two))
@@ -115,12 +116,11 @@ where
                 Ok(response) => return call.accept(response, shelf, endpoint),
                 Err(Broken::Late(kind)) => return Err(error(endpoint, kind, "time is up".to_owned(), None)),
                 Err(Broken::Connection { kind, detail, unsent }) => {
-                    let again =
-                        unsent.map(|unsent| *unsent).or_else(|| spare.filter(|_| kind == SendErrorKind::Closed));
-                    match again {
+                    let spare = (again && kind == SendErrorKind::Closed).then(Outgoing::none);
+                    match unsent.map(|unsent| *unsent).or(spare) {
                         Some(again) if age.is_some() => {
                             tracing::debug!(origin = %endpoint.authority, "a kept connection was stale");
-                            request = again;
+                            body = again;
                             fresh = true;
                         }
                         unsent => return Err(error(endpoint, call.kind_of(kind), detail, unsent)),
@@ -190,23 +190,19 @@ where
     shelf.take_one(now).map(|(connection, age)| (Connection::One(connection), age))
 }
 
-/// HTTP/1.1: the connection writes target and framing (RFC 9112 §3.2.1, §6).
-fn shape_one<B>(request: &mut Request<Outgoing<B>>, endpoint: &Endpoint) {
-    request.headers_mut().insert(HOST, endpoint.host_header.clone());
-}
-
-/// HTTP/2: target in absolute form for the pseudo-headers, no connection headers (RFC 9113 §8.2.2, §8.3.1).
-fn shape_two<B>(request: &mut Request<Outgoing<B>>, endpoint: &Endpoint) {
+/// The request for HTTP/2: target in absolute form for the pseudo-headers, no connection headers (RFC 9113 §8.2.2,
+/// §8.3.1). None where the target cannot be written so.
+fn for_two<B>(head: &RequestHead, endpoint: &Endpoint, body: Outgoing<B>) -> Option<Request<Outgoing<B>>> {
+    let mut request = Request::new(body);
+    *request.method_mut() = head.method.clone();
     *request.version_mut() = Version::HTTP_2;
     let mut parts = http::uri::Parts::default();
-    parts.path_and_query = Some(path_and_query(request.uri()));
+    parts.path_and_query = Some(PathAndQuery::try_from(head.target()).ok()?);
     parts.scheme = Some(endpoint.scheme.clone());
     parts.authority = Some(endpoint.authority.clone());
-    if let Ok(uri) = Uri::from_parts(parts) {
-        *request.uri_mut() = uri;
-    }
-    let headers = request.headers_mut();
-    for name in [HOST, CONNECTION, TRANSFER_ENCODING, UPGRADE, EXPECT] {
+    *request.uri_mut() = Uri::from_parts(parts).ok()?;
+    let mut headers = head.lines.to_map();
+    for name in [CONNECTION, UPGRADE, EXPECT] {
         headers.remove(name);
     }
     headers.remove("keep-alive");
@@ -214,35 +210,27 @@ fn shape_two<B>(request: &mut Request<Outgoing<B>>, endpoint: &Endpoint) {
     if headers.get(TE).is_some_and(|te| te != "trailers") {
         headers.remove(TE);
     }
+    if let Some(length) = head.length.agreed() {
+        headers.insert(CONTENT_LENGTH, length.into());
+    }
+    *request.headers_mut() = headers;
+    Some(request)
 }
 
-fn path_and_query(uri: &Uri) -> PathAndQuery {
-    uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"))
-}
-
-/// A copy of a request that may be sent twice: an idempotent method (RFC 9110 §9.2.2), no body, no upgrade.
-fn spare<B>(request: &Request<Outgoing<B>>) -> Option<Request<Outgoing<B>>>
+/// Whether a request may be sent twice: an idempotent method (RFC 9110 §9.2.2), no body, no upgrade.
+fn may_repeat<B>(head: &RequestHead, body: &Outgoing<B>) -> bool
 where
-    B: Body,
     Outgoing<B>: Body,
 {
-    let harmless = request.method().is_idempotent() && request.body().is_end_stream();
-    if !harmless || request.headers().contains_key(UPGRADE) {
-        return None;
-    }
-    let mut copy = Request::new(Outgoing::none());
-    *copy.method_mut() = request.method().clone();
-    *copy.uri_mut() = request.uri().clone();
-    *copy.headers_mut() = HeaderMap::clone(request.headers());
-    Some(copy)
+    head.method.is_idempotent() && body.is_end_stream() && !head.upgrade
 }
 
 /// Why there is no head.
 enum Broken<B> {
     /// Too late.
     Late(SendErrorKind),
-    /// The connection failed; with the request, if nothing of it was sent.
-    Connection { kind: SendErrorKind, detail: String, unsent: Option<Box<Request<Outgoing<B>>>> },
+    /// The connection failed; with the request's body, if nothing of the request was sent.
+    Connection { kind: SendErrorKind, detail: String, unsent: Option<Box<Outgoing<B>>> },
 }
 
 impl<B> From<h1::Failed<Outgoing<B>>> for Broken<B> {
@@ -258,7 +246,7 @@ impl<B> From<h1::Failed<Outgoing<B>>> for Broken<B> {
 
 impl<B> From<TrySendError<Request<Outgoing<B>>>> for Broken<B> {
     fn from(mut failed: TrySendError<Request<Outgoing<B>>>) -> Self {
-        let unsent = failed.take_message().map(Box::new);
+        let unsent = failed.take_message().map(|request| Box::new(request.into_body()));
         let error = failed.into_error();
         let ours = error.is_parse() || error.is_user();
         let kind = if ours { SendErrorKind::Protocol } else { SendErrorKind::Closed };
@@ -380,18 +368,9 @@ enum Due {
 }
 
 #[cold]
-fn error<B>(
-    endpoint: &Endpoint,
-    kind: SendErrorKind,
-    detail: String,
-    unsent: Option<Request<Outgoing<B>>>,
-) -> SendError<B>
+fn error<B>(endpoint: &Endpoint, kind: SendErrorKind, detail: String, unsent: Option<Outgoing<B>>) -> SendError<B>
 where
     B: Body,
 {
-    let unsent = unsent.and_then(|request| {
-        let (parts, body) = request.into_parts();
-        body.into_inner().map(|body| Request::from_parts(parts, body))
-    });
-    SendError::new(kind, &endpoint.authority, detail, unsent)
+    SendError::new(kind, &endpoint.authority, detail, unsent.and_then(Outgoing::into_inner))
 }

@@ -12,7 +12,9 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
 
 use bytes::Bytes;
+use carta_gateway::upstream::RequestHead;
 use carta_gateway::upstream::h1::{Connection, Fault};
+use http::header::HOST;
 use http::{HeaderMap, Request, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use hyper::client::conn::http1;
@@ -174,7 +176,9 @@ pub fn own(request: Request<Pieces>, script: &Script) -> Seen {
     let interim = RefCell::new(Vec::new());
     let connection = Connection::new(wire);
     let informed = |status: StatusCode| interim.borrow_mut().push(status.as_u16());
-    let answered = run(connection.clone().send(request, informed));
+    let (mut parts, body) = request.into_parts();
+    let host = parts.headers.remove(HOST).unwrap();
+    let answered = run(connection.clone().send(&RequestHead::from(&parts), &host, body, informed));
     drop(connection);
     let answered = answered.ok_or(Refusal::Stalls).and_then(|answered| {
         answered.map_err(|failed| match failed.fault {

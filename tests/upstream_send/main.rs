@@ -27,7 +27,7 @@ use carta_gateway::config::{
 };
 use carta_gateway::policy::Levels;
 use carta_gateway::upstream::{
-    BodyError, Pools, Roots, SendError, SendErrorKind, TargetGuard, TargetRefused, Upstream, UpstreamBody,
+    BodyError, Pools, RequestHead, Roots, SendError, SendErrorKind, TargetGuard, TargetRefused, Upstream, UpstreamBody,
 };
 use http::{Request, Response};
 use http_body::Frame;
@@ -171,7 +171,8 @@ impl Client {
 
     async fn send(&self, request: Request<Outbound>) -> Result<Response<UpstreamBody<Outbound>>, SendError<Outbound>> {
         let endpoint = self.pools.pick(&self.upstream).unwrap();
-        self.pools.send(&self.upstream, endpoint, request).await
+        let (parts, body) = request.into_parts();
+        self.pools.send(&self.upstream, endpoint, &RequestHead::from(&parts), body).await
     }
 
     async fn get(&self, path: &str) -> String {

@@ -111,7 +111,8 @@ fn a_call_that_is_dropped_before_its_response_closes_the_connection() {
         let pools = client.pools.clone();
         let call = tokio::task::spawn_local(async move {
             let endpoint = pools.pick(&upstream).unwrap();
-            pools.send(&upstream, endpoint, get("/")).await.map(|_| ())
+            let (parts, body) = get("/").into_parts();
+            pools.send(&upstream, endpoint, &RequestHead::from(&parts), body).await.map(|_| ())
         });
         while wait.try_recv().is_err() {
             tokio::task::yield_now().await;

@@ -20,7 +20,7 @@ fn own_listeners_and_link_local_addresses_are_no_targets() {
             let error = client.send(get("/?key=canary")).await.map(|_| ()).unwrap_err();
             assert_eq!(error.kind(), SendErrorKind::Refused(reason), "{url}");
             assert!(!format!("{error} {error:?}").contains("canary"));
-            assert_eq!(error.into_unsent().unwrap().uri(), "/?key=canary");
+            assert!(error.into_unsent().is_some(), "nothing of it reached anybody");
         }
     });
 }

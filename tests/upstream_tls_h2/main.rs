@@ -25,7 +25,9 @@ use carta_gateway::config::{
     Endpoint, Hidden, Injection, Protocol, Register, Service, Timeouts, TokenForwarding, Unmatched, UpstreamTls,
 };
 use carta_gateway::policy::Levels;
-use carta_gateway::upstream::{BodyError, Pools, Roots, SendError, SendErrorKind, TargetGuard, Upstream, UpstreamBody};
+use carta_gateway::upstream::{
+    BodyError, Pools, RequestHead, Roots, SendError, SendErrorKind, TargetGuard, Upstream, UpstreamBody,
+};
 use http::{HeaderMap, Request, Response, Version};
 use http_body::Frame;
 use http_body_util::combinators::UnsyncBoxBody;
@@ -246,7 +248,8 @@ impl Client {
 
     async fn send(&self, request: Request<Outbound>) -> Result<Response<UpstreamBody<Outbound>>, SendError<Outbound>> {
         let endpoint = self.pools.pick(&self.upstream).unwrap();
-        self.pools.send(&self.upstream, endpoint, request).await
+        let (parts, body) = request.into_parts();
+        self.pools.send(&self.upstream, endpoint, &RequestHead::from(&parts), body).await
     }
 
     async fn echo(&self, text: &'static str) -> String {

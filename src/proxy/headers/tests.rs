@@ -10,24 +10,28 @@ fn map(lines: &[(&str, &str)]) -> HeaderMap {
     lines.iter().map(line).collect()
 }
 
+/// What travels on of the caller's, with the cookies.
 fn stripped(lines: &[(&str, &str)], rules: &Rules<'_>) -> HeaderMap {
-    let mut headers = map(lines);
-    strip_request(&mut headers, &Uri::from_static("/"), rules).unwrap();
-    headers
+    let (headers, mut out) = (map(lines), RequestHead::default());
+    let taken = pass_request(&headers, rules, &mut out).unwrap();
+    let mut passed = out.lines.to_map();
+    taken.cookies.iter().for_each(|line| drop(passed.append(COOKIE, (*line).clone())));
+    passed
 }
 
 fn passed(lines: &[(&str, &str)], rules: &Rules<'_>) -> HeaderMap {
-    let mut headers = map(lines);
-    let mut removed = strip_request(&mut headers, &Uri::from_static("/"), rules).unwrap();
+    let (headers, mut out) = (map(lines), RequestHead::default());
+    let taken = pass_request(&headers, rules, &mut out).unwrap();
     let added = Added {
         user: Some("alice"),
         email: Some("alice@example.org"),
         request_id: &RequestId::mint(),
         peer: PEER,
         tls: true,
+        trusted_peer: rules.trusted_peer,
     };
-    add_to_request(&mut headers, &mut removed, &added);
-    headers
+    add_to_request(&taken, &Uri::from_static("/"), &added, &mut out);
+    out.lines.to_map()
 }
 
 #[test]
@@ -229,11 +233,51 @@ fn trailers_cannot_carry_what_headers_cannot() {
 #[test]
 fn an_expectation_that_cannot_be_met_is_refused() {
     for lines in [&[("expect", "200-ok")][..], &[("expect", "100-continue"), ("expect", "100-continue")]] {
-        let problem = strip_request(&mut map(lines), &Uri::from_static("/"), &RULES).unwrap_err();
+        let problem = pass_request(&map(lines), &RULES, &mut RequestHead::default()).unwrap_err();
         assert_eq!(problem.kind(), &Kind::EXPECTATION_FAILED);
     }
-    let mut headers = map(&[("expect", "100-Continue")]);
-    assert!(strip_request(&mut headers, &Uri::from_static("/"), &RULES).unwrap().expects_continue);
+    assert_eq!(passed(&[("expect", "100-Continue")], &RULES)["expect"], "100-continue");
+    assert!(!passed(&[("expect", "100-continue"), ("connection", "expect")], &RULES).contains_key("expect"));
+}
+
+#[test]
+fn connection_removes_what_was_read_before_it_too() {
+    let lines = [("cookie", "a=b"), ("x-hop", "1"), ("accept", "*/*"), ("content-length", "5")];
+    let mut named = lines.to_vec();
+    named.push(("connection", "x-hop, cookie, content-length"));
+    let headers = map(&named);
+    let mut out = RequestHead::default();
+    let taken = pass_request(&headers, &RULES, &mut out).unwrap();
+    assert!(taken.cookies.is_empty());
+    assert_eq!(out.lines.to_map(), map(&[("accept", "*/*")]));
+}
+
+#[test]
+fn the_authority_of_the_request_is_the_host_that_was_asked_for() {
+    let (headers, mut out) = (map(&[("host", "other.example")]), RequestHead::default());
+    let taken = pass_request(&headers, &RULES, &mut out).unwrap();
+    let added = Added {
+        user: None,
+        email: None,
+        request_id: &RequestId::mint(),
+        peer: "2001:db8::1".parse().unwrap(),
+        tls: false,
+        trusted_peer: false,
+    };
+    add_to_request(&taken, &Uri::from_static("https://gw.example.org/a"), &added, &mut out);
+    let passed = out.lines.to_map();
+    assert_eq!(passed["x-forwarded-host"], "gw.example.org");
+    assert_eq!(passed["x-forwarded-for"], "2001:db8::1");
+    assert_eq!(passed["x-forwarded-proto"], "http");
+}
+
+#[test]
+fn an_address_is_written_as_the_library_writes_it() {
+    for address in ["0.0.0.0", "1.20.255.100", "9.10.99.101", "255.255.255.255", "::1"] {
+        let mut out = Buffer::default();
+        push_address(address.parse().unwrap(), &mut out);
+        assert_eq!(out.bytes(), address.as_bytes());
+    }
 }
 
 #[test]
@@ -246,6 +290,8 @@ fn a_name_that_is_no_header_text_is_percent_encoded() {
         ("a\r\nX-Carta-User: b", "a%0D%0AX-Carta-User:%20b"),
         ("100%", "100%25"),
     ] {
-        assert_eq!(identity_value(name), value, "{name:?}");
+        let mut lines = upstream::Lines::default();
+        add_identity(&X_CARTA_USER, name, &mut lines);
+        assert_eq!(lines.to_map()[X_CARTA_USER], value, "{name:?}");
     }
 }

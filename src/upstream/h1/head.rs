@@ -3,18 +3,26 @@
 use std::mem::MaybeUninit;
 
 use bytes::{Bytes, BytesMut};
-use http::header::{CONNECTION, CONTENT_LENGTH, TRAILER, TRANSFER_ENCODING};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Version};
+use http::header::{CONNECTION, CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version};
 use http_body::Body;
 use smallvec::SmallVec;
 
 use super::Malformed;
+use crate::upstream::RequestHead;
+use crate::wiped::Buffer;
 
 /// The most header lines of a response, and of its trailers.
 pub(super) const MOST_LINES: usize = 100;
 
 /// The largest head of a response, and the largest trailers, in bytes.
 pub(super) const MOST_BYTES: usize = 256 * 1024;
+
+/// Room for what a request's head has besides target and lines, in bytes.
+const ROOM: usize = 128;
+
+/// So many header lines can be added to a response before its map has to grow.
+const SPARE: usize = 4;
 
 /// How a request's body is framed (RFC 9112 §6).
 #[derive(Debug, PartialEq, Eq)]
@@ -25,61 +33,44 @@ pub(super) enum Coding {
     Chunked(Vec<HeaderName>),
 }
 
-/// Writes the head of a request, in origin form, and says how its body is framed. Framing headers that the request has
-/// are read, and written anew: once, and only what holds.
-pub(super) fn write<B: Body>(request: &Request<B>, out: &mut Vec<u8>) -> Coding {
-    out.extend_from_slice(request.method().as_str().as_bytes());
-    out.push(b' ');
-    let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
-    if !target.starts_with('/') && target != "*" {
-        out.push(b'/');
+/// Writes the head of a request, in origin form, and says how its body is framed. What the head says of the length is
+/// written anew: once, and only what holds.
+pub(super) fn write<B: Body>(head: &RequestHead, host: &HeaderValue, body: &B, out: &mut Buffer) -> Coding {
+    out.reserve(ROOM + head.target().len() + head.lines.text().len());
+    out.push(head.method.as_str().as_bytes());
+    out.push(b" ");
+    let target = head.target();
+    if !target.starts_with(b"/") && target != b"*" {
+        out.push(b"/");
     }
-    out.extend_from_slice(target.as_bytes());
-    out.extend_from_slice(b" HTTP/1.1\r\n");
-    let (mut length, mut chunked, mut announced) = (Length::default(), false, Vec::new());
-    for (name, value) in request.headers() {
-        if name == CONTENT_LENGTH {
-            length.add(value);
-        } else if name == TRANSFER_ENCODING {
-            chunked = true;
-        } else {
-            if name == TRAILER {
-                announced.extend(announces(value));
-            }
-            line(name, value, out);
-        }
-    }
-    let body = request.body();
+    out.push(target);
+    out.push(b" HTTP/1.1\r\n");
+    line(&HOST, host, out);
+    out.push(head.lines.text());
+    let said = |length: Option<u64>| length.filter(|_| !head.chunked);
     let coding = if body.is_end_stream() {
         Coding::Length(0)
-    } else if let Some(length) = length.agreed().filter(|_| !chunked) {
-        Coding::Length(length)
-    } else if let Some(length) = body.size_hint().exact().filter(|_| !chunked) {
+    } else if let Some(length) = said(head.length.agreed()).or_else(|| said(body.size_hint().exact())) {
         Coding::Length(length)
     } else {
-        Coding::Chunked(announced)
+        Coding::Chunked(head.lines.announced())
     };
     match &coding {
         // A request without a body says so only if it did before.
-        Coding::Length(0) if length == Length::default() && body.is_end_stream() => {}
+        Coding::Length(0) if head.length == Length::Unsaid && body.is_end_stream() => {}
         Coding::Length(length) => line(&CONTENT_LENGTH, &HeaderValue::from(*length), out),
         Coding::Chunked(_) => line(&TRANSFER_ENCODING, &HeaderValue::from_static("chunked"), out),
     }
-    out.extend_from_slice(b"\r\n");
+    out.push(b"\r\n");
     coding
 }
 
 /// Writes one header line.
-pub(super) fn line(name: &HeaderName, value: &HeaderValue, out: &mut Vec<u8>) {
-    out.extend_from_slice(name.as_str().as_bytes());
-    out.extend_from_slice(b": ");
-    out.extend_from_slice(value.as_bytes());
-    out.extend_from_slice(b"\r\n");
-}
-
-fn announces(value: &HeaderValue) -> impl Iterator<Item = HeaderName> {
-    let names = value.to_str().unwrap_or_default().split(',');
-    names.filter_map(|name| HeaderName::from_bytes(name.trim().as_bytes()).ok())
+pub(super) fn line(name: &HeaderName, value: &HeaderValue, out: &mut Buffer) {
+    out.push(name.as_str().as_bytes());
+    out.push(b": ");
+    out.push(value.as_bytes());
+    out.push(b"\r\n");
 }
 
 /// The head of a response.
@@ -138,7 +129,7 @@ pub(super) fn parse(buffer: &mut BytesMut) -> Result<Option<Head>, Malformed> {
     let mut head = Head {
         status,
         version,
-        headers: HeaderMap::with_capacity(spans.len()),
+        headers: HeaderMap::with_capacity(spans.len() + SPARE),
         reason,
         keeps: version == Version::HTTP_11,
         chunked: None,
@@ -171,10 +162,10 @@ pub(super) fn may_end(bytes: &[u8], before: usize) -> bool {
 }
 
 impl Head {
-    /// How the body of this response to such a request is framed.
-    pub(super) fn framing(&self, method: &Method) -> Result<Framing, Malformed> {
+    /// How the body of this response is framed; `to_head`: to a HEAD request.
+    pub(super) fn framing(&self, to_head: bool) -> Result<Framing, Malformed> {
         let bodiless = matches!(self.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
-        if bodiless || self.status.is_informational() || method == Method::HEAD {
+        if bodiless || self.status.is_informational() || to_head {
             return Ok(Framing::Length(0));
         }
         match (self.chunked, self.length) {
@@ -190,19 +181,22 @@ impl Head {
 
 /// What the lines of `Content-Length` say together: each may repeat the one number.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Length {
+pub enum Length {
+    /// There is none.
     #[default]
     Unsaid,
+    /// So many bytes.
     Said(u64),
+    /// What is no number, or several.
     Garbled,
 }
 
 impl Length {
-    fn add(&mut self, value: &HeaderValue) {
-        // A digit is one in ASCII only, without a sign; blanks around it are no part of it.
-        for number in value.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
-            let digits = std::str::from_utf8(number).ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
-            *self = match (*self, digits.and_then(|digits| digits.parse().ok())) {
+    /// Adds what this line says.
+    pub fn add(&mut self, value: &HeaderValue) {
+        // Blanks around a number are no part of it.
+        for digits in value.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
+            *self = match (*self, number(digits)) {
                 (Self::Unsaid, Some(number)) => Self::Said(number),
                 (Self::Said(before), Some(number)) if before == number => Self::Said(number),
                 _ => Self::Garbled,
@@ -210,12 +204,21 @@ impl Length {
         }
     }
 
-    fn agreed(self) -> Option<u64> {
+    /// The one number.
+    #[must_use]
+    pub fn agreed(self) -> Option<u64> {
         match self {
             Self::Said(length) => Some(length),
             Self::Unsaid | Self::Garbled => None,
         }
     }
+}
+
+/// The number that these digits are: of ASCII only, and without a sign.
+fn number(digits: &[u8]) -> Option<u64> {
+    let digit = |byte: &u8| byte.is_ascii_digit().then(|| u64::from(byte - b'0'));
+    let step = |number: u64, byte| number.checked_mul(10)?.checked_add(digit(byte)?);
+    Some(digits).filter(|digits| !digits.is_empty())?.iter().try_fold(0, step)
 }
 
 fn lists(value: &HeaderValue, wanted: &str) -> bool {

@@ -24,15 +24,16 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
 
 use bytes::{Bytes, BytesMut};
-use http::request::Parts;
-use http::{Method, Request, Response, StatusCode};
+use http::{HeaderValue, Method, Response, StatusCode};
 use http_body::Body;
 use hyper::ext::ReasonPhrase;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 
 pub use reply::{Reply, Switched};
 
+use super::RequestHead;
 use decode::Decoder;
+pub use head::Length;
 use head::{Head, may_end};
 use outlet::{Outlet, Stuck};
 
@@ -72,15 +73,15 @@ impl From<httparse::Error> for Malformed {
     }
 }
 
-/// A call that failed; with the request, where it is certain that nothing of it went.
+/// A call that failed; with the request's body, where it is certain that nothing of the request went.
 pub struct Failed<B> {
     /// Why.
     pub fault: Fault,
-    /// The request.
-    pub unsent: Option<Box<Request<B>>>,
+    /// The body.
+    pub unsent: Option<Box<B>>,
 }
 
-/// Without the request: it may hold secrets.
+/// Without the body: it may hold secrets.
 impl<B> std::fmt::Debug for Failed<B> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Failed").field("fault", &self.fault).field("unsent", &self.unsent.is_some()).finish()
@@ -171,13 +172,18 @@ where
         probe.poll(&mut Context::from_waker(Waker::noop())).is_pending()
     }
 
-    /// Sends the request, in origin form with its `Host`, and waits for the head of the response. `informed` hears of
-    /// interim responses. The connection must be ready. Dropped before the end it leaves the connection unusable, and
-    /// closes it unless there is a clone.
-    pub fn send<I: FnMut(StatusCode)>(self, request: Request<B>, informed: I) -> Sending<S, B, I> {
-        let method = request.method().clone();
-        let parts = self.0.borrow_mut().outlet.take(request);
-        Sending { connection: Some(self), method, parts: Some(parts), informed, read: 0 }
+    /// Sends the request to this `host` and waits for the head of the response. `informed` hears of interim responses. The
+    /// connection must be ready. Dropped before the end it leaves the connection unusable, and closes it unless there is
+    /// a clone.
+    pub fn send<I: FnMut(StatusCode)>(
+        self,
+        head: &RequestHead,
+        host: &HeaderValue,
+        body: B,
+        informed: I,
+    ) -> Sending<S, B, I> {
+        self.0.borrow_mut().outlet.take(head, host, body);
+        Sending { connection: Some(self), to_head: head.method == Method::HEAD, informed, read: 0 }
     }
 
     /// Whether all of the request went.
@@ -273,9 +279,8 @@ where
 /// A call whose response has not begun.
 pub struct Sending<S, B, I> {
     connection: Option<Connection<S, B>>,
-    method: Method,
-    /// For as long as nothing went.
-    parts: Option<Parts>,
+    /// Whether the request is a HEAD, which changes what its response means.
+    to_head: bool,
     informed: I,
     /// How much of an incomplete head was looked at.
     read: usize,
@@ -297,7 +302,7 @@ where
         let Some(connection) = &this.connection else { return Poll::Pending };
         let outcome = {
             let mut inner = connection.0.borrow_mut();
-            ready!(Self::drive(&mut inner, &mut this.parts, &this.method, &mut this.informed, &mut this.read, cx))
+            ready!(Self::drive(&mut inner, this.to_head, &mut this.informed, &mut this.read, cx))
         };
         let Some(connection) = this.connection.take() else { return Poll::Pending };
         Poll::Ready(outcome.map(|(head, decoder)| respond(head, decoder, connection)))
@@ -313,8 +318,7 @@ where
 {
     fn drive(
         inner: &mut Inner<S, B>,
-        parts: &mut Option<Parts>,
-        method: &Method,
+        to_head: bool,
         informed: &mut I,
         read: &mut usize,
         cx: &mut Context<'_>,
@@ -325,8 +329,8 @@ where
                 && let Poll::Ready(Err(stuck)) = inner.outlet.poll(cx, &mut inner.stream)
             {
                 let untouched = inner.outlet.abandon();
-                if let (Stuck::Io(error), Some(body), Some(parts)) = (&stuck, untouched, parts.take()) {
-                    let unsent = Some(Box::new(Request::from_parts(parts, body)));
+                if let (Stuck::Io(error), Some(body)) = (&stuck, untouched) {
+                    let unsent = Some(Box::new(body));
                     return Poll::Ready(Err(Failed { fault: Fault::Closed(error.to_string()), unsent }));
                 }
                 inner.stop(stuck);
@@ -348,7 +352,7 @@ where
                     informs = true;
                     continue;
                 }
-                return Poll::Ready(match head.framing(method) {
+                return Poll::Ready(match head.framing(to_head) {
                     Ok(framing) => Ok((head, Decoder::new(framing))),
                     Err(malformed) => Err(Failed { fault: Fault::Malformed(malformed), unsent: None }),
                 });

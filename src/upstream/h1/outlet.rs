@@ -10,11 +10,13 @@ use http::header::{
     AUTHORIZATION, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HOST, MAX_FORWARDS,
     SET_COOKIE, TE, TRAILER, TRANSFER_ENCODING,
 };
-use http::{HeaderMap, HeaderName, Request};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use http_body::Body;
 use tokio::io::AsyncWrite;
 
 use super::head::{self, Coding};
+use crate::upstream::RequestHead;
+use crate::wiped::Buffer;
 
 /// Pieces up to this many bytes are copied behind what is to be written before them: one short write costs less than
 /// telling the kernel of several places.
@@ -42,7 +44,7 @@ const NO_TRAILERS: [HeaderName; 12] = [
 /// What is on its way to the upstream.
 pub(super) struct Outlet<B> {
     /// Heads, sizes, small pieces.
-    front: Vec<u8>,
+    front: Buffer,
     /// How much of `front` went.
     gone: usize,
     /// A large piece, and what comes after it.
@@ -74,7 +76,7 @@ pub(super) enum Stuck {
 impl<B> Outlet<B> {
     pub(super) fn new() -> Self {
         Self {
-            front: Vec::new(),
+            front: Buffer::default(),
             gone: 0,
             piece: Bytes::new(),
             after: b"",
@@ -102,14 +104,12 @@ impl<B> Outlet<B> {
     /// Gives back what memory the last request needed beyond the usual.
     pub(super) fn rest(&mut self) {
         if self.front.capacity() > 2 * ENOUGH {
-            self.wipe();
-            self.front = Vec::new();
+            self.front = Buffer::default();
         }
     }
 
     /// Empties the front. It had secrets in it.
     fn wipe(&mut self) {
-        self.front.fill(0);
         self.front.clear();
         self.gone = 0;
     }
@@ -119,24 +119,16 @@ impl<B> Outlet<B> {
     }
 }
 
-impl<B> Drop for Outlet<B> {
-    fn drop(&mut self) {
-        self.wipe();
-    }
-}
-
 impl<B> Outlet<B>
 where
     B: Body<Data = Bytes> + Unpin,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
     /// Takes up a request; all before must have gone.
-    pub(super) fn take(&mut self, request: Request<B>) -> http::request::Parts {
-        self.coding = head::write(&request, &mut self.front);
+    pub(super) fn take(&mut self, head: &RequestHead, host: &HeaderValue, body: B) {
+        self.coding = head::write(head, host, &body, &mut self.front);
         self.state = State::Untouched;
-        let (parts, body) = request.into_parts();
         self.body = Some(body);
-        parts
     }
 
     /// Sends what can be sent; ready when all is.
@@ -197,7 +189,7 @@ where
         let after: &[u8] = match &mut self.coding {
             _ if data.is_empty() => return,
             Coding::Chunked(_) => {
-                self.front.extend_from_slice(format!("{:X}\r\n", data.len()).as_bytes());
+                self.front.push(format!("{:X}\r\n", data.len()).as_bytes());
                 b"\r\n"
             }
             Coding::Length(left) => {
@@ -211,8 +203,8 @@ where
             }
         };
         if data.len() <= SMALL {
-            self.front.extend_from_slice(&data);
-            self.front.extend_from_slice(after);
+            self.front.push(&data);
+            self.front.push(after);
         } else {
             self.piece = data;
             self.after = after;
@@ -225,20 +217,20 @@ where
             Coding::Length(0) => Ok(()),
             Coding::Length(_) => Err(Stuck::Body("it is shorter than it said".into())),
             Coding::Chunked(announced) => {
-                self.front.extend_from_slice(b"0\r\n");
+                self.front.push(b"0\r\n");
                 for (name, value) in trailers.iter().flatten() {
                     if announced.contains(name) && !NO_TRAILERS.contains(name) {
                         head::line(name, value, &mut self.front);
                     }
                 }
-                self.front.extend_from_slice(b"\r\n");
+                self.front.push(b"\r\n");
                 Ok(())
             }
         }
     }
 
     fn write<S: AsyncWrite + Unpin>(&mut self, cx: &mut Context<'_>, stream: &mut S) -> Poll<io::Result<usize>> {
-        let front = self.front.get(self.gone..).unwrap_or_default();
+        let front = self.front.bytes().get(self.gone..).unwrap_or_default();
         if self.piece.is_empty() && self.after.is_empty() {
             return Pin::new(stream).poll_write(cx, front);
         }
@@ -267,6 +259,7 @@ where
 mod tests {
     use std::convert::Infallible;
 
+    use http::Method;
     use http_body::{Frame, SizeHint};
 
     use super::*;
@@ -310,7 +303,8 @@ mod tests {
     #[test]
     fn an_upstream_that_takes_little_at_a_time_does_not_make_the_front_grow() {
         let mut outlet = Outlet::new();
-        outlet.take(Request::post("/").body(Pieces(4096)).unwrap());
+        let head = RequestHead { method: Method::POST, ..RequestHead::default() };
+        outlet.take(&head, &HeaderValue::from_static("h"), Pieces(4096));
         let (mut wire, mut most) = (Slow(8 * 1024, false), 0);
         let mut cx = Context::from_waker(std::task::Waker::noop());
         while outlet.poll(&mut cx, &mut wire).is_pending() {

@@ -1,0 +1,387 @@
+//! A request as it goes to an upstream, but for its body and what the endpoint says: method, target, header lines.
+//!
+//! The lines stand in one piece of memory, as HTTP/1.1 writes them. Whoever passes a request on goes over the caller's
+//! headers once and writes down what travels on; nothing is built that has to be taken apart again.
+
+use std::cell::RefCell;
+
+use http::header::{CONTENT_LENGTH, EXPECT, HOST, TRAILER, TRANSFER_ENCODING, UPGRADE};
+use http::request::Parts;
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
+
+use super::h1::Length;
+use crate::wiped::Buffer;
+
+/// The longest target, in bytes.
+const LONGEST: usize = 65_534;
+
+/// How many heads a thread keeps for the next calls, and of what size at most, in bytes.
+const KEPT: (usize, usize) = (256, 16 * 1024);
+
+/// Method, target and header lines of a request. Wiped when dropped: some of it may be secret.
+#[derive(Debug, Default)]
+pub struct RequestHead {
+    /// The method.
+    pub method: Method,
+    /// Path and query, byte for byte as they are sent.
+    target: Buffer,
+    /// The header lines, but for `Host`, `Content-Length` and `Transfer-Encoding`.
+    pub lines: Lines,
+    /// Whether a change of protocol is asked for, by `Connection` and `Upgrade`.
+    pub upgrade: bool,
+    /// Whether the body waits for `100 Continue` (RFC 9110 §10.1.1).
+    pub held: bool,
+    /// What the lines of `Content-Length` say.
+    pub(super) length: Length,
+    /// Whether the body goes by chunks though its length may be known.
+    pub(super) chunked: bool,
+}
+
+impl RequestHead {
+    /// Sets the target: path and query (RFC 9112 §3.2.1) in these pieces. False, and there is none, where it is longer than
+    /// 65,534 bytes or holds what no target does.
+    #[must_use]
+    pub fn aim(&mut self, pieces: &[&[u8]]) -> bool {
+        self.target.clear();
+        pieces.iter().for_each(|piece| self.target.push(piece));
+        let fits = self.target.len() <= LONGEST && is_target(self.target.bytes());
+        if !fits {
+            self.target.clear();
+        }
+        fits
+    }
+
+    /// The target.
+    pub(super) fn target(&self) -> &[u8] {
+        self.target.bytes()
+    }
+
+    /// Notes what a line of `Content-Length` says. Framing is written anew: once, and only what holds.
+    pub fn note_length(&mut self, value: &HeaderValue) {
+        self.length.add(value);
+    }
+
+    /// Forgets what the lines of `Content-Length` said.
+    pub fn forget_length(&mut self) {
+        self.length = Length::default();
+    }
+
+    fn clear(&mut self) {
+        self.target.clear();
+        self.lines.clear();
+        (self.upgrade, self.held, self.chunked) = (false, false, false);
+        self.forget_length();
+    }
+
+    fn capacity(&self) -> usize {
+        self.target.capacity() + self.lines.text.capacity() + self.lines.spans.capacity() * size_of::<Span>()
+    }
+}
+
+impl From<&Parts> for RequestHead {
+    /// The head of such a request. `Host` is the endpoint's.
+    fn from(parts: &Parts) -> Self {
+        let mut head = Self { method: parts.method.clone(), ..Self::default() };
+        let target = parts.uri.path_and_query().map_or("/", |target| target.as_str());
+        // A URI's is one.
+        let _is_one = head.aim(&[target.as_bytes()]);
+        for (name, value) in &parts.headers {
+            match *name {
+                CONTENT_LENGTH => head.note_length(value),
+                TRANSFER_ENCODING => head.chunked = true,
+                HOST => {}
+                _ => head.lines.add(name, value),
+            }
+        }
+        head.upgrade = parts.headers.contains_key(UPGRADE);
+        let expectation = parts.headers.get(EXPECT);
+        head.held = expectation.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
+        head
+    }
+}
+
+/// One thread's heads that are of no more use, for the next calls.
+#[derive(Debug, Default)]
+pub struct Heads(RefCell<Vec<Box<RequestHead>>>);
+
+impl Heads {
+    /// An empty head.
+    #[must_use]
+    pub fn take(&self) -> Box<RequestHead> {
+        self.0.borrow_mut().pop().unwrap_or_default()
+    }
+
+    /// Wipes the head and keeps its room for another, unless that is large.
+    pub fn give_back(&self, mut head: Box<RequestHead>) {
+        let (most, size) = KEPT;
+        let mut kept = self.0.borrow_mut();
+        if kept.len() < most && head.capacity() <= size {
+            head.clear();
+            kept.push(head);
+        }
+    }
+}
+
+/// Header lines as HTTP/1.1 writes them (RFC 9112 §5), each well-formed.
+#[derive(Default)]
+pub struct Lines {
+    text: Buffer,
+    spans: Vec<Span>,
+}
+
+/// Where a line stands.
+#[derive(Clone, Copy)]
+struct Span {
+    start: usize,
+    value: usize,
+    /// Of the value.
+    end: usize,
+    sensitive: bool,
+}
+
+impl Lines {
+    /// Adds a line.
+    pub fn add(&mut self, name: &HeaderName, value: &HeaderValue) {
+        let start = self.begin(name);
+        self.text.push(value.as_bytes());
+        self.end(start, name, value.is_sensitive());
+    }
+
+    /// Adds a line of text. False, and nothing is added, where it is no value of a header.
+    pub fn add_text(&mut self, name: &HeaderName, text: &[u8]) -> bool {
+        is_value(text) && {
+            let start = self.begin(name);
+            self.text.push(text);
+            self.end(start, name, false);
+            true
+        }
+    }
+
+    /// Adds a line whose value is written by `write`, behind what is there. False, and nothing is added, where that is no
+    /// value of a header, or has blanks at its ends, which would be trimmed away. What is `sensitive` is never kept in
+    /// HPACK's table (RFC 7541 §7.1.3).
+    ///
+    /// # Errors
+    /// That of `write`; nothing is added.
+    pub fn fill<E>(
+        &mut self,
+        name: &HeaderName,
+        sensitive: bool,
+        write: impl FnOnce(&mut Buffer) -> Result<(), E>,
+    ) -> Result<bool, E> {
+        let start = self.begin(name);
+        let value = self.text.len();
+        let written = write(&mut self.text);
+        let text = self.text.bytes().get(value..).unwrap_or_default();
+        let fits = is_value(text) && text.trim_ascii().len() == text.len();
+        if written.is_ok() && fits {
+            self.end(start, name, sensitive);
+            return Ok(true);
+        }
+        self.text.truncate(start);
+        written.map(|()| false)
+    }
+
+    /// Removes the lines of these names.
+    pub fn remove(&mut self, names: &[HeaderName]) {
+        let kept = std::mem::take(self);
+        for (span, name, value) in kept.each() {
+            if !names.iter().any(|removed| removed.as_str().as_bytes() == name) {
+                let start = self.text.len();
+                self.text.push(kept.text.bytes().get(span.start..span.end + 2).unwrap_or_default());
+                let moved = |place: usize| place - span.start + start;
+                let (value, end) = (moved(span.end - value.len()), moved(span.end));
+                self.spans.push(Span { start, value, end, sensitive: span.sensitive });
+            }
+        }
+    }
+
+    /// The values of the lines of this name.
+    pub fn values(&self, name: &HeaderName) -> impl Iterator<Item = &[u8]> {
+        self.each().filter(|(_, other, _)| *other == name.as_str().as_bytes()).map(|(_, _, value)| value)
+    }
+
+    /// All lines as they are written.
+    pub(super) fn text(&self) -> &[u8] {
+        self.text.bytes()
+    }
+
+    /// The lines as a map.
+    #[must_use]
+    pub fn to_map(&self) -> HeaderMap {
+        let mut map = HeaderMap::with_capacity(self.spans.len());
+        for (span, name, value) in self.each() {
+            // Both were a name and a value before.
+            if let (Ok(name), Ok(mut value)) = (HeaderName::from_bytes(name), HeaderValue::from_bytes(value)) {
+                value.set_sensitive(span.sensitive);
+                map.append(name, value);
+            }
+        }
+        map
+    }
+
+    /// The names that `Trailer` announces.
+    pub(super) fn announced(&self) -> Vec<HeaderName> {
+        let names = self.values(&TRAILER).flat_map(|value| value.split(|byte| *byte == b','));
+        names.filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok()).collect()
+    }
+
+    fn begin(&mut self, name: &HeaderName) -> usize {
+        let start = self.text.len();
+        self.text.push(name.as_str().as_bytes());
+        self.text.push(b": ");
+        start
+    }
+
+    fn end(&mut self, start: usize, name: &HeaderName, sensitive: bool) {
+        let span = Span { start, value: start + name.as_str().len() + 2, end: self.text.len(), sensitive };
+        self.text.push(b"\r\n");
+        self.spans.push(span);
+    }
+
+    fn each(&self) -> impl Iterator<Item = (&Span, &[u8], &[u8])> {
+        self.spans.iter().filter_map(|span| {
+            let text = self.text.bytes();
+            Some((span, text.get(span.start..span.value - 2)?, text.get(span.value..span.end)?))
+        })
+    }
+
+    fn clear(&mut self) {
+        self.text.clear();
+        self.spans.clear();
+    }
+}
+
+/// Without the values.
+impl std::fmt::Debug for Lines {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list().entries(self.each().map(|(_, name, _)| String::from_utf8_lossy(name))).finish()
+    }
+}
+
+/// Whether this may stand as a header's value (RFC 9110 §5.5). Without an early end, so that it goes over many bytes at
+/// a time.
+fn is_value(bytes: &[u8]) -> bool {
+    bytes.iter().fold(true, |fits, byte| fits & ((*byte >= 32 && *byte != 127) || *byte == b'\t'))
+}
+
+/// Whether these bytes can stand as a target: no blank ends it, and no line.
+fn is_target(bytes: &[u8]) -> bool {
+    bytes.iter().fold(true, |fits, byte| fits & (*byte > 32 && *byte != 127))
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Request;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const X: HeaderName = HeaderName::from_static("x-a");
+    const Y: HeaderName = HeaderName::from_static("y");
+
+    #[test]
+    fn lines_are_written_as_they_were_added_and_read_back() {
+        let mut lines = Lines::default();
+        lines.add(&X, &HeaderValue::from_static("1"));
+        assert!(lines.add_text(&Y, b"two"));
+        let mut secret = HeaderValue::from_static("3");
+        secret.set_sensitive(true);
+        lines.add(&X, &secret);
+        assert_eq!(lines.text(), b"x-a: 1\r\ny: two\r\nx-a: 3\r\n");
+        let map = lines.to_map();
+        assert_eq!(map.get_all("x-a").iter().map(HeaderValue::is_sensitive).collect::<Vec<_>>(), [false, true]);
+        assert_eq!(lines.values(&X).collect::<Vec<_>>(), [b"1", b"3"]);
+        lines.remove(&[Y, HeaderName::from_static("z")]);
+        assert_eq!(lines.text(), b"x-a: 1\r\nx-a: 3\r\n");
+        assert!(lines.to_map().get_all("x-a").iter().last().unwrap().is_sensitive());
+        assert!(!format!("{lines:?}").contains('3'));
+    }
+
+    #[test]
+    fn a_target_that_would_end_early_is_none() {
+        let mut head = RequestHead::default();
+        assert!(head.aim(&[b"/a", b"?", b"b=\xc3\xa4"]));
+        assert_eq!(head.target(), b"/a?b=\xc3\xa4");
+        for bad in [&b"/a b"[..], b"/a\r\n", b"/\0", b"/\x7f", &[b'a'; LONGEST + 1]] {
+            assert!(!head.aim(&[bad]) && head.target().is_empty());
+        }
+    }
+
+    #[test]
+    fn what_would_break_a_line_leaves_nothing_of_it() {
+        let mut lines = Lines::default();
+        lines.add_text(&Y, b"kept");
+        for bad in [&b"a\r\nx: y"[..], b"a\0", b"a\x7f", b"\n"] {
+            assert!(!lines.add_text(&X, bad));
+        }
+        for bad in [&b"a\nb"[..], b" a", b"a ", b"\ta"] {
+            assert_eq!(lines.fill(&X, true, |out| Ok::<_, ()>(out.push(bad))), Ok(false));
+        }
+        let failed = lines.fill(&X, true, |out| {
+            out.push(b"some of it");
+            Err("no more")
+        });
+        assert_eq!((failed, lines.text()), (Err("no more"), &b"y: kept\r\n"[..]));
+    }
+
+    #[test]
+    fn framing_and_host_are_no_lines() {
+        let request = Request::post("/a?b")
+            .header("host", "h")
+            .header("content-length", "3")
+            .header("transfer-encoding", "chunked")
+            .header("expect", "100-Continue")
+            .header("x-a", "1");
+        let head = RequestHead::from(&request.body(()).unwrap().into_parts().0);
+        assert_eq!((head.lines.text(), head.target()), (&b"expect: 100-Continue\r\nx-a: 1\r\n"[..], &b"/a?b"[..]));
+        assert!(head.chunked && head.held && !head.upgrade && head.length == Length::Said(3));
+    }
+
+    #[test]
+    fn a_head_that_was_given_back_is_empty() {
+        let heads = Heads::default();
+        let mut head = heads.take();
+        head.lines.add_text(&X, b"secret");
+        assert!(head.aim(&[b"/a"]));
+        (head.upgrade, head.held, head.length) = (true, true, Length::Garbled);
+        heads.give_back(head);
+        let head = heads.take();
+        assert!(head.target().is_empty() && head.lines.text().is_empty() && head.lines.to_map().is_empty());
+        assert!(!head.upgrade && !head.held && head.length == Length::Unsaid);
+        let mut large = heads.take();
+        assert!(large.aim(&[&[b'a'; KEPT.1 + 1]]));
+        heads.give_back(large);
+        assert!(heads.0.borrow().is_empty());
+    }
+
+    proptest! {
+        #[test]
+        fn a_value_is_what_the_library_takes_for_one(bytes in prop::collection::vec(any::<u8>(), 0..80)) {
+            prop_assert_eq!(is_value(&bytes), HeaderValue::from_bytes(&bytes).is_ok());
+        }
+
+        #[test]
+        fn lines_and_map_say_the_same(
+            added in prop::collection::vec((0..3_usize, "[ -~]{0,12}", any::<bool>()), 0..12),
+            removed in 0..3_usize,
+        ) {
+            let names = [X, Y, HeaderName::from_static("accept")];
+            let (mut lines, mut map) = (Lines::default(), HeaderMap::new());
+            for (name, text, sensitive) in &added {
+                let mut value = HeaderValue::from_str(text).unwrap();
+                value.set_sensitive(*sensitive);
+                lines.add(&names[*name], &value);
+                map.append(&names[*name], value);
+            }
+            prop_assert_eq!(lines.to_map(), map.clone());
+            lines.remove(&names[removed..=removed]);
+            map.remove(&names[removed]);
+            prop_assert_eq!(&lines.to_map(), &map);
+            for name in &names {
+                let marks = |map: &HeaderMap| map.get_all(name).iter().map(HeaderValue::is_sensitive).collect::<Vec<_>>();
+                prop_assert_eq!(marks(&lines.to_map()), marks(&map));
+            }
+        }
+    }
+}
