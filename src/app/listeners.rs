@@ -1,6 +1,7 @@
 //! The listeners' threads: each with a socket, a current-thread runtime, and whatever is worker-local.
 
 use std::net::{SocketAddr, TcpListener};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -87,12 +88,14 @@ impl Bound {
                 let worker = Worker::new();
                 gateway.records().add(&worker.record);
                 let upgraded = worker.upgraded.clone();
+                let shared = Rc::new((gateway, worker, readiness));
                 let handler = move |request: http::Request<hyper::body::Incoming>, peer: server::Peer| {
-                    let (gateway, worker, readiness) = (gateway.clone(), worker.clone(), readiness.clone());
+                    let shared = shared.clone();
                     async move {
+                        let (gateway, worker, readiness) = &*shared;
                         match readiness.probe(request.uri().path()) {
                             Some(answer) => answer.map(ProxyBody::from),
-                            None => proxy::walk(&gateway, &worker, request, caller(peer), Door::Proxy).await,
+                            None => proxy::walk(gateway, worker, request, caller(peer), Door::Proxy).await,
                         }
                     }
                 };

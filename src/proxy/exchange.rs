@@ -85,6 +85,8 @@ impl Exchange {
         peer: Peer,
         door: Door,
     ) -> Ticket {
+        // Nothing but the access line tells it.
+        let caller_id = Some(request.headers()).filter(|_| gateway.settings().access).and_then(caller_request_id);
         Ticket(Rc::new(Self {
             gateway: gateway.clone(),
             id: RequestId::mint(),
@@ -94,7 +96,7 @@ impl Exchange {
             method: request.method().clone(),
             path: request.uri().path_and_query().cloned(),
             origin: request.headers().get(ORIGIN).cloned(),
-            caller_id: caller_request_id(request.headers()).map(Into::into),
+            caller_id: caller_id.map(Into::into),
             bytes_in: Cell::new(0),
             bytes_out: Cell::new(0),
             complete: Cell::new(false),

@@ -79,10 +79,11 @@ pub async fn send(
         address(&mut head, endpoint, &standing.target, query.as_ref())?;
         let sending = worker.pools.send(upstream, endpoint, &head, body);
         let outcome = if lengthy { Box::pin(while_permitted(&standing, sending)).await? } else { sending.await };
-        exchange.upstream(start.elapsed());
+        let took = start.elapsed();
+        exchange.upstream(took);
         match outcome {
             // Nobody watched over a call without a body, and a brief answer is not watched over either.
-            Ok(_) if !standing.outlasted(start.elapsed()) => return Err(withdrawn()),
+            Ok(_) if !standing.outlasted(took) => return Err(withdrawn()),
             Ok(response) => {
                 worker.heads.give_back(head);
                 return receive(worker, response, endpoint, passage, standing, upgrade, ticket);

@@ -210,7 +210,11 @@ pub fn strip_request_trailers(trailers: &mut HeaderMap, rules: &Rules<'_>, named
 /// trimmed away.
 fn add_identity(name: &HeaderName, text: &str, lines: &mut upstream::Lines) {
     let _written = lines.fill(name, false, |out| {
-        utf8_percent_encode(text, &NOT_IN_IDENTITY).for_each(|piece| out.push(piece.as_bytes()));
+        if text.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+            out.push(text.as_bytes());
+        } else {
+            utf8_percent_encode(text, &NOT_IN_IDENTITY).for_each(|piece| out.push(piece.as_bytes()));
+        }
         Ok::<_, Infallible>(())
     });
 }

@@ -31,6 +31,7 @@ mod tunnelled;
 mod upgrade;
 pub mod why;
 
+use std::cell::Cell;
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
@@ -98,7 +99,6 @@ async fn steps(
 }
 
 /// What becomes of a request that is not refused.
-#[expect(clippy::large_enum_variant, reason = "the large ones are the usual ones; a box would be an allocation a call")]
 enum Next {
     Answer(Response<ProxyBody>),
     Tunnel(Arc<Tunnel>, Outbound),
@@ -123,14 +123,16 @@ async fn admit(worker: &Rc<Worker>, exchange: &Rc<Exchange>, request: Request<In
     }
     let mut now = Timestamp::now();
     let public = early.as_ref().and_then(|route| authorize::public(&Call { route, target: &target, method: &method }));
-    let (who, route, permit, operation) = if let (Some(permit), Some(route)) = (public, early) {
-        (None, route, permit, None)
+    let (who, route, permit, operation) = if let (Some(permit), Some(route)) = (public, &early) {
+        (None, route.clone(), permit, None)
     } else {
+        let before = state.revision;
         let who = identify(worker, exchange, &mut state, &headers, &mut now).await?;
         guard_origin(exchange, state.route(&target), &who, (&method, &headers))?;
         scope::admit_call(&who, exchange.door, &target, &method)?;
         charge(exchange, &mut state, &who, &mut now).await?;
-        let route = state.route(&target).cloned().ok_or_else(|| unknown(&target))?;
+        let route = if state.revision == before { early } else { state.route(&target).cloned() };
+        let route = route.ok_or_else(|| unknown(&target))?;
         exchange.reach(&route);
         let call = Call { route: &route, target: &target, method: &method };
         let judge = Judge { policy: &state.policy, directory: &state.directory, decisions: Some(&worker.decisions) };
@@ -179,8 +181,8 @@ async fn admit(worker: &Rc<Worker>, exchange: &Rc<Exchange>, request: Request<In
     })
 }
 
-/// Who calls; `state` and `now` become those of now, as the answer may have taken its time, made the account, or waited
-/// for the revision that the caller asks for. Whoever is nobody waits for none.
+/// Who calls; `state` and `now` become those of now where the answer took its time, made the account, or waited for the
+/// revision that the caller asks for. Whoever is nobody waits for none.
 async fn identify(
     worker: &Worker,
     exchange: &Exchange,
@@ -189,14 +191,19 @@ async fn identify(
     now: &mut Timestamp,
 ) -> Result<Identity, Problem> {
     let shared = exchange.gateway.shared();
-    let directory = || shared.state.load().directory.clone();
     loop {
+        let (first, asked) = (Cell::new(Some(state.directory.clone())), Cell::new(0_u32));
+        let directory = || {
+            asked.set(asked.get().saturating_add(1));
+            first.take().unwrap_or_else(|| shared.state.load().directory.clone())
+        };
         let authenticating = shared.authenticator.authenticate(&worker.tokens, directory, headers, exchange.ip(), *now);
         let (who, waited) = noting_pauses(pin!(authenticating)).await;
         let who = who?;
         exchange.identify(&who);
-        *state = exchange.gateway.state(Instant::now())?;
-        if waited {
+        // Whoever looked twice found another directory, or made it one.
+        if waited || asked.get() > 1 {
+            *state = exchange.gateway.state(Instant::now())?;
             *now = Timestamp::now();
         }
         if !exchange.gateway.reach(headers, state).await? {

@@ -15,7 +15,9 @@ fn stripped(lines: &[(&str, &str)], rules: &Rules<'_>) -> HeaderMap {
     let (headers, mut out) = (map(lines), RequestHead::default());
     let taken = pass_request(&headers, rules, &mut out).unwrap();
     let mut passed = out.lines.to_map();
-    taken.cookies.iter().for_each(|line| drop(passed.append(COOKIE, (*line).clone())));
+    for line in &taken.cookies {
+        passed.append(COOKIE, (*line).clone());
+    }
     passed
 }
 

@@ -303,7 +303,8 @@ mod tests {
     #[test]
     fn an_upstream_that_takes_little_at_a_time_does_not_make_the_front_grow() {
         let mut outlet = Outlet::new();
-        let head = RequestHead { method: Method::POST, ..RequestHead::default() };
+        let mut head = RequestHead::default();
+        head.method = Method::POST;
         outlet.take(&head, &HeaderValue::from_static("h"), Pieces(4096));
         let (mut wire, mut most) = (Slow(8 * 1024, false), 0);
         let mut cx = Context::from_waker(std::task::Waker::noop());
