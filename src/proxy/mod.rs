@@ -210,6 +210,7 @@ async fn identify(
             return Ok(who);
         }
         // By that revision the caller may be somebody else, or nobody.
+        *state = exchange.gateway.state(Instant::now())?;
         *now = Timestamp::now();
     }
 }
