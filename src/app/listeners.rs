@@ -1,11 +1,12 @@
 //! The listeners' threads: each with a socket, a current-thread runtime, and whatever is worker-local.
 
+use std::future::ready;
 use std::net::{SocketAddr, TcpListener};
-use std::rc::Rc;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use futures_util::future::Either;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -88,16 +89,11 @@ impl Bound {
                 let worker = Worker::new();
                 gateway.records().add(&worker.record);
                 let upgraded = worker.upgraded.clone();
-                let shared = Rc::new((gateway, worker, readiness));
-                let handler = move |request: http::Request<hyper::body::Incoming>, peer: server::Peer| {
-                    let shared = shared.clone();
-                    async move {
-                        let (gateway, worker, readiness) = &*shared;
-                        match readiness.probe(request.uri().path()) {
-                            Some(answer) => answer.map(ProxyBody::from),
-                            None => proxy::walk(gateway, worker, request, caller(peer), Door::Proxy).await,
-                        }
-                    }
+                let handler = move |request: http::Request<hyper::body::Incoming>, peer: server::Peer| match readiness
+                    .probe(request.uri().path())
+                {
+                    Some(answer) => Either::Left(ready(answer.map(ProxyBody::from))),
+                    None => Either::Right(proxy::walk(&gateway, &worker, request, caller(peer), Door::Proxy)),
                 };
                 let drain = serving.drain;
                 until_drained(server::serve(listener, serving, handler), &[&upgraded], &stop, drain).await

@@ -88,9 +88,12 @@ impl Authenticator {
             (Some(Credential::Bearer(token)), None) => self.by_token(cache, &directory, token, now).await,
             (Some(Credential::Key(digest)), None) => by_key(&directory(), &digest, now),
             (None, Some(email)) => self.by_header(&directory, &email).await,
-            (Some(Credential::Bearer(token)), Some(email)) => self.by_both(cache, &directory, token, &email, now).await,
+            // Boxed, as all that few calls need: the others should have no room for it.
+            (Some(Credential::Bearer(token)), Some(email)) => {
+                Box::pin(self.by_both(cache, &directory, token, &email, now)).await
+            }
             (Some(Credential::Key(digest)), Some(email)) => {
-                self.by_key_and_header(&directory, &digest, &email, now).await
+                Box::pin(self.by_key_and_header(&directory, &digest, &email, now)).await
             }
             (None, None) => Err(AuthError::Missing),
         }
@@ -123,6 +126,16 @@ impl Authenticator {
         if let Some(known) = cache.find(token.bytes(), &self.sources, &directory(), now) {
             return known;
         }
+        Box::pin(self.by_new_token(cache, directory, token, now)).await
+    }
+
+    async fn by_new_token(
+        &self,
+        cache: &TokenCache,
+        directory: &impl Fn() -> Arc<Directory>,
+        token: Bearer<'_>,
+        now: Timestamp,
+    ) -> Result<Identity, AuthError> {
         let proven = self.prove(token, now).await?;
         let current = directory();
         let (account, current) = match self.standing(&proven, &current)? {

@@ -67,33 +67,48 @@ pub use target::{Door, Target};
 pub use crate::upstream::tunnel::{Ending, TooMany};
 
 /// Takes a request to its answer. Never fails: a problem becomes the answer that tells of it.
-pub async fn walk(
+pub fn walk(
     gateway: &Arc<Gateway>,
     worker: &Rc<Worker>,
     request: Request<Incoming>,
     peer: Peer,
     door: Door,
-) -> Response<ProxyBody> {
+) -> impl Future<Output = Response<ProxyBody>> + use<> {
     let mut ticket = Some(Exchange::begin(gateway, &worker.record, &request, peer, door));
-    let outcome = steps(worker, request, &mut ticket).await;
-    match (outcome, ticket) {
-        (Ok(answer), Some(ticket)) => answer.map(|body| body.with_ticket(ticket)),
-        (Ok(answer), None) => answer,
-        (Err(problem), Some(ticket)) => ticket.refuse(problem),
-        (Err(problem), None) => problem.into_response(""),
+    let worker = worker.clone();
+    let (head, body) = request.into_parts();
+    // Here once, and lent from now on: every future that owned it would have room for it of its own.
+    let mut arrived = Arrived { head, body: Some(body) };
+    async move {
+        let outcome = steps(&worker, &mut arrived, &mut ticket).await;
+        match (outcome, ticket) {
+            (Ok(answer), Some(ticket)) => answer.map(|body| body.with_ticket(ticket)),
+            (Ok(answer), None) => answer,
+            (Err(problem), Some(ticket)) => ticket.refuse(problem),
+            (Err(problem), None) => problem.into_response(""),
+        }
     }
+}
+
+/// A request, as it came.
+struct Arrived {
+    head: Parts,
+    body: Option<Incoming>,
 }
 
 async fn steps(
     worker: &Rc<Worker>,
-    request: Request<Incoming>,
+    arrived: &mut Arrived,
     ticket: &mut Option<Ticket>,
 ) -> Result<Response<ProxyBody>, Problem> {
     let exchange = ticket.as_ref().map(Ticket::share).ok_or_else(answered)?;
-    // What only the judgement needs is gone before the call goes out.
-    match admit(worker, &exchange, request).await? {
+    let next = admit(worker, &exchange, arrived).await?;
+    // The answer may take its time, and nobody reads them again.
+    drop(std::mem::take(&mut arrived.head.headers));
+    match next {
         Next::Answer(answer) => Ok(answer),
-        Next::Tunnel(tunnel, outbound) => tunnelled::send(worker, &tunnel, outbound, ticket).await,
+        // Boxed: other calls should have no room for it.
+        Next::Tunnel(tunnel, outbound) => Box::pin(tunnelled::send(worker, &tunnel, outbound, ticket)).await,
         Next::Forward(outbound) => forward::send(worker, outbound, ticket).await,
     }
 }
@@ -106,35 +121,36 @@ enum Next {
 }
 
 /// Judges the request, and makes of it the call that goes out.
-async fn admit(worker: &Rc<Worker>, exchange: &Rc<Exchange>, request: Request<Incoming>) -> Result<Next, Problem> {
+async fn admit(worker: &Rc<Worker>, exchange: &Rc<Exchange>, arrived: &mut Arrived) -> Result<Next, Problem> {
     let gateway = &exchange.gateway;
-    let (head, body) = request.into_parts();
-    let Parts { method, uri, version, headers, mut extensions, .. } = head;
+    let Parts { method, uri, version, headers, extensions, .. } = &mut arrived.head;
+    let (method, uri, version, headers) = (&*method, &*uri, *version, &*headers);
+    let body = arrived.body.take().ok_or_else(answered)?;
 
     let mut state = gateway.state(exchange.start)?;
     exchange.judge_by(state.revision);
-    let target = Target::parse(&uri, exchange.door)?;
+    let target = Target::parse(uri, exchange.door)?;
     let early = state.route(&target).cloned();
     if let Some(route) = &early {
         exchange.reach(route);
-        if let Some(answer) = route.cors().and_then(|cors| cors.preflight(&method, &headers)) {
+        if let Some(answer) = route.cors().and_then(|cors| cors.preflight(method, headers)) {
             return Ok(Next::Answer(exchange.own(answer)));
         }
     }
     let mut now = Timestamp::now();
-    let public = early.as_ref().and_then(|route| authorize::public(&Call { route, target: &target, method: &method }));
+    let public = early.as_ref().and_then(|route| authorize::public(&Call { route, target: &target, method }));
     let (who, route, permit, operation) = if let (Some(permit), Some(route)) = (public, &early) {
         (None, route.clone(), permit, None)
     } else {
         let before = state.revision;
-        let who = identify(worker, exchange, &mut state, &headers, &mut now).await?;
-        guard_origin(exchange, state.route(&target), &who, (&method, &headers))?;
-        scope::admit_call(&who, exchange.door, &target, &method)?;
+        let who = identify(worker, exchange, &mut state, headers, &mut now).await?;
+        guard_origin(exchange, state.route(&target), &who, (method, headers))?;
+        scope::admit_call(&who, exchange.door, &target, method)?;
         charge(exchange, &mut state, &who, &mut now).await?;
         let route = if state.revision == before { early } else { state.route(&target).cloned() };
         let route = route.ok_or_else(|| unknown(&target))?;
         exchange.reach(&route);
-        let call = Call { route: &route, target: &target, method: &method };
+        let call = Call { route: &route, target: &target, method };
         let judge = Judge { policy: &state.policy, directory: &state.directory, decisions: Some(&worker.decisions) };
         if let Some(task) = progress::asked_task(exchange, &call, &who) {
             let polled = progress::poll(exchange, &judge, &route, &who, &task, (state.revision, now));
@@ -147,18 +163,18 @@ async fn admit(worker: &Rc<Worker>, exchange: &Rc<Exchange>, request: Request<In
         let operation = operation.map(|operation| operation.name.clone());
         (Some(who), route, permit, operation)
     };
-    limit::check(&headers, gateway.settings().body_bytes)?;
+    limit::check(headers, gateway.settings().body_bytes)?;
 
     let tunnel = if route.takes_tunnel() { gateway.tunnels().find(route.id()) } else { None };
-    let own_token = token::own(&headers, &route);
+    let own_token = token::own(headers, &route);
     let rules = rules(exchange, &route);
     let mut out = worker.heads.take();
     out.method = method.clone();
-    let mut taken = headers::pass_request(&headers, &rules, &mut out)?;
+    let mut taken = headers::pass_request(headers, &rules, &mut out)?;
     taken.expects_continue &= !body.is_end_stream();
-    let upgrade = upgrade(&mut extensions, version, &mut taken.upgrade);
+    let upgrade = upgrade(extensions, version, &mut taken.upgrade);
     let added = added(exchange, who.as_ref(), rules.trusted_peer);
-    let trace = headers::add_to_request(&taken, &uri, &added, &mut out);
+    let trace = headers::add_to_request(&taken, uri, &added, &mut out);
     let revision = state.revision;
     // Whoever opened a tunnel is not whom users and operator let secrets go to: nothing is injected into it.
     let injected_for = who.as_ref().filter(|_| tunnel.is_none());
@@ -168,7 +184,7 @@ async fn admit(worker: &Rc<Worker>, exchange: &Rc<Exchange>, request: Request<In
     let query = query?;
 
     let named = taken.named;
-    let standing = Standing { gateway: gateway.clone(), who, route, target, method, permit, revision };
+    let standing = Standing { gateway: gateway.clone(), who, route, target, method: method.clone(), permit, revision };
     let standing = Arc::new(standing);
     if waited && !standing.holds() {
         return Err(Problem::new(&Kind::PERMISSION_DENIED, "the permission was withdrawn while the call waited"));

@@ -109,14 +109,7 @@ pub(super) async fn run<S: AsyncRead + AsyncWrite + Unpin>(
     mut opened: Opened,
     ends: impl Future<Output = Ending>,
 ) -> Ending {
-    let config = WebSocketConfig::default()
-        .read_buffer_size(16 * 1024)
-        .write_buffer_size(0)
-        .max_write_buffer_size(2 * MESSAGE_BYTES)
-        .max_message_size(Some(ANSWER_BYTES))
-        .max_frame_size(Some(ANSWER_BYTES));
-    let whole = WebSocketStream::from_raw_socket(socket, Role::Server, Some(config)).await;
-    let (mut sink, mut stream) = whole.split();
+    let (mut sink, mut stream) = frames(socket).await.split();
     let flight = Flight::new();
     let ending = tokio::select! {
         biased;
@@ -134,6 +127,29 @@ pub(super) async fn run<S: AsyncRead + AsyncWrite + Unpin>(
         let _ = timeout(CLOSE_PATIENCE, close(whole, ending)).await;
     }
     ending
+}
+
+/// Says why a tunnel ends whose connection comes after its end: its client was told that it is open.
+pub(super) async fn tell<S: AsyncRead + AsyncWrite + Unpin>(
+    connecting: impl Future<Output = Option<S>>,
+    ending: Ending,
+) {
+    let telling = async {
+        if let Some(socket) = connecting.await {
+            close(frames(socket).await, ending).await;
+        }
+    };
+    let _ = timeout(CLOSE_PATIENCE, telling).await;
+}
+
+async fn frames<S: AsyncRead + AsyncWrite + Unpin>(socket: S) -> WebSocketStream<S> {
+    let config = WebSocketConfig::default()
+        .read_buffer_size(16 * 1024)
+        .write_buffer_size(0)
+        .max_write_buffer_size(2 * MESSAGE_BYTES)
+        .max_message_size(Some(ANSWER_BYTES))
+        .max_frame_size(Some(ANSWER_BYTES));
+    WebSocketStream::from_raw_socket(socket, Role::Server, Some(config)).await
 }
 
 /// Says why, answers the client's own word, and waits for the end: what still comes is of no use any more.

@@ -177,11 +177,13 @@ impl Opened {
         let running = self.tunnels.running.clone();
         running.spawn(async move {
             let mut ends = std::pin::pin!(ends(self.tunnel.clone(), lost, draining));
+            let mut connecting = std::pin::pin!(connecting);
             let connected = tokio::select! {
                 biased;
-                ending = &mut ends => Err(ending),
-                socket = tokio::time::timeout(connection::HANDOVER, connecting) => {
-                    socket.ok().flatten().ok_or(Ending::Broken)
+                ending = &mut ends => Err((ending, true)),
+                socket = tokio::time::timeout(connection::HANDOVER, &mut connecting) => match socket {
+                    Ok(Some(socket)) => Ok(socket),
+                    Ok(None) | Err(_) => Err((Ending::Broken, false)),
                 }
             };
             let ending = match connected {
@@ -189,8 +191,11 @@ impl Opened {
                     self.tunnels.connected(&self.tunnel);
                     connection::run(socket, self, ends).await
                 }
-                Err(ending) => {
+                Err((ending, may_come)) => {
                     drop(self);
+                    if may_come {
+                        connection::tell(connecting, ending).await;
+                    }
                     ending
                 }
             };
@@ -228,6 +233,7 @@ pub fn new_task() -> Arc<str> {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::AsyncReadExt;
     use uuid::Uuid;
 
     use super::line::{OPENER_BYTES, OWN_BYTES};
@@ -281,6 +287,22 @@ mod tests {
         let service = fifth.tunnel.service;
         drop(fifth);
         assert!(tunnels.find(service).is_none() && tunnels.open.load().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_client_whose_connection_comes_after_the_end_is_told_why() {
+        let tunnels = Tunnels::new();
+        let (ours, mut theirs) = tokio::io::duplex(256);
+        let draining = CancellationToken::new();
+        draining.cancel();
+        open(&tunnels, 1, 1).run(async { Some(ours) }, std::future::pending(), draining, async |_| {});
+        let mut frame = [0; 4];
+        theirs.read_exact(&mut frame).await.unwrap();
+        // A close frame with its code (RFC 6455 §5.5.1), which nothing masks.
+        assert_eq!((frame[0], u16::from_be_bytes([frame[2], frame[3]])), (0x88, 1001));
+        drop(theirs);
+        tunnels.running().close();
+        tunnels.running().wait().await;
     }
 
     #[test]
