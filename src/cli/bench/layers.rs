@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use futures_util::FutureExt;
 use hdrhistogram::Histogram;
-use http::{HeaderMap, Method, Uri};
+use http::{Method, Uri};
 use jiff::Timestamp;
 
 use super::house::{House, internal, known};
@@ -17,6 +17,7 @@ use crate::proxy::authorize::{self, Call, Decisions, Judge};
 use crate::proxy::inject::{Buffers, Named};
 use crate::proxy::template::Values;
 use crate::proxy::{Door, Target};
+use crate::upstream::Heads;
 
 /// Steps timed together where one takes about as long as to read the clock.
 const TOGETHER: u32 = 64;
@@ -81,20 +82,21 @@ fn decision(house: &House, count: u32) -> Result<Histogram<u64>, Failure> {
 
 fn secret(house: &House, count: u32) -> Result<Histogram<u64>, Failure> {
     let (state, mut buffers, mut times) = (house.gateway.shared().state.load_full(), Buffers::default(), histogram()?);
-    let (mut headers, now) = (HeaderMap::with_capacity(8), Timestamp::now());
+    let (heads, now) = (Heads::default(), Timestamp::now());
     let first_use = &*house.gateway.shared().first_use;
     for (turn, caller) in (0..count).zip(house.callers.iter().cycle()) {
         let (program, trusted) = (caller.route.injection(), (caller.route.id(), true));
         let values = Values { identity: &caller.identity, secrets: &state.secrets, now };
         let named = Named { service: caller.route.label(), api: house.gateway.settings().api() };
+        let mut head = heads.take();
         let started = Instant::now();
         let consented = program.consent(&values, trusted, &named, first_use).now_or_never();
-        let applied = program.apply(&mut headers, None, &values, &named, &mut buffers);
+        let applied = program.apply((&[], None), &values, &named, &mut buffers, &mut head.lines);
         let took = started.elapsed();
-        if !matches!(consented, Some(Ok(true))) || applied.is_err() || headers.len() != 1 {
+        if !matches!(consented, Some(Ok(true))) || applied.is_err() || head.lines.to_map().len() != 1 {
             return Err(internal(&"a secret was not put in"));
         }
-        headers.clear();
+        heads.give_back(head);
         if turn >= count / 10 {
             record(&mut times, took);
         }
