@@ -100,6 +100,12 @@ impl Program {
         &self.uses
     }
 
+    /// Whether the caller has not consented to something that the service gets of theirs.
+    #[must_use]
+    pub fn lacks_consent(&self, values: &Values<'_>) -> bool {
+        self.uses.iter().any(|of| of.lacks_consent(values))
+    }
+
     /// Sees to it that the caller consented to all that the service gets of theirs. The very first use of a `trusted`
     /// service, one of the file, is the consent; once it sends the secret elsewhere or otherwise, or the caller has
     /// withdrawn, it is asked for, and so it is where others could read the secret on its way.

@@ -165,7 +165,14 @@ async fn admit(worker: &Rc<Worker>, exchange: &Rc<Exchange>, arrived: &mut Arriv
     };
     limit::check(headers, gateway.settings().body_bytes)?;
 
+    let revision = state.revision;
     let tunnel = if route.takes_tunnel() { gateway.tunnels().find(route.id()) } else { None };
+    // Whoever opened a tunnel is not whom users and operator let secrets go to: nothing is injected into it.
+    let injected_for = who.as_ref().filter(|_| tunnel.is_none());
+    let waited = match injected_for {
+        Some(who) => consent(exchange, &mut state, &route, who, &mut now).await?,
+        None => false,
+    };
     let own_token = token::own(headers, &route);
     let rules = rules(exchange, &route);
     let mut out = worker.heads.take();
@@ -175,13 +182,9 @@ async fn admit(worker: &Rc<Worker>, exchange: &Rc<Exchange>, arrived: &mut Arriv
     let upgrade = upgrade(extensions, version, &mut taken.upgrade);
     let added = added(exchange, who.as_ref(), rules.trusted_peer);
     let trace = headers::add_to_request(&taken, uri, &added, &mut out);
-    let revision = state.revision;
-    // Whoever opened a tunnel is not whom users and operator let secrets go to: nothing is injected into it.
-    let injected_for = who.as_ref().filter(|_| tunnel.is_none());
     let callers = (taken.cookies.as_slice(), target.query());
-    let injecting = inject(worker, exchange, state, &route, (callers, &mut out), injected_for, own_token, now);
-    let (query, waited) = noting_pauses(pin!(injecting)).await;
-    let query = query?;
+    let injected = inject(worker, exchange, &state, &route, (callers, &mut out), injected_for, own_token, now);
+    let query = injected?;
 
     let named = taken.named;
     let standing = Standing { gateway: gateway.clone(), who, route, target, method: method.clone(), permit, revision };
@@ -275,37 +278,68 @@ fn guard_origin(
     Ok(check_origin(who, method, headers, &own, admits)?)
 }
 
-/// Adds the injection and the forwarded token; the query to send, where it is another than the caller's. What had to be
-/// waited for is followed by a look at the secrets as they are then: each wait notes one first use.
+/// Sees to it that the caller consented to what is injected; whether something had to be waited for. Then `state` and
+/// `now` are those of after it.
+async fn consent(
+    exchange: &Exchange,
+    state: &mut Arc<State>,
+    route: &Route,
+    who: &Identity,
+    now: &mut Timestamp,
+) -> Result<bool, Problem> {
+    let values = Values { identity: who, secrets: &state.secrets, now: *now };
+    if !route.injection().lacks_consent(&values) {
+        return Ok(false);
+    }
+    // Boxed: few calls are the first.
+    Box::pin(first_uses(exchange, state, route, who, now)).await.map(|()| true)
+}
+
+/// Notes first uses, one after the other, each followed by a look at the secrets as they are then.
+async fn first_uses(
+    exchange: &Exchange,
+    state: &mut Arc<State>,
+    route: &Route,
+    who: &Identity,
+    now: &mut Timestamp,
+) -> Result<(), Problem> {
+    let gateway = &exchange.gateway;
+    let program = route.injection();
+    let named = inject::Named { service: route.label(), api: gateway.settings().api() };
+    for _ in 0..=program.uses().len() {
+        let values = Values { identity: who, secrets: &state.secrets, now: *now };
+        let trusted = (route.id(), route.is_trusted());
+        if program.consent(&values, trusted, &named, &*gateway.shared().first_use).await? {
+            return Ok(());
+        }
+        *state = gateway.state(Instant::now())?;
+        *now = Timestamp::now();
+    }
+    let detail = "your consent was noted and changed again and again\ntry again";
+    Err(Problem::new(&Kind::STORE_UNAVAILABLE, detail).retry_after(1))
+}
+
+/// Adds the injection and the forwarded token; the query to send, where it is another than the caller's.
 #[expect(clippy::too_many_arguments, reason = "the step needs what the steps before it found")]
-async fn inject(
+fn inject(
     worker: &Worker,
     exchange: &Exchange,
-    mut state: Arc<State>,
+    state: &State,
     route: &Route,
     (callers, out): (Callers<'_>, &mut RequestHead),
     who: Option<&Identity>,
     own_token: Option<HeaderValue>,
-    mut now: Timestamp,
+    now: Timestamp,
 ) -> Result<Option<Buffer>, Problem> {
     let gateway = &exchange.gateway;
     let program = route.injection();
     let Some(who) = who else { return Ok(program.only_strip(callers, &mut out.lines)) };
     let named = inject::Named { service: route.label(), api: gateway.settings().api() };
-    for _ in 0..=program.uses().len() {
-        let values = Values { identity: who, secrets: &state.secrets, now };
-        let trusted = (route.id(), route.is_trusted());
-        if program.consent(&values, trusted, &named, &*gateway.shared().first_use).await? {
-            if let Some((name, value)) = token::forwarded(gateway, &worker.minted, who, route, own_token, now)? {
-                out.lines.add(&name, &value);
-            }
-            return program.apply(callers, &values, &named, &mut worker.buffers.borrow_mut(), &mut out.lines);
-        }
-        state = gateway.state(Instant::now())?;
-        now = Timestamp::now();
+    let values = Values { identity: who, secrets: &state.secrets, now };
+    if let Some((name, value)) = token::forwarded(gateway, &worker.minted, who, route, own_token, now)? {
+        out.lines.add(&name, &value);
     }
-    let detail = "your consent was noted and changed again and again\ntry again";
-    Err(Problem::new(&Kind::STORE_UNAVAILABLE, detail).retry_after(1))
+    program.apply(callers, &values, &named, &mut worker.buffers.borrow_mut(), &mut out.lines)
 }
 
 fn rules<'a>(exchange: &'a Exchange, route: &'a Route) -> Rules<'a> {

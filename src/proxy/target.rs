@@ -134,7 +134,7 @@ struct Span {
 
 impl Span {
     fn segment(path: &str, start: usize) -> Self {
-        let length = path.get(start..).and_then(|rest| rest.find('/'));
+        let length = path.as_bytes().get(start..).and_then(|rest| rest.iter().position(|byte| *byte == b'/'));
         Self { start, end: length.map_or(path.len(), |length| start + length) }
     }
 
@@ -210,6 +210,10 @@ fn segments(remainder: &str) -> Segments<'_> {
 
 /// Whether the path, decoded once, has a segment `.` or `..`; `\` counts as a slash, `;` and NUL as a segment's end.
 pub(super) fn leaves(path: &str) -> bool {
+    // Most have neither a dot nor anything that could stand for one.
+    if !path.bytes().any(|byte| matches!(byte, b'.' | b'%')) {
+        return false;
+    }
     let mut bytes = path.bytes();
     // How many dots the segment consists of so far; `None` once it has anything else.
     let mut dots = Some(0_u8);
