@@ -287,6 +287,34 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_is_counted_below_a_name_goes_with_the_last_row_there() {
+        let mut names = Names::new();
+        let mut node = |name: &str| names.retain(&Pattern::parse(name).unwrap());
+        let ([above, other], all) = (["a", "x"].map(&mut node), ["a.b", "a.c", "a.d", "x.y"].map(&mut node));
+        for ends in [NEVER, 5] {
+            let mut rows = Rows::default();
+            for node in all {
+                rows.put(&names, Row { node, levels: Levels::READ, ends });
+            }
+            let counted = |rows: &Rows| {
+                [above, other].map(|node| match ends {
+                    NEVER => rows.lasting.get(node.number()).map(|below| below.count),
+                    _ => rows.ending_at(node).map(|below| below.count),
+                })
+            };
+            assert_eq!(counted(&rows), [Some(3), Some(1)]);
+            let left: Vec<_> = all[..3]
+                .iter()
+                .map(|node| {
+                    rows.take(&names, *node);
+                    counted(&rows)
+                })
+                .collect();
+            assert_eq!(left, [[Some(2), Some(1)], [Some(1), Some(1)], [None, Some(1)]]);
+        }
+    }
+
+    #[test]
     fn rows_are_empty_when_the_last_is_taken() {
         let mut names = Names::new();
         let node = names.retain(&Pattern::literal(["a"]).unwrap());
