@@ -95,8 +95,12 @@ impl Snapshot {
         shares.extend(after.subjects.holders.keys().copied());
         loop {
             let is_reached = |(resource, _): &(ResourceId, Option<Levels>)| {
-                let named = [self, after].into_iter().map(|snapshot| snapshot.name_of(*resource));
-                named.into_iter().any(|name| reached.iter().any(|pattern| covers(pattern, name.keys())))
+                [self, after].into_iter().any(|snapshot| {
+                    let (name, is_known) = (snapshot.name_of(*resource), snapshot.resource(*resource).is_some());
+                    // Of what is known by its id alone something is held only while there is a grant on its name or below.
+                    let is_begun = |pattern: &Pattern| !is_known && covers(&name, pattern.keys());
+                    reached.iter().any(|pattern| covers(pattern, name.keys()) || is_begun(pattern))
+                })
             };
             let now: Vec<_> =
                 shares.iter().take_while(|_| goes_on()).filter(|share| is_reached(share)).copied().collect();
@@ -282,6 +286,24 @@ mod tests {
             true
         });
         assert_eq!(told, [2, 4, 6, 8], "how many evaluations the next would make");
+    }
+
+    #[test]
+    fn the_first_grant_below_an_id_reaches_what_is_shared_with_who_holds_the_id() {
+        let (id, shared) = (ResourceId(Uuid::from_u128(9)), Pattern::parse("a").unwrap());
+        let all = Grant { pattern: Pattern::new([]).unwrap(), ..grant("a", "r") };
+        let share = Grant { subject: Subject::Holders(Levels::READ, id), ..grant("a", "u") };
+        let before = Snapshot::empty().patched([all, share].map(Change::Grant));
+        let below = Pattern::literal([&*id.key(), "b"]).unwrap();
+        let other = Grant { subject: Subject::Role("Ops".into()), pattern: below.clone(), ..grant("a", "r") };
+        let after = before.patched([Change::Grant(other)]);
+        let levels = |snapshot: &Snapshot| snapshot.levels(ME, &["a"], Timestamp::UNIX_EPOCH);
+        assert_eq!([levels(&before), levels(&after)], [Levels::READ, Levels::READ | Levels::UPDATE]);
+        for (one, other) in [(&before, &after), (&after, &before)] {
+            assert!(one.reached(other, [below.clone()], &|| true).contains(&shared));
+        }
+        let beside = Pattern::parse("*.b").unwrap();
+        assert_eq!(before.reached(&before, [beside.clone()], &|| true), [beside]);
     }
 
     #[test]
