@@ -25,13 +25,20 @@ pub fn init(filter: &str, json: bool) -> Result<(), String> {
     let filter = EnvFilter::try_new(filter).map_err(|fault| format!("log filter `{filter}`: {fault}"))?;
     let registry = tracing_subscriber::registry().with(filter);
     // Colours are for a terminal: in a file or a pipe they would stand between the words that people look for.
-    let lines =
-        tracing_subscriber::fmt::layer().with_ansi(std::io::stderr().is_terminal()).with_writer(std::io::stderr);
+    let colours = std::io::stderr().is_terminal();
+    let lines = tracing_subscriber::fmt::layer().with_ansi(colours).with_writer(std::io::stderr);
     // A process has one subscriber; a test that starts several gateways keeps the first.
-    let _ = if json {
+    let begun = if json {
         registry.with(lines.json().flatten_event(true).with_current_span(false)).try_init()
     } else {
         registry.with(lines).try_init()
     };
+    if begun.is_ok() {
+        match (json, colours) {
+            (true, _) => access::write_as(access::Form::Json),
+            (false, false) => access::write_as(access::Form::Plain),
+            (false, true) => {}
+        }
+    }
     Ok(())
 }
