@@ -180,7 +180,7 @@ impl Form {
     fn push(self, value: &Field<'_>, out: &mut Vec<u8>) {
         match value {
             // Most texts are written by both forms as they are, between quotes.
-            Field::Text(text) if text.bytes().all(|byte| matches!(byte, b' '..=b'~') && !b"\"\\'".contains(&byte)) => {
+            Field::Text(text) if text.bytes().all(is_plain) => {
                 out.push(b'"');
                 out.extend_from_slice(text.as_bytes());
                 out.push(b'"');
@@ -189,9 +189,27 @@ impl Form {
             Field::Text(text) => out.extend_from_slice(serde_json::Value::from(*text).to_string().as_bytes()),
             Field::Number(number) => push_digits(*number, 1, out),
             Field::Truth(truth) => out.extend_from_slice(if *truth { b"true" } else { b"false" }),
-            Field::Address(address) if self == Self::Plain => push(out, format_args!("{address}")),
-            Field::Address(address) => push(out, format_args!("\"{address}\"")),
+            Field::Address(address) => {
+                let quote: &[u8] = if self == Self::Plain { b"" } else { b"\"" };
+                out.extend_from_slice(quote);
+                push_address(*address, out);
+                out.extend_from_slice(quote);
+            }
         }
+    }
+}
+
+fn is_plain(byte: u8) -> bool {
+    (b' '..=b'~').contains(&byte) && byte != b'"' && byte != b'\\'
+}
+
+fn push_address(address: IpAddr, out: &mut Vec<u8>) {
+    let IpAddr::V4(address) = address else { return push(out, format_args!("{address}")) };
+    for (place, number) in address.octets().into_iter().enumerate() {
+        if place > 0 {
+            out.push(b'.');
+        }
+        push_digits(number.into(), 1, out);
     }
 }
 
