@@ -291,10 +291,13 @@ mod tests {
         let mut names = Names::new();
         let mut node = |name: &str| names.retain(&Pattern::parse(name).unwrap());
         let ([above, other], all) = (["a", "x"].map(&mut node), ["a.b", "a.c", "a.d", "x.y"].map(&mut node));
-        for ends in [NEVER, 5] {
+        for (ends, at_once) in [(NEVER, false), (NEVER, true), (5, false), (5, true)] {
+            let given = all.map(|node| Row { node, levels: Levels::READ, ends });
             let mut rows = Rows::default();
-            for node in all {
-                rows.put(&names, Row { node, levels: Levels::READ, ends });
+            if at_once {
+                rows = Rows::of(&names, &given, &mut Counting::default());
+            } else {
+                assert!(given.into_iter().all(|row| rows.put(&names, row).is_none()));
             }
             let counted = |rows: &Rows| {
                 [above, other].map(|node| match ends {
