@@ -171,7 +171,6 @@ where
     let thread = std::thread::Builder::new()
         .name(name)
         .spawn(move || {
-            let _fuse = Fuse(stop);
             let runtime = match Builder::new_current_thread().enable_all().build_local(LocalOptions::default()) {
                 Ok(runtime) => runtime,
                 Err(error) => {
@@ -181,6 +180,8 @@ where
                 }
             };
             let _ = built.send(Ok(()));
+            // After the runtime, so that it blows before that ends, which may wait for work that blocks.
+            let _fuse = Fuse(stop);
             let served = runtime.block_on(serve());
             served.inspect_err(|error| tracing::error!(%error, "a listener failed"))
         })

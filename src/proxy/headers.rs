@@ -25,11 +25,14 @@ const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host")
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
+/// The most headers that `Connection` may name: each is looked for among all that are sent.
+const MOST_NAMED: usize = 64;
+
 /// What a value of the caller's identity may not hold as it is: see [`identity_value`].
 const NOT_IN_IDENTITY: AsciiSet = CONTROLS.add(b' ').add(b'%').add(b',').add(b'"').add(b';');
 
 /// What a request's headers said to the gateway.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Taken<'h> {
     /// The names that `Connection` listed; they go from the trailers too.
     pub named: Named,
@@ -81,7 +84,7 @@ pub struct Added<'a> {
 /// Goes over a request's headers once: what travels on is written into `out`, what speaks to the gateway is returned.
 ///
 /// # Errors
-/// 417 for an expectation other than `100-continue`.
+/// 417 for an expectation other than `100-continue`; 400 where `Connection` lists more than anybody needs.
 pub fn pass_request<'h>(
     headers: &'h HeaderMap,
     rules: &Rules<'_>,
@@ -89,7 +92,7 @@ pub fn pass_request<'h>(
 ) -> Result<Taken<'h>, Problem> {
     let mut taken = Taken::default();
     let (mut connection, mut protocols, mut te) = (Lines::new(), Lines::new(), Lines::new());
-    let (mut expectations, mut coded) = (Lines::new(), false);
+    let mut coded = false;
     for (name, value) in headers {
         let is_removed = is_removed(name.as_str(), rules);
         match name.as_str() {
@@ -97,7 +100,7 @@ pub fn pass_request<'h>(
             "upgrade" => protocols.push(value),
             "te" => te.push(value),
             "transfer-encoding" => coded = true,
-            "expect" => expectations.push(value),
+            "expect" => taken.expects_continue = true,
             "host" => taken.forwarded.host = taken.forwarded.host.or(Some(value)),
             "x-forwarded-for" => taken.forwarded.chain.push(value),
             "x-forwarded-proto" => taken.forwarded.protos.push(value),
@@ -110,10 +113,8 @@ pub fn pass_request<'h>(
             _ => out.lines.add(name, value),
         }
     }
-    match expectations.as_slice() {
-        [] => {}
-        [only] if only.as_bytes().eq_ignore_ascii_case(b"100-continue") => taken.expects_continue = true,
-        _ => return Err(Problem::new(&Kind::EXPECTATION_FAILED, "no expectation but `100-continue` can be met")),
+    if taken.expects_continue {
+        check_expectation(headers)?;
     }
     taken.trailers = te.iter().any(|line| lists(line, "trailers"));
     if read_connection(connection.iter().copied(), &mut taken.named) {
@@ -123,10 +124,35 @@ pub fn pass_request<'h>(
         // The body is read by its chunks, and framed anew (RFC 9112 §6.3).
         out.forget_length();
     }
+    if taken.named.len() > MOST_NAMED {
+        let detail =
+            format!("`Connection` lists more than {MOST_NAMED} headers\nname what is for this connection only");
+        return Err(Problem::new(&Kind::MALFORMED_REQUEST, detail));
+    }
     if !taken.named.is_empty() {
         taken.leave_out_named(out);
     }
     Ok(taken)
+}
+
+/// Whether what the caller expects can be met (RFC 9110 §10.1.1).
+///
+/// # Errors
+/// 417 for an expectation other than `100-continue`.
+pub fn check_expectation(headers: &HeaderMap) -> Result<(), Problem> {
+    let mut lines = headers.get_all(EXPECT).into_iter();
+    let is_known = lines.next().is_none_or(|line| line.as_bytes().eq_ignore_ascii_case(b"100-continue"));
+    if is_known && lines.next().is_none() {
+        return Ok(());
+    }
+    Err(Problem::new(&Kind::EXPECTATION_FAILED, "no expectation but `100-continue` can be met"))
+}
+
+/// Without the cookies.
+impl std::fmt::Debug for Taken<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Taken").field("named", &self.named).field("upgrade", &self.upgrade).finish_non_exhaustive()
+    }
 }
 
 impl Taken<'_> {
@@ -163,8 +189,9 @@ pub fn add_to_request(taken: &Taken<'_>, uri: &Uri, added: &Added<'_>, out: &mut
     let chain = forwarded.chain.iter().filter(|_| added.trusted_peer);
     // Infallible: nothing that is written here can break a line.
     let _written = lines.fill(&X_FORWARDED_FOR, false, |out| {
-        chain.filter(|line| !line.is_empty()).for_each(|line| {
-            out.push(line.as_bytes());
+        // Over HTTP/2 blanks may stand at the ends of a value.
+        chain.map(|line| line.as_bytes().trim_ascii()).filter(|line| !line.is_empty()).for_each(|line| {
+            out.push(line);
             out.push(b", ");
         });
         push_address(added.peer, out);

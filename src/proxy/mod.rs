@@ -170,7 +170,7 @@ async fn admit(worker: &Rc<Worker>, exchange: &Rc<Exchange>, arrived: &mut Arriv
     // Whoever opened a tunnel is not whom users and operator let secrets go to: nothing is injected into it.
     let injected_for = who.as_ref().filter(|_| tunnel.is_none());
     let waited = match injected_for {
-        Some(who) => consent(exchange, &mut state, &route, who, &mut now).await?,
+        Some(who) => consent(exchange, &mut state, (&route, headers), who, &mut now).await?,
         None => false,
     };
     let own_token = token::own(headers, &route);
@@ -283,7 +283,7 @@ fn guard_origin(
 async fn consent(
     exchange: &Exchange,
     state: &mut Arc<State>,
-    route: &Route,
+    (route, headers): (&Route, &HeaderMap),
     who: &Identity,
     now: &mut Timestamp,
 ) -> Result<bool, Problem> {
@@ -291,6 +291,8 @@ async fn consent(
     if !route.injection().lacks_consent(&values) {
         return Ok(false);
     }
+    // Nobody consents by a call that is refused.
+    headers::check_expectation(headers)?;
     // Boxed: few calls are the first.
     Box::pin(first_uses(exchange, state, route, who, now)).await.map(|()| true)
 }

@@ -166,6 +166,21 @@ fn forwarding_headers_of_a_trusted_proxy_are_extended() {
 }
 
 #[test]
+fn blanks_around_what_a_trusted_proxy_says_take_nothing_of_what_the_gateway_says() {
+    let rules = Rules { trusted_peer: true, ..RULES };
+    for (said, passed_on) in [(" 10.0.0.1", "10.0.0.1, 192.0.2.1"), ("\t", "192.0.2.1"), ("", "192.0.2.1")] {
+        assert_eq!(passed(&[("x-forwarded-for", said)], &rules)["x-forwarded-for"], passed_on);
+    }
+}
+
+#[test]
+fn connection_names_a_bounded_number_of_headers() {
+    let names = |count: usize| (0..count).map(|number| format!("x-{number}")).collect::<Vec<_>>().join(",");
+    let asked = |names: &str| pass_request(&map(&[("connection", names)]), &RULES, &mut RequestHead::default()).is_ok();
+    assert!(asked(&names(MOST_NAMED)) && !asked(&names(MOST_NAMED + 1)));
+}
+
+#[test]
 fn a_trusted_proxy_that_says_two_things_is_not_believed() {
     let rules = Rules { trusted_peer: true, ..RULES };
     let lines =
