@@ -28,7 +28,7 @@ const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 /// The most headers that `Connection` may name: each is looked for among all that are sent.
 const MOST_NAMED: usize = 64;
 
-/// What a value of the caller's identity may not hold as it is: see [`identity_value`].
+/// What a value of the caller's identity may not hold as it is: see `add_identity`.
 const NOT_IN_IDENTITY: AsciiSet = CONTROLS.add(b' ').add(b'%').add(b',').add(b'"').add(b';');
 
 /// What a request's headers said to the gateway.
