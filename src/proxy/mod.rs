@@ -104,12 +104,18 @@ async fn steps(
     let exchange = ticket.as_ref().map(Ticket::share).ok_or_else(answered)?;
     let next = admit(worker, &exchange, arrived).await?;
     // The answer may take its time, and nobody reads them again.
-    drop(std::mem::take(&mut arrived.head.headers));
+    let headers = std::mem::take(&mut arrived.head.headers);
     match next {
         Next::Answer(answer) => Ok(answer),
-        // Boxed: other calls should have no room for it.
-        Next::Tunnel(tunnel, outbound) => Box::pin(tunnelled::send(worker, &tunnel, outbound, ticket)).await,
-        Next::Forward(outbound) => forward::send(worker, outbound, ticket).await,
+        Next::Tunnel(tunnel, outbound) => {
+            drop(headers);
+            // Boxed: other calls should have no room for it.
+            Box::pin(tunnelled::send(worker, &tunnel, outbound, ticket)).await
+        }
+        Next::Forward(outbound) => {
+            outbound.head.make_room(headers);
+            forward::send(worker, outbound, ticket).await
+        }
     }
 }
 

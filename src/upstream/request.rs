@@ -3,7 +3,7 @@
 //! The lines stand in one piece of memory, as HTTP/1.1 writes them. Whoever passes a request on goes over the caller's
 //! headers once and writes down what travels on; nothing is built that has to be taken apart again.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 
 use http::header::{CONTENT_LENGTH, EXPECT, HOST, TRAILER, TRANSFER_ENCODING, UPGRADE};
 use http::request::Parts;
@@ -18,8 +18,11 @@ const LONGEST: usize = 65_534;
 /// How many heads a thread keeps for the next calls, and of what size at most, in bytes.
 const KEPT: (usize, usize) = (256, 16 * 1024);
 
+/// The largest map that is kept for a response, in header lines.
+const MOST_ROOM: usize = 64;
+
 /// Method, target and header lines of a request. Wiped when dropped: some of it may be secret.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct RequestHead {
     /// The method.
     pub method: Method,
@@ -35,6 +38,8 @@ pub struct RequestHead {
     pub(super) length: Length,
     /// Whether the body goes by chunks though its length may be known.
     pub(super) chunked: bool,
+    /// What the headers of the response are put into.
+    room: Cell<HeaderMap>,
 }
 
 impl RequestHead {
@@ -66,15 +71,36 @@ impl RequestHead {
         self.length = Length::default();
     }
 
+    /// Gives it a map that is of no more use, of which the response takes the memory.
+    pub fn make_room(&self, mut map: HeaderMap) {
+        if map.capacity() <= MOST_ROOM {
+            map.clear();
+            self.room.set(map);
+        }
+    }
+
+    /// An empty map for the headers of a response.
+    pub(super) fn room(&self) -> HeaderMap {
+        self.room.take()
+    }
+
     fn clear(&mut self) {
         self.target.clear();
         self.lines.clear();
         (self.upgrade, self.held, self.chunked) = (false, false, false);
+        self.room.take();
         self.forget_length();
     }
 
     fn capacity(&self) -> usize {
         self.target.capacity() + self.lines.text.capacity() + self.lines.spans.capacity() * size_of::<Span>()
+    }
+}
+
+/// Without the target.
+impl std::fmt::Debug for RequestHead {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RequestHead").field("method", &self.method).field("lines", &self.lines).finish_non_exhaustive()
     }
 }
 

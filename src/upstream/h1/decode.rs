@@ -1,6 +1,6 @@
 //! A response's body, taken out of the bytes that came.
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::Malformed;
@@ -8,6 +8,9 @@ use super::head::{Framing, MOST_BYTES, MOST_LINES};
 
 /// The most bytes of chunk extensions in one body: nobody needs any (RFC 9112 §7.1.1).
 const MOST_EXTENSIONS: usize = 16 * 1024;
+
+/// A piece of up to so many bytes is copied: that costs less than another buffer.
+const FEW: usize = 4 * 1024;
 
 /// Where in a body the reading is.
 #[derive(Debug)]
@@ -90,7 +93,7 @@ impl Decoder {
         match self {
             Self::Over => Ok(Step::End),
             _ if buffer.is_empty() => Ok(Step::More),
-            Self::Close => Ok(Step::Data(buffer.split().freeze())),
+            Self::Close => Ok(Step::Data(split(buffer, buffer.len()))),
             Self::Length(left) => {
                 let piece = take(buffer, left);
                 if *left == 0 {
@@ -123,7 +126,19 @@ impl Decoder {
 fn take(buffer: &mut BytesMut, left: &mut u64) -> Bytes {
     let length = usize::try_from(*left).unwrap_or(usize::MAX).min(buffer.len());
     *left -= length as u64;
-    buffer.split_to(length).freeze()
+    split(buffer, length)
+}
+
+/// Takes so many bytes from the front of the buffer. Few are copied, so that the buffer is free for what comes next.
+pub(super) fn split(buffer: &mut BytesMut, length: usize) -> Bytes {
+    match buffer.get(..length) {
+        Some(few) if length <= FEW => {
+            let copy = Bytes::copy_from_slice(few);
+            buffer.advance(length);
+            copy
+        }
+        _ => buffer.split_to(length).freeze(),
+    }
 }
 
 impl Chunks {
@@ -131,7 +146,7 @@ impl Chunks {
         let mut read = 0;
         while let Some(&byte) = buffer.get(read) {
             if self.place == Place::Data {
-                let _framing = buffer.split_to(read);
+                buffer.advance(read);
                 let piece = take(buffer, &mut self.left);
                 if self.left == 0 {
                     self.place = Place::DataCr;
@@ -140,7 +155,7 @@ impl Chunks {
             }
             read += 1;
             if self.place == Place::LastLf && byte == b'\n' {
-                let _framing = buffer.split_to(read);
+                buffer.advance(read);
                 return self.end();
             }
             self.place = self.next(byte)?;

@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version};
 use http_body::Body;
 use smallvec::SmallVec;
 
-use super::Malformed;
+use super::{Malformed, decode};
 use crate::upstream::RequestHead;
 use crate::wiped::Buffer;
 
@@ -99,8 +99,9 @@ pub(super) enum Framing {
     Close,
 }
 
-/// Takes one head from the front of the buffer, an interim one (1xx) too; none where it has not all come.
-pub(super) fn parse(buffer: &mut BytesMut) -> Result<Option<Head>, Malformed> {
+/// Takes one head from the front of the buffer, an interim one (1xx) too; none where it has not all come. Its headers take
+/// the memory of `room`, which is empty.
+pub(super) fn parse(buffer: &mut BytesMut, room: &mut HeaderMap) -> Result<Option<Head>, Malformed> {
     let mut lines = [const { MaybeUninit::uninit() }; MOST_LINES];
     let mut response = httparse::Response::new(&mut []);
     let config = httparse::ParserConfig::default();
@@ -124,12 +125,14 @@ pub(super) fn parse(buffer: &mut BytesMut) -> Result<Option<Head>, Malformed> {
         let name = HeaderName::from_bytes(line.name.as_bytes()).map_err(|_| Malformed("a header's name is none"))?;
         spans.push((name, line.value.as_ptr().addr() - start, line.value.len()));
     }
-    // The values stay where they came, in one piece of memory.
-    let block = buffer.split_to(length).freeze();
+    // The values stay in one piece of memory.
+    let block = decode::split(buffer, length);
+    let mut headers = std::mem::take(room);
+    headers.reserve(spans.len() + SPARE);
     let mut head = Head {
         status,
         version,
-        headers: HeaderMap::with_capacity(spans.len() + SPARE),
+        headers,
         reason,
         keeps: version == Version::HTTP_11,
         chunked: None,

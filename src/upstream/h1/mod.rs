@@ -24,7 +24,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderValue, Method, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use http_body::Body;
 use hyper::ext::ReasonPhrase;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
@@ -183,7 +183,8 @@ where
         informed: I,
     ) -> Sending<S, B, I> {
         self.0.borrow_mut().outlet.take(head, host, body);
-        Sending { connection: Some(self), to_head: head.method == Method::HEAD, informed, read: 0 }
+        let (to_head, room) = (head.method == Method::HEAD, head.room());
+        Sending { connection: Some(self), awaited: Awaited { to_head, informed, read: 0, room } }
     }
 
     /// Whether all of the request went.
@@ -257,7 +258,8 @@ where
 {
     /// Reads what has come; 0 is the end.
     fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        if self.came.capacity() - self.came.len() < self.room / 2 {
+        // An empty one begins anew where it began before.
+        if self.came.is_empty() || self.came.capacity() - self.came.len() < self.room / 2 {
             self.came.reserve(self.room);
         }
         let before = self.came.capacity() - self.came.len();
@@ -279,11 +281,18 @@ where
 /// A call whose response has not begun.
 pub struct Sending<S, B, I> {
     connection: Option<Connection<S, B>>,
+    awaited: Awaited<I>,
+}
+
+/// What is known of the response that has not begun.
+struct Awaited<I> {
     /// Whether the request is a HEAD, which changes what its response means.
     to_head: bool,
     informed: I,
     /// How much of an incomplete head was looked at.
     read: usize,
+    /// What its headers are put into.
+    room: HeaderMap,
 }
 
 impl<S, B, I> Unpin for Sending<S, B, I> {}
@@ -300,29 +309,23 @@ where
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
         let Some(connection) = &this.connection else { return Poll::Pending };
-        let outcome = {
-            let mut inner = connection.0.borrow_mut();
-            ready!(Self::drive(&mut inner, this.to_head, &mut this.informed, &mut this.read, cx))
-        };
+        let outcome = ready!(this.awaited.drive(&mut connection.0.borrow_mut(), cx));
         let Some(connection) = this.connection.take() else { return Poll::Pending };
         Poll::Ready(outcome.map(|(head, decoder)| respond(head, decoder, connection)))
     }
 }
 
-impl<S, B, I> Sending<S, B, I>
-where
-    S: AsyncRead + AsyncWrite + Unpin,
-    B: Body<Data = Bytes> + Unpin,
-    B::Error: Into<Box<dyn Error + Send + Sync>>,
-    I: FnMut(StatusCode),
-{
-    fn drive(
+impl<I: FnMut(StatusCode)> Awaited<I> {
+    fn drive<S, B>(
+        &mut self,
         inner: &mut Inner<S, B>,
-        to_head: bool,
-        informed: &mut I,
-        read: &mut usize,
         cx: &mut Context<'_>,
-    ) -> Poll<Result<(Head, Decoder), Failed<B>>> {
+    ) -> Poll<Result<(Head, Decoder), Failed<B>>>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+        B: Body<Data = Bytes> + Unpin,
+        B::Error: Into<Box<dyn Error + Send + Sync>>,
+    {
         let failed = |fault| Poll::Ready(Err(Failed { fault, unsent: None }));
         loop {
             if !inner.outlet.is_over()
@@ -340,19 +343,19 @@ where
             }
             // An interim response may let the body go, which is then to be sent before anything is waited for.
             let mut informs = false;
-            while !inner.came.is_empty() && (*read == 0 || may_end(&inner.came, *read)) {
-                let head = match head::parse(&mut inner.came) {
+            while !inner.came.is_empty() && (self.read == 0 || may_end(&inner.came, self.read)) {
+                let head = match head::parse(&mut inner.came, &mut self.room) {
                     Ok(Some(head)) => head,
                     Ok(None) => break,
                     Err(malformed) => return failed(Fault::Malformed(malformed)),
                 };
-                *read = 0;
+                self.read = 0;
                 if head.status.is_informational() && head.status != StatusCode::SWITCHING_PROTOCOLS {
-                    informed(head.status);
+                    (self.informed)(head.status);
                     informs = true;
                     continue;
                 }
-                return Poll::Ready(match head.framing(to_head) {
+                return Poll::Ready(match head.framing(self.to_head) {
                     Ok(framing) => Ok((head, Decoder::new(framing))),
                     Err(malformed) => Err(Failed { fault: Fault::Malformed(malformed), unsent: None }),
                 });
@@ -360,8 +363,8 @@ where
             if informs {
                 continue;
             }
-            *read = inner.came.len();
-            if *read >= head::MOST_BYTES {
+            self.read = inner.came.len();
+            if self.read >= head::MOST_BYTES {
                 return failed(Fault::Malformed(Malformed("the head is too large")));
             }
             match ready!(inner.poll_fill(cx)) {
