@@ -57,7 +57,7 @@ pub(super) async fn serve<S, H, F, B>(
     place: OwnedSemaphorePermit,
     http: Option<Http>,
     peer: Peer,
-    house: &Rc<House<H>>,
+    house: &Rc<House<H, F>>,
     member: &Member,
 ) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -92,7 +92,7 @@ pub(super) async fn serve<S, H, F, B>(
             let verdict = check(&request, &house.limits)
                 // Boxed, so that the answers to all other calls need no room for it.
                 .map_err(|problem| Box::new(house.refusals.answer(problem, &request, peer)))
-                .map(|()| Box::pin((house.handler)(request, peer)));
+                .map(|()| house.desks.take((house.handler)(request, peer)));
             match verdict {
                 Ok(answer) => Answering::Handler { answer, piece, open: Some(open) },
                 Err(refusal) => Answering::Refusal { refusal: Some(refusal), open: Some(open) },

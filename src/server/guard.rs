@@ -1,7 +1,7 @@
 //! What stands between hyper and the handler: requests that no handler should see are answered here, and answers are
 //! counted until their last byte is handed over.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
@@ -15,6 +15,9 @@ use http_body::{Body, Frame, SizeHint};
 
 use crate::config::Limits;
 use crate::problem::{Kind, Problem};
+
+/// How many desks that nobody uses a thread keeps.
+const FREE_DESKS: usize = 64;
 
 /// The calls of one connection.
 #[derive(Debug, Default)]
@@ -112,26 +115,23 @@ impl<B> Answer<B> {
     }
 }
 
-pin_project_lite::pin_project! {
-    /// An answer that is being made. The handler's future is the largest part of a call, and hyper moves it several times
-    /// and keeps room for it in every connection: behind a box it is written once, and an idle connection has none.
-    #[project = AnsweringProjection]
-    pub(super) enum Answering<F> {
-        Handler { answer: Pin<Box<F>>, piece: usize, open: Option<Open> },
-        Refusal { refusal: Option<Box<Response<Bytes>>>, open: Option<Open> },
-    }
+/// An answer that is being made. The handler's future is the largest part of a call, and hyper moves it several times and
+/// keeps room for it in every connection: in its desk it is written once, and an idle connection has none.
+pub(super) enum Answering<F> {
+    Handler { answer: Desk<F>, piece: usize, open: Option<Open> },
+    Refusal { refusal: Option<Box<Response<Bytes>>>, open: Option<Open> },
 }
 
 impl<F: Future<Output = Response<B>>, B> Future for Answering<F> {
     type Output = Result<Response<Answer<B>>, Infallible>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let answer = match self.project() {
-            AnsweringProjection::Handler { answer, piece, open } => {
-                let response = ready!(answer.as_mut().poll(cx));
+        let answer = match self.get_mut() {
+            Self::Handler { answer, piece, open } => {
+                let response = ready!(answer.poll(cx));
                 open.take().map(|open| Answer::handler(response, *piece, open))
             }
-            AnsweringProjection::Refusal { refusal, open } => {
+            Self::Refusal { refusal, open } => {
                 refusal.take().zip(open.take()).map(|(refusal, open)| Answer::refusal(*refusal, open))
             }
         };
@@ -187,6 +187,66 @@ impl<B: Body<Data = Bytes>> Body for Answer<B> {
             hint.set_lower(hint.lower().saturating_add(rest));
         }
         hint
+    }
+}
+
+/// One thread's desks, for the handler's futures: whoever takes the one that was given back last finds it in the
+/// processor's cache, and asks no allocator for it.
+pub(super) struct Desks<F>(Rc<RefCell<Vec<Place<F>>>>);
+
+/// Room for one future.
+type Place<F> = Pin<Box<Option<F>>>;
+
+/// Where the handler's future is while it is polled.
+pub(super) struct Desk<F> {
+    /// There until it is dropped.
+    place: Option<Place<F>>,
+    home: Desks<F>,
+}
+
+impl<F> Desks<F> {
+    /// A desk with this future.
+    pub(super) fn take(&self, future: F) -> Desk<F> {
+        let free = self.0.borrow_mut().pop();
+        let place = match free {
+            Some(mut free) => {
+                free.set(Some(future));
+                free
+            }
+            None => Box::pin(Some(future)),
+        };
+        Desk { place: Some(place), home: self.clone() }
+    }
+}
+
+impl<F> Clone for Desks<F> {
+    fn clone(&self) -> Self {
+        Self(Rc::clone(&self.0))
+    }
+}
+
+impl<F> Default for Desks<F> {
+    fn default() -> Self {
+        Self(Rc::default())
+    }
+}
+
+impl<F: Future> Desk<F> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<F::Output> {
+        let future = self.place.as_mut().and_then(|place| place.as_mut().as_pin_mut());
+        future.map_or(Poll::Pending, |future| future.poll(cx))
+    }
+}
+
+impl<F> Drop for Desk<F> {
+    fn drop(&mut self) {
+        let Some(mut place) = self.place.take() else { return };
+        // Not under the borrow: a future may do anything when it is dropped.
+        place.set(None);
+        let mut free = self.home.0.borrow_mut();
+        if free.len() < FREE_DESKS {
+            free.push(place);
+        }
     }
 }
 

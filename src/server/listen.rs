@@ -17,6 +17,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
+use super::guard::Desks;
 use super::refusal::Refusals;
 use super::roster::{Member, Roster, Stage};
 use super::tls::TlsReload;
@@ -126,6 +127,7 @@ where
         limits: Rc::new(limits),
         handler: Rc::new(handler),
         refusals: Rc::new(Refusals::new(access)),
+        desks: Desks::default(),
     });
     let roster = Roster::new();
     let mut failing = false;
@@ -176,18 +178,19 @@ where
 }
 
 /// What all connections of a listener's thread share.
-pub(super) struct House<H> {
+pub(super) struct House<H, F> {
     pub(super) tls: Option<Arc<TlsReload>>,
     pub(super) limits: Rc<Limits>,
     pub(super) handler: Rc<H>,
     pub(super) refusals: Rc<Refusals>,
+    pub(super) desks: Desks<F>,
 }
 
 async fn converse<H, F, B>(
     mut stream: TcpStream,
     place: OwnedSemaphorePermit,
     peer: Peer,
-    house: &Rc<House<H>>,
+    house: &Rc<House<H, F>>,
     member: &Member,
 ) where
     H: Fn(Request<Incoming>, Peer) -> F + 'static,

@@ -1,6 +1,7 @@
 //! A connection's bytes: those read while the protocol was being found out come first, and all are counted.
 
 use std::io;
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -122,13 +123,10 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Wire<S> {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         if bufs.len() > 1 && bufs.iter().map(|buf| buf.len()).sum::<usize>() <= JOINED {
-            let (mut joined, mut end) = ([0; JOINED], 0);
-            for buf in bufs {
-                let Some(room) = joined.get_mut(end..end + buf.len()) else { break };
-                room.copy_from_slice(buf);
-                end += buf.len();
-            }
-            return self.poll_write(cx, joined.get(..end).unwrap_or_default());
+            let mut joined = [MaybeUninit::uninit(); JOINED];
+            let mut joined = ReadBuf::uninit(&mut joined);
+            bufs.iter().for_each(|buf| joined.put_slice(buf));
+            return self.poll_write(cx, joined.filled());
         }
         let outcome = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
         self.meter.wrote(&outcome);
