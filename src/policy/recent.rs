@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use ahash::RandomState;
 use jiff::Timestamp;
+use smallvec::SmallVec;
 
 use super::decide::judge;
 use super::evaluate::{Basis, Reading, Verdict};
@@ -44,7 +45,8 @@ pub struct Recent {
 struct Slot {
     age: u64,
     user: UserId,
-    name: Vec<u8>,
+    /// Where most names have room beside the rest: elsewhere they would be one more place to fetch from.
+    name: SmallVec<[u8; 32]>,
     /// The second of the walk; the verdict holds from here to its end.
     from: i64,
     verdict: Verdict,
@@ -55,7 +57,7 @@ impl Recent {
     #[must_use]
     pub fn new(capacity: usize) -> Self {
         let verdict = Verdict { levels: Levels::NONE, basis: Basis::Answers(None), owner: None, ends: NEVER };
-        let empty = Slot { age: 0, user: UserId(uuid::Uuid::nil()), name: Vec::new(), from: 0, verdict };
+        let empty = Slot { age: 0, user: UserId(uuid::Uuid::nil()), name: SmallVec::new(), from: 0, verdict };
         let sets = capacity.div_ceil(WAYS).max(1).next_power_of_two();
         Self {
             snapshot: None,
