@@ -1,6 +1,6 @@
 //! W3C Trace Context: the caller's trace goes on through the gateway (<https://www.w3.org/TR/trace-context/>).
 
-use super::request_id::hex;
+use super::request_id::{hex, hex_of_64};
 
 /// A `traceparent` for the upstream: the caller's trace id and flags, our own span id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,11 +15,10 @@ impl TraceParent {
     /// a header that cannot be parsed is as if it were not there).
     #[must_use]
     pub fn follow(inbound: Option<&[u8]>) -> Self {
-        let (trace, flags) = inbound.and_then(parse).unwrap_or_else(|| (hex(rand::random::<u128>() | 1), *b"00"));
-        let mut span = [b'0'; 16];
-        let digits = hex(u128::from(rand::random::<u64>() | 1));
-        span.copy_from_slice(digits.split_at(16).1);
-        Self { trace, span, flags }
+        let [high, low, span] = rand::random::<[u64; 3]>();
+        let new = || (hex(u128::from(high) << 64 | u128::from(low | 1)), *b"00");
+        let (trace, flags) = inbound.and_then(parse).unwrap_or_else(new);
+        Self { trace, span: hex_of_64(span | 1), flags }
     }
 
     /// The value of `traceparent`.

@@ -132,5 +132,5 @@ fn bytes(refused: Option<&Arc<Refused>>) -> usize {
 }
 
 fn mark(id: &RequestId) -> [u8; 8] {
-    id.as_str().as_bytes().first_chunk().copied().unwrap_or_default()
+    id.as_bytes().first_chunk().copied().unwrap_or_default()
 }
