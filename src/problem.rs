@@ -175,6 +175,7 @@ impl Problem {
     /// A problem of this type. `detail` is for the caller: what is wrong with the input in backticks, and on a line of
     /// its own what to do next.
     #[must_use]
+    #[cold]
     pub fn new(kind: &'static Kind, detail: impl Into<Cow<'static, str>>) -> Self {
         Self { kind, detail: detail.into(), error: None, retry_after: None, allow: None, more: None, kept: None }
     }

@@ -58,8 +58,11 @@ impl Buffer {
     }
 
     /// Adds bytes.
+    #[inline]
     pub fn push(&mut self, bytes: &[u8]) {
-        self.reserve(bytes.len());
+        if bytes.len() > self.0.capacity() - self.0.len() {
+            self.grow(self.0.len() + bytes.len());
+        }
         self.0.extend_from_slice(bytes);
     }
 

@@ -179,7 +179,7 @@ pub fn add_to_request(taken: &Taken<'_>, uri: &Uri, added: &Added<'_>, out: &mut
     if let Some(email) = added.email {
         add_identity(&X_CARTA_EMAIL, email, lines);
     }
-    lines.add_text(&X_REQUEST_ID, added.request_id.as_str().as_bytes());
+    lines.add_text(&X_REQUEST_ID, added.request_id.as_bytes());
     let inbound = one(&forwarded.traces).map(HeaderValue::as_bytes);
     let trace = TraceParent::follow(inbound);
     lines.add_text(&TRACEPARENT, &trace.text());
@@ -236,14 +236,19 @@ pub fn strip_request_trailers(trailers: &mut HeaderMap, rules: &Rules<'_>, named
 /// a reader gets one unambiguous token whatever the name holds, and never a list, a parameter or a value whose blanks were
 /// trimmed away.
 fn add_identity(name: &HeaderName, text: &str, lines: &mut upstream::Lines) {
+    if text.bytes().all(stands_for_itself) {
+        lines.add_text(name, text.as_bytes());
+        return;
+    }
     let _written = lines.fill(name, false, |out| {
-        if text.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
-            out.push(text.as_bytes());
-        } else {
-            utf8_percent_encode(text, &NOT_IN_IDENTITY).for_each(|piece| out.push(piece.as_bytes()));
-        }
+        utf8_percent_encode(text, &NOT_IN_IDENTITY).for_each(|piece| out.push(piece.as_bytes()));
         Ok::<_, Infallible>(())
     });
+}
+
+/// Whether this byte of an identity is written as it is: what `NOT_IN_IDENTITY` leaves of ASCII.
+fn stands_for_itself(byte: u8) -> bool {
+    byte.is_ascii_graphic() && !matches!(byte, b'%' | b',' | b'"' | b';')
 }
 
 /// The address as it is written, without the detours of formatting where it is a short one.

@@ -34,7 +34,7 @@ pub use body::{BodyError, UpstreamBody, ends_early};
 pub use error::{SendError, SendErrorKind};
 pub use outgoing::Upload;
 pub use pool::Pools;
-pub use request::{Heads, Lines, RequestHead};
+pub use request::{Heads, Lines, RequestHead, is_free_of_controls};
 pub use target::{TargetGuard, TargetRefused};
 pub use tls::Roots;
 

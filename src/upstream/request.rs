@@ -48,7 +48,8 @@ impl RequestHead {
     #[must_use]
     pub fn aim(&mut self, pieces: &[&[u8]]) -> bool {
         self.target.clear();
-        pieces.iter().for_each(|piece| self.target.push(piece));
+        self.target.reserve(pieces.iter().map(|piece| piece.len()).sum());
+        pieces.iter().filter(|piece| !piece.is_empty()).for_each(|piece| self.target.push(piece));
         let fits = self.target.len() <= LONGEST && is_target(self.target.bytes());
         if !fits {
             self.target.clear();
@@ -169,19 +170,16 @@ struct Span {
 impl Lines {
     /// Adds a line.
     pub fn add(&mut self, name: &HeaderName, value: &HeaderValue) {
-        let start = self.begin(name);
-        self.text.push(value.as_bytes());
-        self.end(start, name, value.is_sensitive());
+        self.put(name, value.as_bytes(), value.is_sensitive());
     }
 
     /// Adds a line of text. False, and nothing is added, where it is no value of a header.
     pub fn add_text(&mut self, name: &HeaderName, text: &[u8]) -> bool {
-        is_value(text) && {
-            let start = self.begin(name);
-            self.text.push(text);
-            self.end(start, name, false);
-            true
+        let fits = is_value(text);
+        if fits {
+            self.put(name, text, false);
         }
+        fits
     }
 
     /// Adds a line whose value is written by `write`, behind what is there. False, and nothing is added, where that is no
@@ -253,6 +251,14 @@ impl Lines {
         names.filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok()).collect()
     }
 
+    fn put(&mut self, name: &HeaderName, value: &[u8], sensitive: bool) {
+        // What the colon, the blank and the line's end take.
+        self.text.reserve(name.as_str().len() + value.len() + 4);
+        let start = self.begin(name);
+        self.text.push(value);
+        self.end(start, name, sensitive);
+    }
+
     fn begin(&mut self, name: &HeaderName) -> usize {
         let start = self.text.len();
         self.text.push(name.as_str().as_bytes());
@@ -292,14 +298,20 @@ fn is_value(bytes: &[u8]) -> bool {
 }
 
 /// Whether no byte is below 32, or 127; by eight at a time, as this is asked of all that is added.
-fn is_free_of_controls(bytes: &[u8]) -> bool {
+#[must_use]
+pub fn is_free_of_controls(bytes: &[u8]) -> bool {
     const EACH: u64 = u64::from_ne_bytes([1; 8]);
     const HIGH: u64 = EACH << 7;
     // Some byte of `word` is below `least`, up to 128: a loan from the byte above shows in a high bit that was not set.
-    let has_below = |word: u64, least: u64| word.wrapping_sub(EACH * least) & !word & HIGH != 0;
-    let (words, rest) = bytes.as_chunks::<8>();
-    let is_free = |word: u64| !has_below(word, 32) && !has_below(word ^ (EACH * 127), 1);
-    words.iter().all(|word| is_free(u64::from_ne_bytes(*word))) && rest.iter().all(|byte| *byte >= 32 && *byte != 127)
+    let below = |word: u64, least: u64| word.wrapping_sub(EACH * least) & !word & HIGH;
+    let controls = |word: u64| below(word, 32) | below(word ^ (EACH * 127), 1);
+    // All are looked at before anything is asked, and the last eight together, some of them again.
+    let Some(last) = bytes.last_chunk::<8>() else {
+        return bytes.iter().all(|byte| *byte >= 32 && *byte != 127);
+    };
+    let (words, _) = bytes.as_chunks::<8>();
+    let found = words.iter().fold(0, |found, word| found | controls(u64::from_ne_bytes(*word)));
+    found | controls(u64::from_ne_bytes(*last)) == 0
 }
 
 /// Whether these bytes can stand as a target: no blank ends it, and no line.
