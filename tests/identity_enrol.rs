@@ -43,7 +43,7 @@ impl House {
         Self { _dir: dir, directory, enrol: Arc::new(StoreEnrol::new(store, shown)) }
     }
 
-    async fn ask(&self, authenticator: &Authenticator, email: &str) -> Result<Identity, AuthError> {
+    async fn ask(&self, authenticator: &Authenticator, email: &str) -> Result<Arc<Identity>, AuthError> {
         let mut headers = HeaderMap::new();
         headers.insert(HeaderName::from_static(HEADER), HeaderValue::from_str(email).unwrap());
         let (cache, peer) = (TokenCache::default(), PROXY.parse().unwrap());
@@ -63,7 +63,7 @@ async fn of_many_first_logins_one_has_the_first_role_and_each_person_one_account
     let authenticator = house.authenticator(header_rules());
     let emails = ["ann@x.org", "bob@x.org", "Ann@X.org", "cy@x.org", "ann@x.org"];
     let outcomes = join_all(emails.iter().map(|email| house.ask(&authenticator, email))).await;
-    let accounts: Vec<_> = outcomes.into_iter().map(|outcome| outcome.unwrap().account).collect();
+    let accounts: Vec<_> = outcomes.into_iter().map(|outcome| outcome.unwrap().account.clone()).collect();
     assert_eq!(accounts.iter().filter(|account| account.name.as_ref() == "ann@x.org").count(), 3);
     let directory = house.directory.load();
     assert_eq!(directory.len(), 3);

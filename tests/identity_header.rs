@@ -21,7 +21,11 @@ fn door(rules: TrustedHeader, accounts: &[carta_gateway::store::User]) -> Door {
     Door::open(vec![], Some(rules), Accounts::with(accounts))
 }
 
-async fn header(door: &Door, email: &str, peer: &str) -> Result<carta_gateway::identity::Identity, AuthError> {
+async fn header(
+    door: &Door,
+    email: &str,
+    peer: &str,
+) -> Result<std::sync::Arc<carta_gateway::identity::Identity>, AuthError> {
     door.ask(&[(HEADER, email)], peer, Timestamp::now()).await
 }
 
@@ -135,7 +139,11 @@ impl Both {
         format!("Bearer {}", self.key.sign(&claims))
     }
 
-    async fn ask(&self, bearer: &str, email: &str) -> Result<carta_gateway::identity::Identity, AuthError> {
+    async fn ask(
+        &self,
+        bearer: &str,
+        email: &str,
+    ) -> Result<std::sync::Arc<carta_gateway::identity::Identity>, AuthError> {
         self.door.ask(&[("authorization", bearer), (HEADER, email)], PROXY, Timestamp::now()).await
     }
 }

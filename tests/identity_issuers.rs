@@ -372,7 +372,7 @@ async fn changed_claims_come_with_their_own_token() {
     for _ in 0..2 {
         for (token, team) in [(&one, "one"), (&two, "two")] {
             let identity = door.token(token).await.unwrap();
-            assert_eq!(identity.claims.unwrap().0["team"], team);
+            assert_eq!(identity.claims.as_ref().unwrap().0["team"], team);
             assert!(identity.account.groups.is_empty(), "and join no local group");
         }
     }

@@ -74,7 +74,7 @@ async fn a_token_of_the_built_in_issuer_has_cognitos_claims_and_names_its_user()
     assert_eq!(identity.proof, Proof::Token { issuer: "http://127.0.0.1:8081".into() });
     assert_eq!(identity.expires.unwrap().as_second(), issued + 8 * 3600);
     assert!(identity.audience.is_none());
-    assert_eq!(identity.claims.unwrap().0["email"], "alice@example.org");
+    assert_eq!(identity.claims.as_ref().unwrap().0["email"], "alice@example.org");
 }
 
 #[tokio::test]

@@ -91,7 +91,7 @@ impl Door {
         Self { published, authenticator, cache: TokenCache::default(), header, stop, _folder: folder }
     }
 
-    async fn ask(&self, email: Option<&str>) -> Result<Identity, AuthError> {
+    async fn ask(&self, email: Option<&str>) -> Result<Arc<Identity>, AuthError> {
         let mut headers = HeaderMap::new();
         if let Some(email) = email {
             headers.insert(self.header.clone(), HeaderValue::from_str(email).unwrap());

@@ -88,7 +88,7 @@ fn apply(
     query: Option<&str>,
 ) -> Result<(HeaderMap, Option<String>), Problem> {
     let identity = identity(ALICE);
-    let values = Values { identity: &identity, secrets, now: NOW };
+    let values = Values::of(&identity, secrets, NOW);
     let (headers, mut out) = (map(lines), Lines::default());
     let cookies: Vec<_> = headers.get_all("cookie").iter().collect();
     let query = program.apply((&cookies, query), &values, &NAMED, &mut Buffers::default(), &mut out)?;
@@ -236,7 +236,7 @@ impl FirstUse for Full {
 async fn who_has_no_room_for_one_more_consent_is_told_which_bound_and_what_to_delete() {
     let program = program("https://up.example", json!({"headers": {"X-A": "{secret:key}"}}));
     let (identity, secrets) = (identity(ALICE), secrets(&[("key", "x")], &[]));
-    let values = Values { identity: &identity, secrets: &secrets, now: NOW };
+    let values = Values::of(&identity, &secrets, NOW);
     let problem = program.consent(&values, (SERVICE, true), &NAMED, &Full).await.unwrap_err();
     assert_eq!(problem.kind(), &Kind::CONFLICT);
     assert!(problem.detail().contains("more than 7 consents") && problem.detail().contains("delete"), "{problem:?}");
@@ -245,7 +245,7 @@ async fn who_has_no_room_for_one_more_consent_is_told_which_bound_and_what_to_de
 async fn consent(program: &Program, secrets: &Secrets, user: UserId, trusted: bool) -> (Result<bool, Problem>, usize) {
     let identity = identity(user);
     let notes = Notes::default();
-    let values = Values { identity: &identity, secrets, now: NOW };
+    let values = Values::of(&identity, secrets, NOW);
     let outcome = program.consent(&values, (SERVICE, trusted), &NAMED, &notes).await;
     (outcome, notes.0.into_inner().unwrap().len())
 }

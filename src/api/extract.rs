@@ -24,7 +24,7 @@ use crate::store::Actor;
 #[derive(Clone)]
 pub(super) struct Asker {
     /// Who calls, or why nobody is identified.
-    pub(super) identity: Result<Identity, AuthError>,
+    pub(super) identity: Result<Arc<Identity>, AuthError>,
     /// From where.
     pub(super) peer: IpAddr,
     /// Whether by TLS to this listener.
@@ -35,7 +35,7 @@ pub(super) struct Asker {
 
 /// The identified caller. A handler that takes it answers 401 to everybody else.
 pub(super) struct Caller {
-    pub(super) identity: Identity,
+    pub(super) identity: Arc<Identity>,
     peer: IpAddr,
     request_id: Arc<str>,
     asked: Asked,
@@ -77,7 +77,7 @@ impl<S: Sync> FromRequestParts<S> for Caller {
 
 /// Whoever calls, with the reason where nobody is identified.
 pub(super) struct Visitor {
-    pub(super) identity: Result<Identity, AuthError>,
+    pub(super) identity: Result<Arc<Identity>, AuthError>,
     pub(super) peer: IpAddr,
     pub(super) request_id: Arc<str>,
 }

@@ -70,7 +70,11 @@ impl Front {
 
     /// Who asks, once the local snapshot shows the revision that they ask for. Whoever is nobody waits for none, and
     /// learns none.
-    async fn asker(&self, request: &Request<Incoming>, peer: Peer) -> Result<Result<Identity, AuthError>, Problem> {
+    async fn asker(
+        &self,
+        request: &Request<Incoming>,
+        peer: Peer,
+    ) -> Result<Result<Arc<Identity>, AuthError>, Problem> {
         loop {
             let identity = self.identify(request, peer).await;
             // Asked once more after a wait: by that revision they may be somebody else, or nobody.
@@ -80,7 +84,7 @@ impl Front {
         }
     }
 
-    async fn identify(&self, request: &Request<Incoming>, peer: Peer) -> Result<Identity, AuthError> {
+    async fn identify(&self, request: &Request<Incoming>, peer: Peer) -> Result<Arc<Identity>, AuthError> {
         if router::is_public(request) {
             return Err(AuthError::Missing);
         }
@@ -94,7 +98,7 @@ impl Front {
     async fn admit_and_charge(
         &self,
         request: &Request<Incoming>,
-        identity: &Result<Identity, AuthError>,
+        identity: &Result<Arc<Identity>, AuthError>,
     ) -> Result<(), Problem> {
         self.admit(request, identity)?;
         let Ok(identity) = identity else { return Ok(()) };
@@ -107,7 +111,7 @@ impl Front {
     }
 
     /// What holds for every URL, before a handler is asked.
-    fn admit(&self, request: &Request<Incoming>, identity: &Result<Identity, AuthError>) -> Result<(), Problem> {
+    fn admit(&self, request: &Request<Incoming>, identity: &Result<Arc<Identity>, AuthError>) -> Result<(), Problem> {
         let path = request.uri().path();
         let Ok(identity) = identity else { return Ok(()) };
         let own: Vec<&str> = self.own_origins.iter().map(String::as_str).collect();
@@ -147,7 +151,7 @@ impl Front {
     async fn route(
         &self,
         request: Request<Incoming>,
-        identity: Result<Identity, AuthError>,
+        identity: Result<Arc<Identity>, AuthError>,
         peer: Peer,
         id: &RequestId,
     ) -> Whole {

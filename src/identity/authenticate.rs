@@ -82,18 +82,18 @@ impl Authenticator {
         headers: &HeaderMap,
         peer: IpAddr,
         now: Timestamp,
-    ) -> Result<Identity, AuthError> {
+    ) -> Result<Arc<Identity>, AuthError> {
         let Offered { token, email } = offered(headers, self.header.as_ref(), peer)?;
         match (token, email) {
             (Some(Credential::Bearer(token)), None) => self.by_token(cache, &directory, token, now).await,
-            (Some(Credential::Key(digest)), None) => by_key(&directory(), &digest, now),
-            (None, Some(email)) => self.by_header(&directory, &email).await,
+            (Some(Credential::Key(digest)), None) => by_key(&directory(), &digest, now).map(Arc::new),
+            (None, Some(email)) => self.by_header(&directory, &email).await.map(Arc::new),
             // Boxed, as all that few calls need: the others should have no room for it.
             (Some(Credential::Bearer(token)), Some(email)) => {
                 Box::pin(self.by_both(cache, &directory, token, &email, now)).await
             }
             (Some(Credential::Key(digest)), Some(email)) => {
-                Box::pin(self.by_key_and_header(&directory, &digest, &email, now)).await
+                Box::pin(self.by_key_and_header(&directory, &digest, &email, now)).await.map(Arc::new)
             }
             (None, None) => Err(AuthError::Missing),
         }
@@ -122,7 +122,7 @@ impl Authenticator {
         directory: &impl Fn() -> Arc<Directory>,
         token: Bearer<'_>,
         now: Timestamp,
-    ) -> Result<Identity, AuthError> {
+    ) -> Result<Arc<Identity>, AuthError> {
         if let Some(known) = cache.find(token.bytes(), &self.sources, &directory(), now) {
             return known;
         }
@@ -135,7 +135,7 @@ impl Authenticator {
         directory: &impl Fn() -> Arc<Directory>,
         token: Bearer<'_>,
         now: Timestamp,
-    ) -> Result<Identity, AuthError> {
+    ) -> Result<Arc<Identity>, AuthError> {
         let proven = self.prove(token, now).await?;
         let current = directory();
         let (account, current) = match self.standing(&proven, &current)? {
@@ -254,7 +254,7 @@ impl Authenticator {
         token: Bearer<'_>,
         email: &str,
         now: Timestamp,
-    ) -> Result<Identity, AuthError> {
+    ) -> Result<Arc<Identity>, AuthError> {
         let rules = self.header.as_ref().ok_or(AuthError::Missing)?;
         let (of_token, vouched) = match cache.find(token.bytes(), &self.sources, &directory(), now) {
             Some(known) => (Some(known?.account.id), false),
@@ -307,10 +307,11 @@ fn keep(
     account: &Arc<Account>,
     directory: &Directory,
     now: Timestamp,
-) -> Result<Identity, AuthError> {
+) -> Result<Arc<Identity>, AuthError> {
     let Proven { source, accepted, key, generation } = proven;
     let expires = key.retired.map_or(accepted.expires, |end| end.min(accepted.expires));
     let verified = Verified {
+        source: source.clone(),
         signed: Signed::new(source, key, accepted.subject),
         generation: generation.into(),
         user: account.id,
@@ -320,6 +321,7 @@ fn keep(
         service: accepted.service,
         within: accepted.within,
         claims: accepted.claims,
+        known: None.into(),
     };
     let identity = verified.identify(account, directory, now)?;
     cache.keep(token.bytes(), verified);

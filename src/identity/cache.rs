@@ -1,7 +1,7 @@
 //! Tokens that were verified: one cache a worker, without a lock, found again by the whole token.
 //!
-//! What is kept is only that the signature and the claims were good. Everything that may change since is looked up on
-//! each hit: the time, the issuer's keys, the account, the link from token to account.
+//! What is kept is that the signature and the claims were good, and whom the token proved by which directory. Everything
+//! that may change since is looked at on each hit: the time, the issuer's keys, the directory.
 
 use std::cell::{Cell, RefCell};
 use std::hash::{Hash, Hasher};
@@ -51,6 +51,7 @@ struct Signature {
 /// A token that was verified, and what that depended on.
 #[derive(Clone)]
 pub(super) struct Verified {
+    pub(super) source: Arc<Source>,
     pub(super) signed: Signed,
     /// The key set in which the key was last seen.
     pub(super) generation: Cell<u64>,
@@ -63,6 +64,16 @@ pub(super) struct Verified {
     /// The API token that it was minted for.
     pub(super) within: Option<ApiTokenId>,
     pub(super) claims: Arc<Claims>,
+    /// Whom it proved last.
+    pub(super) known: RefCell<Option<Known>>,
+}
+
+/// Whom a token proves, as long as this is the directory. With an API token, which has a time and uses of its own, it is
+/// found out each time.
+#[derive(Clone)]
+pub(super) struct Known {
+    directory: u64,
+    identity: Arc<Identity>,
 }
 
 impl TokenCache {
@@ -102,7 +113,7 @@ impl TokenCache {
         sources: &[Arc<Source>],
         directory: &Directory,
         now: Timestamp,
-    ) -> Option<Result<Identity, AuthError>> {
+    ) -> Option<Result<Arc<Identity>, AuthError>> {
         let found = {
             let tokens = self.tokens.borrow();
             tokens.get(&Sought(token)).map(|verified| verified.identity(sources, directory, now))
@@ -176,10 +187,13 @@ impl Verified {
         sources: &[Arc<Source>],
         directory: &Directory,
         now: Timestamp,
-    ) -> Option<Result<Identity, AuthError>> {
-        let known = sources.iter().any(|source| Arc::ptr_eq(source, self.source()));
-        if !known || self.expires <= now || !self.key_holds(now) {
+    ) -> Option<Result<Arc<Identity>, AuthError>> {
+        let accepted = sources.iter().any(|source| Arc::ptr_eq(source, &self.source));
+        if !accepted || self.expires <= now || !self.key_holds(now) {
             return None;
+        }
+        if let Some(known) = self.known.borrow().as_ref().filter(|known| known.directory == directory.version()) {
+            return Some(Ok(known.identity.clone()));
         }
         let account = self.account(directory)?;
         Some(self.identify(account, directory, now))
@@ -191,7 +205,8 @@ impl Verified {
         account: &Arc<Account>,
         directory: &Directory,
         now: Timestamp,
-    ) -> Result<Identity, AuthError> {
+    ) -> Result<Arc<Identity>, AuthError> {
+        self.known.take();
         account::admit(account, Some(self.issued))?;
         let within = match self.within {
             None => None,
@@ -204,24 +219,25 @@ impl Verified {
                 )
             }
         };
-        Ok(Identity {
+        let identity = Arc::new(Identity {
             account: account.clone(),
-            proof: Proof::Token { issuer: self.source().rules.issuer.clone() },
+            proof: Proof::Token { issuer: self.source.rules.issuer.clone() },
             signed: Some(self.signed.clone()),
             claims: Some(self.claims.clone()),
             issued: self.issued,
             expires: Some(self.expires),
             audience: self.service.clone(),
             within,
-        })
-    }
-
-    fn source(&self) -> &Arc<Source> {
-        &self.signed.0.source
+        });
+        if self.within.is_none() {
+            let known = Known { directory: directory.version(), identity: identity.clone() };
+            self.known.replace(Some(known));
+        }
+        Ok(identity)
     }
 
     fn key_holds(&self, now: Timestamp) -> bool {
-        let keys = self.source().keys.load();
+        let keys = self.source.keys.load();
         if !keys.usable(now) {
             return false;
         }

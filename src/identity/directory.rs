@@ -42,6 +42,8 @@ pub struct Directory {
     seed: ahash::RandomState,
     /// Another number whenever a link may have changed, unique in the process.
     epoch: u64,
+    /// Another number whenever anything may have changed, unique in the process.
+    version: u64,
 }
 
 /// One user, as kept.
@@ -85,6 +87,7 @@ impl Directory {
     pub fn patched(&self, items: &[Item]) -> Self {
         let mut next = self.clone();
         next.apply(items);
+        next.version = fresh_epoch();
         next
     }
 
@@ -210,6 +213,12 @@ impl Directory {
     #[must_use]
     pub fn epoch(&self) -> u64 {
         self.epoch
+    }
+
+    /// Another number whenever anything may have changed: what was found out by a directory holds while this stands still.
+    #[must_use]
+    pub fn version(&self) -> u64 {
+        self.version
     }
 
     fn hash(&self, key: impl Hash) -> u64 {

@@ -13,7 +13,6 @@ use super::template::Values;
 use crate::config::{Endpoint, Service, Template, TemplatePart, Variable};
 use crate::policy::{ResourceId, UserId};
 use crate::shell::word;
-use crate::vault::ConsentKey;
 
 /// Between the origins of one consent; no origin holds it.
 const SEPARATOR: &str = ", ";
@@ -66,9 +65,7 @@ pub trait FirstUse: Send + Sync {
 impl SecretUse {
     /// Whether the caller has the secret and has not consented. One that is not there needs none, and is missed later.
     pub(super) fn lacks_consent(&self, values: &Values<'_>) -> bool {
-        let user = values.identity.account.id;
-        let key = ConsentKey { user, secret: self.secret.clone(), fingerprint: self.fingerprint.clone() };
-        values.secrets.held(user, &self.secret, values.now).is_some() && !values.secrets.consented(&key)
+        values.own.has(&self.secret, values.now) && !values.own.consented(&self.secret, &self.fingerprint)
     }
 }
 

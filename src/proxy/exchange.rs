@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use http::header::ORIGIN;
 use http::uri::PathAndQuery;
-use http::{HeaderValue, Method, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use jiff::Timestamp;
 
 use super::authorize::Needed;
@@ -19,7 +19,7 @@ use super::gateway::{Gateway, Peer};
 use super::record::{Happened, Name, Record, Refused};
 use super::route::Route;
 use super::target::Door;
-use crate::identity::{Account, Identity};
+use crate::identity::Identity;
 use crate::policy::Levels;
 use crate::telemetry::metrics::Decision;
 use crate::telemetry::{RequestId, TraceParent, access, caller_request_id};
@@ -38,7 +38,6 @@ pub struct Exchange {
     pub start: Instant,
     method: Method,
     path: Option<PathAndQuery>,
-    origin: Option<HeaderValue>,
     caller_id: Option<Box<str>>,
     bytes_in: Cell<u64>,
     bytes_out: Cell<u64>,
@@ -51,7 +50,9 @@ pub struct Exchange {
 #[derive(Debug, Default)]
 struct Facts {
     route: Option<Arc<Route>>,
-    user: Option<Arc<Account>>,
+    /// The page's that asks, where the service has rules for them.
+    origin: Option<HeaderValue>,
+    user: Option<Arc<Identity>>,
     revision: u64,
     asked: Option<Asked>,
     operation: Option<Arc<str>>,
@@ -95,7 +96,6 @@ impl Exchange {
             start: Instant::now(),
             method: request.method().clone(),
             path: request.uri().path_and_query().cloned(),
-            origin: request.headers().get(ORIGIN).cloned(),
             caller_id: caller_id.map(Into::into),
             bytes_in: Cell::new(0),
             bytes_out: Cell::new(0),
@@ -111,13 +111,15 @@ impl Exchange {
     }
 
     /// It is for this service.
-    pub fn reach(&self, route: &Arc<Route>) {
-        self.facts.borrow_mut().route = Some(route.clone());
+    pub fn reach(&self, route: &Arc<Route>, headers: &HeaderMap) {
+        let mut facts = self.facts.borrow_mut();
+        facts.origin = route.cors().and_then(|_| headers.get(ORIGIN).cloned());
+        facts.route = Some(route.clone());
     }
 
     /// It comes from this user.
-    pub fn identify(&self, who: &Identity) {
-        self.facts.borrow_mut().user = Some(who.account.clone());
+    pub fn identify(&self, who: &Arc<Identity>) {
+        self.facts.borrow_mut().user = Some(who.clone());
     }
 
     /// Grants at this revision were asked for this, and permitted it or not.
@@ -184,7 +186,7 @@ impl Exchange {
         self.record.note(&Happened {
             id: &self.id,
             at: asked.map_or_else(Timestamp::now, |asked| asked.at),
-            user: facts.user.as_ref().map(|account| account.id),
+            user: facts.user.as_ref().map(|who| who.account.id),
             service: facts.route.as_ref().map(|route| route.id()),
             operation: facts.operation.as_ref(),
             method: &self.method,
@@ -220,8 +222,9 @@ impl Exchange {
 
     /// Lets pages of other origins read the answer where the service's rules say so.
     pub fn admit_origin<B>(&self, response: &mut Response<B>) {
-        if let Some(cors) = self.facts.borrow().route.as_ref().and_then(|route| route.cors()) {
-            cors.admit(self.origin.as_ref(), response.headers_mut());
+        let facts = self.facts.borrow();
+        if let Some(cors) = facts.route.as_ref().and_then(|route| route.cors()) {
+            cors.admit(facts.origin.as_ref(), response.headers_mut());
         }
     }
 
@@ -250,7 +253,7 @@ impl Exchange {
         access::write(&access::Line {
             request_id: &self.id,
             caller_request_id: self.caller_id.as_deref(),
-            user: facts.user.as_ref().map(|account| &*account.name),
+            user: facts.user.as_ref().map(|who| &*who.account.name),
             service: facts.route.as_ref().map(|route| route.label()),
             operation: facts.operation.as_deref(),
             decision: decision.label(),

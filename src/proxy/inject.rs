@@ -125,7 +125,7 @@ impl Program {
     ) -> Result<bool, Problem> {
         let user = values.identity.account.id;
         let Some(of) = self.uses.iter().find(|of| of.lacks_consent(values)) else { return Ok(true) };
-        if !trusted || of.exposed || values.secrets.decided_before(user, &of.secret, service) {
+        if !trusted || of.exposed || values.own.decided_before(&of.secret, service) {
             return Err(needs_consent(of, named));
         }
         first_use.consent(FirstConsent { user, service, of: of.clone() }).await.map_err(|unnoted| match unnoted {

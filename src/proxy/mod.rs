@@ -138,7 +138,7 @@ async fn admit(worker: &Rc<Worker>, exchange: &Rc<Exchange>, arrived: &mut Arriv
     let target = Target::parse(uri, exchange.door)?;
     let early = state.route(&target).cloned();
     if let Some(route) = &early {
-        exchange.reach(route);
+        exchange.reach(route, headers);
         if let Some(answer) = route.cors().and_then(|cors| cors.preflight(method, headers)) {
             return Ok(Next::Answer(exchange.own(answer)));
         }
@@ -150,12 +150,12 @@ async fn admit(worker: &Rc<Worker>, exchange: &Rc<Exchange>, arrived: &mut Arriv
     } else {
         let before = state.revision;
         let who = identify(worker, exchange, &mut state, headers, &mut now).await?;
-        guard_origin(exchange, state.route(&target), &who, (method, headers))?;
+        guard_origin(exchange, || state.route(&target), &who, (method, headers))?;
         scope::admit_call(&who, exchange.door, &target, method)?;
         charge(exchange, &mut state, &who, &mut now).await?;
         let route = if state.revision == before { early } else { state.route(&target).cloned() };
         let route = route.ok_or_else(|| unknown(&target))?;
-        exchange.reach(&route);
+        exchange.reach(&route, headers);
         let call = Call { route: &route, target: &target, method };
         let judge = Judge { policy: &state.policy, directory: &state.directory, decisions: Some(&worker.decisions) };
         if let Some(task) = progress::asked_task(exchange, &call, &who) {
@@ -174,11 +174,16 @@ async fn admit(worker: &Rc<Worker>, exchange: &Rc<Exchange>, arrived: &mut Arriv
     let revision = state.revision;
     let tunnel = if route.takes_tunnel() { gateway.tunnels().find(route.id()) } else { None };
     // Whoever opened a tunnel is not whom users and operator let secrets go to: nothing is injected into it.
-    let injected_for = who.as_ref().filter(|_| tunnel.is_none());
-    let waited = match injected_for {
-        Some(who) => consent(exchange, &mut state, (&route, headers), who, &mut now).await?,
-        None => false,
-    };
+    let injected_for = who.as_deref().filter(|_| tunnel.is_none());
+    let mut values = injected_for.map(|who| Values::of(who, &state.secrets, now));
+    let waits = values.as_ref().is_some_and(|values| route.injection().lacks_consent(values));
+    if waits && let Some(who) = injected_for {
+        // Nobody consents by a call that is refused.
+        headers::check_expectation(headers)?;
+        // Boxed: few calls are the first.
+        Box::pin(first_uses(exchange, &mut state, &route, who, &mut now)).await?;
+        values = Some(Values::of(who, &state.secrets, now));
+    }
     let own_token = token::own(headers, &route);
     let rules = rules(exchange, &route);
     let mut out = worker.heads.take();
@@ -186,16 +191,15 @@ async fn admit(worker: &Rc<Worker>, exchange: &Rc<Exchange>, arrived: &mut Arriv
     let mut taken = headers::pass_request(headers, &rules, &mut out)?;
     taken.expects_continue &= !body.is_end_stream();
     let upgrade = upgrade(extensions, version, &mut taken.upgrade);
-    let added = added(exchange, who.as_ref(), rules.trusted_peer);
+    let added = added(exchange, who.as_deref(), rules.trusted_peer);
     let trace = headers::add_to_request(&taken, uri, &added, &mut out);
     let callers = (taken.cookies.as_slice(), target.query());
-    let injected = inject(worker, exchange, &state, &route, (callers, &mut out), injected_for, own_token, now);
-    let query = injected?;
+    let query = inject(worker, exchange, &route, (callers, &mut out), values.as_ref(), own_token)?;
 
     let named = taken.named;
     let standing = Standing { gateway: gateway.clone(), who, route, target, method: method.clone(), permit, revision };
     let standing = Arc::new(standing);
-    if waited && !standing.holds() {
+    if waits && !standing.holds() {
         return Err(Problem::new(&Kind::PERMISSION_DENIED, "the permission was withdrawn while the call waited"));
     }
     exchange.permit(operation.as_ref(), trace);
@@ -214,7 +218,7 @@ async fn identify(
     state: &mut Arc<State>,
     headers: &HeaderMap,
     now: &mut Timestamp,
-) -> Result<Identity, Problem> {
+) -> Result<Arc<Identity>, Problem> {
     let shared = exchange.gateway.shared();
     loop {
         let (first, asked) = (Cell::new(Some(state.directory.clone())), Cell::new(0_u32));
@@ -272,38 +276,20 @@ async fn noting_pauses<F: Future>(mut future: Pin<&mut F>) -> (F::Output, bool) 
 }
 
 /// A page of another origin calls only where the service's rules let it, with the credentials that a browser adds.
-fn guard_origin(
+fn guard_origin<'r>(
     exchange: &Exchange,
-    route: Option<&Arc<Route>>,
+    route: impl Fn() -> Option<&'r Arc<Route>>,
     who: &Identity,
     (method, headers): (&Method, &HeaderMap),
 ) -> Result<(), Problem> {
     let own = [exchange.gateway.settings().own_origin(exchange.door)];
     let admits =
-        |origin: &str| route.and_then(|route| route.cors()).is_some_and(|cors| cors.admits_credentials(origin));
+        |origin: &str| route().and_then(|route| route.cors()).is_some_and(|cors| cors.admits_credentials(origin));
     Ok(check_origin(who, method, headers, &own, admits)?)
 }
 
-/// Sees to it that the caller consented to what is injected; whether something had to be waited for. Then `state` and
-/// `now` are those of after it.
-async fn consent(
-    exchange: &Exchange,
-    state: &mut Arc<State>,
-    (route, headers): (&Route, &HeaderMap),
-    who: &Identity,
-    now: &mut Timestamp,
-) -> Result<bool, Problem> {
-    let values = Values { identity: who, secrets: &state.secrets, now: *now };
-    if !route.injection().lacks_consent(&values) {
-        return Ok(false);
-    }
-    // Nobody consents by a call that is refused.
-    headers::check_expectation(headers)?;
-    // Boxed: few calls are the first.
-    Box::pin(first_uses(exchange, state, route, who, now)).await.map(|()| true)
-}
-
-/// Notes first uses, one after the other, each followed by a look at the secrets as they are then.
+/// Notes first uses, one after the other, each followed by a look at the secrets as they are then. Then `state` and `now`
+/// are those of after it.
 async fn first_uses(
     exchange: &Exchange,
     state: &mut Arc<State>,
@@ -315,7 +301,7 @@ async fn first_uses(
     let program = route.injection();
     let named = inject::Named { service: route.label(), api: gateway.settings().api() };
     for _ in 0..=program.uses().len() {
-        let values = Values { identity: who, secrets: &state.secrets, now: *now };
+        let values = Values::of(who, &state.secrets, *now);
         let trusted = (route.id(), route.is_trusted());
         if program.consent(&values, trusted, &named, &*gateway.shared().first_use).await? {
             return Ok(());
@@ -328,26 +314,23 @@ async fn first_uses(
 }
 
 /// Adds the injection and the forwarded token; the query to send, where it is another than the caller's.
-#[expect(clippy::too_many_arguments, reason = "the step needs what the steps before it found")]
 fn inject(
     worker: &Worker,
     exchange: &Exchange,
-    state: &State,
     route: &Route,
     (callers, out): (Callers<'_>, &mut RequestHead),
-    who: Option<&Identity>,
+    values: Option<&Values<'_>>,
     own_token: Option<HeaderValue>,
-    now: Timestamp,
 ) -> Result<Option<Buffer>, Problem> {
     let gateway = &exchange.gateway;
     let program = route.injection();
-    let Some(who) = who else { return Ok(program.only_strip(callers, &mut out.lines)) };
+    let Some(values) = values else { return Ok(program.only_strip(callers, &mut out.lines)) };
     let named = inject::Named { service: route.label(), api: gateway.settings().api() };
-    let values = Values { identity: who, secrets: &state.secrets, now };
-    if let Some((name, value)) = token::forwarded(gateway, &worker.minted, who, route, own_token, now)? {
+    let forwarded = token::forwarded(gateway, &worker.minted, values.identity, route, own_token, values.now)?;
+    if let Some((name, value)) = forwarded {
         out.lines.add(&name, &value);
     }
-    program.apply(callers, &values, &named, &mut worker.buffers.borrow_mut(), &mut out.lines)
+    program.apply(callers, values, &named, &mut worker.buffers.borrow_mut(), &mut out.lines)
 }
 
 fn rules<'a>(exchange: &'a Exchange, route: &'a Route) -> Rules<'a> {

@@ -35,7 +35,7 @@ pub struct Standing {
     /// Whom to ask.
     pub gateway: Arc<Gateway>,
     /// Whose call it is; none for a public endpoint.
-    pub who: Option<Identity>,
+    pub who: Option<Arc<Identity>>,
     /// The service.
     pub route: Arc<Route>,
     /// The path.
@@ -132,7 +132,7 @@ impl Standing {
 
     /// Returns when the permit no longer holds.
     pub async fn ends(&self) {
-        until_lost(&self.gateway, self.who.as_ref(), self.permit.ends(), || self.ask_again()).await;
+        until_lost(&self.gateway, self.who.as_deref(), self.permit.ends(), || self.ask_again()).await;
     }
 
     fn ask_again(&self) -> Option<Permit> {
@@ -155,7 +155,7 @@ pub struct Opening {
     /// Whom to ask.
     pub gateway: Arc<Gateway>,
     /// Who opened it.
-    pub who: Identity,
+    pub who: Arc<Identity>,
     /// The service, under the name that it was opened for.
     pub route: Arc<Route>,
     /// The proof.

@@ -12,7 +12,8 @@ use zeroize::{Zeroize, Zeroizing};
 
 use crate::config::{Template, TemplatePart, Variable};
 use crate::identity::Identity;
-use crate::vault::{SecretFault, Secrets};
+use crate::upstream::is_free_of_controls;
+use crate::vault::{Own, SecretFault, Secrets};
 use crate::wiped::Buffer;
 
 /// Where a value goes, which decides what it may hold.
@@ -35,10 +36,18 @@ pub enum Place {
 pub struct Values<'a> {
     /// Whose call it is.
     pub identity: &'a Identity,
-    /// The secrets of everyone; only the caller's own are looked up.
-    pub secrets: &'a Secrets,
+    /// The caller's own secrets.
+    pub own: Own<'a>,
     /// Now.
     pub now: Timestamp,
+}
+
+impl<'a> Values<'a> {
+    /// Those of this caller, whose secrets are among these.
+    #[must_use]
+    pub fn of(identity: &'a Identity, secrets: &'a Secrets, now: Timestamp) -> Self {
+        Self { identity, own: secrets.own(identity.account.id), now }
+    }
 }
 
 /// Why a template cannot be filled. Holds names, never values.
@@ -79,7 +88,7 @@ pub fn fill(
         TemplatePart::Literal(text) if place.push(text.reveal().as_bytes(), out) => Ok(()),
         TemplatePart::Literal(_) => Err(Fault::Unusable("a fixed part of the template".to_owned())),
         TemplatePart::Variable(Variable::Secret(name)) => {
-            let opened = values.secrets.open(values.identity.account.id, name, values.now, scratch);
+            let opened = values.own.open(name, values.now, scratch);
             let pushed = match opened {
                 Ok(()) if place.push(scratch, out) => Ok(()),
                 Ok(()) => Err(Fault::Unusable(format!("the secret `{name}`"))),
@@ -98,13 +107,15 @@ impl Place {
     /// Adds a secret or a fixed part: as it is, or encoded as a whole where the place decodes it again. False where the
     /// bytes would break the place.
     fn push(self, bytes: &[u8], out: &mut Buffer) -> bool {
-        let fits = |byte: &u8| match self {
+        let fits = match self {
             Self::Query => true,
-            Self::Header | Self::BasicPassword => !byte.is_ascii_control(),
-            Self::BasicUser => !byte.is_ascii_control() && *byte != b':',
-            Self::Cookie => byte.is_ascii_graphic() && !matches!(byte, b'"' | b',' | b';' | b'\\'),
+            Self::Header | Self::BasicPassword => is_free_of_controls(bytes),
+            Self::BasicUser => is_free_of_controls(bytes) && !bytes.contains(&b':'),
+            Self::Cookie => {
+                bytes.iter().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'"' | b',' | b';' | b'\\'))
+            }
         };
-        if !bytes.iter().all(fits) {
+        if !fits {
             return false;
         }
         if self == Self::Query {

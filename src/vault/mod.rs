@@ -15,7 +15,7 @@ use crate::policy::UserId;
 pub use envelope::Vault;
 pub use memory::{Held, ProcessKey};
 pub use rotate::{KeyError, Rotated, audit_keys_are_current, compare_key, rotate, verify_key};
-pub use secrets::{Listed, SecretFault, Secrets};
+pub use secrets::{Listed, Own, SecretFault, Secrets};
 
 /// What a sealed value belongs to: bound to it as associated data, so that an envelope moved elsewhere never opens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -41,6 +41,14 @@ enum Value {
     },
 }
 
+/// What one user has, looked up once for all that is asked of it.
+#[derive(Clone, Copy)]
+pub struct Own<'s> {
+    user: UserId,
+    process: &'s ProcessKey,
+    owned: Option<&'s Owned>,
+}
+
 /// Why a request does not get a secret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum SecretFault {
@@ -109,10 +117,16 @@ impl Secrets {
         Ok(patched)
     }
 
+    /// What this user has.
+    #[must_use]
+    pub fn own(&self, user: UserId) -> Own<'_> {
+        Own { user, process: &self.process, owned: self.users.get(&user).map(|owned| &**owned) }
+    }
+
     /// The user's secret of this lower-case name, if a request may have it now.
     #[must_use]
     pub fn held(&self, user: UserId, name: &str, now: Timestamp) -> Option<&Held> {
-        self.usable(user, name, now).ok()
+        self.own(user).usable(name, now).ok()
     }
 
     /// Opens the user's secret of this lower-case name into `out`; see [`ProcessKey::open_into`].
@@ -126,22 +140,13 @@ impl Secrets {
         now: Timestamp,
         out: &mut Zeroizing<Vec<u8>>,
     ) -> Result<(), SecretFault> {
-        let held = self.usable(user, name, now)?;
-        self.process.open_into(Context::Secret(user, name), held, out).map_err(|_| SecretFault::Unreadable)
+        self.own(user).open(name, now, out)
     }
 
     /// Whether the user lets the secret go where the fingerprint says.
     #[must_use]
     pub fn consented(&self, key: &ConsentKey) -> bool {
-        self.users.get(&key.user).is_some_and(|owned| owned.place(&key.secret, &key.fingerprint).is_ok())
-    }
-
-    /// Whether the user ever said whether the secret may go to this service, wherever and however the service sent it
-    /// then: let it go there, or withdrew that.
-    #[must_use]
-    pub fn decided_before(&self, user: UserId, secret: &str, service: ResourceId) -> bool {
-        self.consents_of(user).any(|known| known.secret == secret && known.service == service)
-            || self.withdrawn_of(user).any(|(known, from)| known == secret && from == service)
+        self.own(key.user).consented(&key.secret, &key.fingerprint)
     }
 
     /// The user's secrets by name, expired ones included.
@@ -164,16 +169,6 @@ impl Secrets {
     pub fn withdrawn_of(&self, user: UserId) -> impl Iterator<Item = (&str, ResourceId)> + '_ {
         let withdrawn = self.users.get(&user).into_iter().flat_map(|owned| &owned.withdrawn);
         withdrawn.map(|(secret, service)| (secret.as_str(), *service))
-    }
-
-    fn usable(&self, user: UserId, name: &str, now: Timestamp) -> Result<&Held, SecretFault> {
-        let owned = self.users.get(&user).ok_or(SecretFault::Missing)?;
-        let value = owned.find(name).ok().and_then(|place| owned.secrets.get(place)).ok_or(SecretFault::Missing)?;
-        let (expires, held) = match &value.1 {
-            Value::Held(held) => (held.expires, Ok(held)),
-            Value::Unreadable { expires, .. } => (*expires, Err(SecretFault::Unreadable)),
-        };
-        if expires.is_some_and(|end| end <= now) { Err(SecretFault::Expired) } else { held }
     }
 
     fn value(&self, vault: &Vault, secret: &Secret, unreadable: &mut Option<Unreadable>) -> Result<Value, VaultError> {
@@ -206,6 +201,56 @@ impl Secrets {
 impl fmt::Debug for Secrets {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Secrets").field("users", &self.users.len()).finish_non_exhaustive()
+    }
+}
+
+impl<'s> Own<'s> {
+    /// Whether there is a secret of this lower-case name that a request may have now.
+    #[must_use]
+    pub fn has(&self, name: &str, now: Timestamp) -> bool {
+        self.usable(name, now).is_ok()
+    }
+
+    /// Opens the secret of this lower-case name into `out`; see [`ProcessKey::open_into`].
+    ///
+    /// # Errors
+    /// [`SecretFault`]; `out` holds nothing of the secret then.
+    pub fn open(&self, name: &str, now: Timestamp, out: &mut Zeroizing<Vec<u8>>) -> Result<(), SecretFault> {
+        let held = self.usable(name, now)?;
+        self.process.open_into(Context::Secret(self.user, name), held, out).map_err(|_| SecretFault::Unreadable)
+    }
+
+    /// Whether the user lets the secret go where the fingerprint says.
+    #[must_use]
+    pub fn consented(&self, secret: &str, fingerprint: &str) -> bool {
+        self.owned.is_some_and(|owned| owned.place(secret, fingerprint).is_ok())
+    }
+
+    /// Whether the user ever said whether the secret may go to this service, wherever and however the service sent it
+    /// then: let it go there, or withdrew that.
+    #[must_use]
+    pub fn decided_before(&self, secret: &str, service: ResourceId) -> bool {
+        self.owned.is_some_and(|owned| {
+            owned.consents.iter().any(|known| known.secret == secret && known.service == service)
+                || owned.withdrawn.iter().any(|(known, from)| known == secret && *from == service)
+        })
+    }
+
+    fn usable(&self, name: &str, now: Timestamp) -> Result<&'s Held, SecretFault> {
+        let owned = self.owned.ok_or(SecretFault::Missing)?;
+        let value = owned.find(name).ok().and_then(|place| owned.secrets.get(place)).ok_or(SecretFault::Missing)?;
+        let (expires, held) = match &value.1 {
+            Value::Held(held) => (held.expires, Ok(held)),
+            Value::Unreadable { expires, .. } => (*expires, Err(SecretFault::Unreadable)),
+        };
+        if expires.is_some_and(|end| end <= now) { Err(SecretFault::Expired) } else { held }
+    }
+}
+
+/// Without the secrets.
+impl fmt::Debug for Own<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Own({})", self.user)
     }
 }
 
@@ -373,15 +418,16 @@ mod tests {
             assert!(!asked(&secrets, user, secret, fingerprint), "{user} {secret} {fingerprint}");
         }
         assert_eq!(secrets.consents_of(ALICE).count(), 2);
-        let before = |user, secret, service| secrets.decided_before(user, secret, ResourceId(Uuid::from_u128(service)));
+        let before =
+            |user, secret, service| secrets.own(user).decided_before(secret, ResourceId(Uuid::from_u128(service)));
         assert!(before(ALICE, "key", 0) && before(ALICE, "a", 0));
         assert!(!before(ALICE, "key", 1) && !before(ALICE, "b", 0) && !before(BOB, "key", 0));
         let service = ResourceId(Uuid::from_u128(1));
         let word = Withdrawal { user: ALICE, secret: "b".to_owned(), service, at: at(1) };
         let refused = secrets.patched(&vault(1), &[Item::Withdrawal(word)]).unwrap();
-        assert!(refused.decided_before(ALICE, "b", service) && !refused.decided_before(BOB, "b", service));
+        assert!(refused.own(ALICE).decided_before("b", service) && !refused.own(BOB).decided_before("b", service));
         let gone = Item::Gone(Key::Withdrawal(ALICE, "b".to_owned(), service));
-        assert!(!refused.patched(&vault(1), &[gone]).unwrap().decided_before(ALICE, "b", service));
+        assert!(!refused.patched(&vault(1), &[gone]).unwrap().own(ALICE).decided_before("b", service));
         let gone = Item::Gone(Key::Consent(ALICE, "key".to_owned(), "f".to_owned()));
         let withdrawn = secrets.patched(&vault(1), &[gone]).unwrap();
         assert!(!asked(&withdrawn, ALICE, "key", "f") && asked(&withdrawn, ALICE, "a", "z"));

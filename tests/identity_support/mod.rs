@@ -393,7 +393,7 @@ impl Door {
         self
     }
 
-    pub async fn ask(&self, lines: &[(&str, &str)], peer: &str, now: Timestamp) -> Result<Identity, AuthError> {
+    pub async fn ask(&self, lines: &[(&str, &str)], peer: &str, now: Timestamp) -> Result<Arc<Identity>, AuthError> {
         let mut headers = HeaderMap::new();
         for (name, value) in lines {
             headers.append(name.parse::<HeaderName>().unwrap(), HeaderValue::from_str(value).unwrap());
@@ -403,11 +403,11 @@ impl Door {
         self.authenticator.authenticate(&self.cache, directory, &headers, peer, now).await
     }
 
-    pub async fn token(&self, token: &str) -> Result<Identity, AuthError> {
+    pub async fn token(&self, token: &str) -> Result<Arc<Identity>, AuthError> {
         self.token_at(token, Timestamp::now()).await
     }
 
-    pub async fn token_at(&self, token: &str, now: Timestamp) -> Result<Identity, AuthError> {
+    pub async fn token_at(&self, token: &str, now: Timestamp) -> Result<Arc<Identity>, AuthError> {
         self.ask(&[(AUTHORIZATION.as_str(), &format!("Bearer {token}"))], "192.0.2.1", now).await
     }
 }

@@ -81,7 +81,7 @@ pub(super) struct Caller {
     /// Their token, as `Authorization`.
     pub(super) headers: HeaderMap,
     pub(super) route: Arc<Route>,
-    pub(super) identity: Identity,
+    pub(super) identity: Arc<Identity>,
 }
 
 impl Caller {
@@ -259,7 +259,7 @@ pub(super) fn known(
     directory: &Arc<Directory>,
     headers: &HeaderMap,
     now: Timestamp,
-) -> Result<Identity, Failure> {
+) -> Result<Arc<Identity>, Failure> {
     let asked = authenticator.authenticate(cache, || directory.clone(), headers, [127, 0, 0, 1].into(), now);
     let who = asked.now_or_never().ok_or_else(|| internal(&"a token had to wait"))?;
     who.map_err(|error| internal(&error))

@@ -86,7 +86,7 @@ fn secret(house: &House, count: u32) -> Result<Histogram<u64>, Failure> {
     let first_use = &*house.gateway.shared().first_use;
     for (turn, caller) in (0..count).zip(house.callers.iter().cycle()) {
         let (program, trusted) = (caller.route.injection(), (caller.route.id(), true));
-        let values = Values { identity: &caller.identity, secrets: &state.secrets, now };
+        let values = Values::of(&caller.identity, &state.secrets, now);
         let named = Named { service: caller.route.label(), api: house.gateway.settings().api() };
         let mut head = heads.take();
         let started = Instant::now();

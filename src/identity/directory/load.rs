@@ -53,6 +53,7 @@ impl Loading {
         self.settle();
         // Who is proved by what may be another than in the directory before.
         self.directory.epoch = fresh_epoch();
+        self.directory.version = fresh_epoch();
         self.directory
     }
 

@@ -316,11 +316,7 @@ where
 }
 
 impl<I: FnMut(StatusCode)> Awaited<I> {
-    fn drive<S, B>(
-        &mut self,
-        inner: &mut Inner<S, B>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<(Head, Decoder), Failed<B>>>
+    fn drive<S, B>(&mut self, inner: &mut Inner<S, B>, cx: &mut Context<'_>) -> Poll<Result<(Head, Decoder), Failed<B>>>
     where
         S: AsyncRead + AsyncWrite + Unpin,
         B: Body<Data = Bytes> + Unpin,
