@@ -85,6 +85,7 @@ def read_options():
     parser.add_argument("--only", nargs="*", help="workloads: " + " ".join([w.name for w in WORKLOADS] + ["idle"]))
     parser.add_argument("--write", type=pathlib.Path, help="the document that the tables go into, and the plot beside it")
     parser.add_argument("--gateway", type=pathlib.Path, required=True, help=argparse.SUPPRESS)
+    parser.add_argument("--unprofiled", type=pathlib.Path, help=argparse.SUPPRESS)
     parser.add_argument("--traffic", type=pathlib.Path, required=True, help=argparse.SUPPRESS)
     parser.add_argument("--pingora", type=pathlib.Path, help=argparse.SUPPRESS)
     parser.add_argument("--envoy", type=pathlib.Path, help=argparse.SUPPRESS)
@@ -115,6 +116,8 @@ def start(name, world, options):
             return options.pingora and peers.pingora(world, name, options.pingora)
         case "carta-gateway":
             return gateway.gateway(world, name, options.gateway)
+        case "carta-gateway as cargo builds it":
+            return options.unprofiled and gateway.gateway(world, "gateway-cargo", options.unprofiled).called(name)
         case "carta-gateway open":
             return gateway.gateway(world, "gateway-open", options.gateway).called(name)
         case "carta-gateway logged":
@@ -157,6 +160,8 @@ def machine(options):
     if options.pingora:
         locked = pathlib.Path(__file__).parents[1].joinpath("pingora", "Cargo.lock").read_text()
         versions.append("pingora " + re.search(r'name = "pingora-core"\nversion = "([^"]+)"', locked)[1])
+    built = "built by `scripts/pgo`" if "pgo" in options.gateway.parts else "as cargo builds it"
+    versions.append(f"carta-gateway {built}")
     return (f"{datetime.date.today()}, {cpu[1] if cpu else platform.machine()}, {os.cpu_count()} cores, Linux "
             f"{platform.release()}; load average when done {load[0]:.1f}. {'; '.join(versions)}. {options.rounds} rounds of "
             f"{options.seconds:g} s, proxy on core 0, load and upstream on core 1, {options.users} users with RS256 tokens, "

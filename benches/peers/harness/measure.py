@@ -32,7 +32,7 @@ class Workload:
 EVERYBODY = ["nginx", OURS, "carta-gateway open", *FULL, *PLAIN[1:]]
 
 WORKLOADS = [
-    Workload("small", "GET of 128 bytes, kept connections", [*EVERYBODY, "carta-gateway two workers"], []),
+    Workload("small", "GET of 128 bytes, kept connections", [*EVERYBODY, "carta-gateway two workers", "carta-gateway as cargo builds it"], []),
     Workload("logged", "the same, access log on", ["nginx logged", "carta-gateway logged"], []),
     Workload("half", "the same at half of nginx's saturation", ["nginx", OURS, "haproxy", "pingora", "nginx auth_request"], [],
              of_saturation=0.5),
