@@ -211,8 +211,7 @@ fn segments(remainder: &str) -> Segments<'_> {
 /// Whether the path, decoded once, has a segment `.` or `..`; `\` counts as a slash, `;` and NUL as a segment's end.
 pub(super) fn leaves(path: &str) -> bool {
     // Most have neither a dot nor anything that could stand for one.
-    // All are looked at, many at a time: a search that stops at the first looks at one after the other.
-    if !path.bytes().fold(false, |found, byte| found | (byte == b'.') | (byte == b'%')) {
+    if !path.bytes().any(|byte| matches!(byte, b'.' | b'%')) {
         return false;
     }
     let mut bytes = path.bytes();
