@@ -276,9 +276,9 @@ impl Names {
         (node.to_users, node.to_others) = (Sorted::of(&users), Sorted::of(&others));
     }
 
-    /// Lets a name go that was reserved and is not used.
+    /// Lets a name go that was reserved and is not used, unless it went already with the last name below it.
     pub(super) fn settle(&mut self, id: NodeId) {
-        if self.node(id).is_some_and(|node| node.uses == 0) {
+        if self.node(id).is_some_and(|node| node.uses == 0 && node.parent != NodeId::NONE) {
             self.use_again(id);
             self.release(id);
         }

@@ -57,3 +57,21 @@ fn each_name_has_a_hash_of_its_own_which_is_not_hashed_again() {
     let hashed = BuildHasherDefault::<Hashed>::default();
     assert_eq!([0, 7, u64::MAX].map(|number| hashed.hash_one(number)), [0, 7, u64::MAX]);
 }
+
+#[test]
+fn a_reserved_name_that_went_with_one_below_it_does_not_go_again() {
+    for below_first in [true, false] {
+        let mut names = Names::new();
+        let [above, below] = [&["a"][..], &["a", "b"]].map(|keys| Pattern::literal(keys.iter().copied()).unwrap());
+        let (above, below) = (names.reserve(&above), names.reserve(&below));
+        let order = if below_first { [below, above] } else { [above, below] };
+        order.into_iter().for_each(|id| names.settle(id));
+        assert_eq!(names.len(), 1, "{below_first}");
+        // A place that went twice would be given away twice.
+        let mut places: Vec<u32> =
+            ["c", "d", "e"].map(|key| names.retain(&Pattern::literal([key]).unwrap()).number()).to_vec();
+        places.sort_unstable();
+        places.dedup();
+        assert_eq!((places.len(), names.len()), (3, 4), "{below_first}");
+    }
+}
