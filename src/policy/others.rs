@@ -31,7 +31,8 @@ const MAX_SHARES: usize = 16 * 1024;
 /// How many holders it finds on their names, in the same way: most may give nothing, and each takes a look.
 const MAX_HOLDERS: usize = 256 * 1024;
 
-/// How many questions the search for what is in doubt may ask in one decision, and how many about each resource at least.
+/// How many questions the search for what is in doubt may ask in one decision, evenly for each resource that it asks about,
+/// and how many for each of these at least: with as many of them as there can be, 32,768.
 const MAX_ASKED: usize = 2048;
 const MIN_ASKED: usize = 8;
 
@@ -46,26 +47,30 @@ pub(super) struct Others<'a, R> {
     /// The resources that the decision may ask about, all of them, so that its answer depends on nothing else.
     roots: R,
     web: Option<Web>,
+    /// What the search found on those of them that it was about: one tells of every level.
+    searched: BTreeMap<usize, Levels>,
 }
 
 impl<'a, R: Fn() -> Vec<ResourceId>> Others<'a, R> {
     pub(super) const fn new(snapshot: &'a Snapshot, question: Question<'a>, now: i64, roots: R) -> Self {
-        Self { snapshot, question, now, roots, web: None }
+        Self { snapshot, question, now, roots, web: None, searched: BTreeMap::new() }
     }
 
     /// Whether the user holds all of `need` on the resource.
     pub(super) fn hold(&mut self, need: Levels, resource: ResourceId, clock: &mut Clock) -> bool {
         let web = self.web.get_or_insert_with(|| Web::new(self.snapshot, self.question, (self.roots)(), self.now));
         clock.rests_until(web.ends);
-        let Some(site) = web.place(self.snapshot, resource).and_then(|place| web.sites.get(place)) else {
-            return false;
-        };
-        let searched = || {
+        let Some(place) = web.place(self.snapshot, resource) else { return false };
+        let Some(site) = web.sites.get(place) else { return false };
+        if site.held.has_all(need) || !site.possible.has_all(need) {
+            return site.held.has_all(need);
+        }
+        let searched = self.searched.entry(place).or_insert_with(|| {
             let (asking, known) = (vec![0; web.words()], BTreeMap::new());
             let (snapshot, user, now, left) = (self.snapshot, self.question.user, self.now, web.budget);
-            Search { web, snapshot, user, now, asking, chain: 0, left, known }.holds(need, resource)
-        };
-        site.held.has_all(need) || (site.possible.has_all(need) && searched())
+            Search { web, snapshot, user, now, asking, chain: 0, left, known }.levels(place, resource)
+        });
+        searched.has_all(need)
     }
 }
 
@@ -78,7 +83,7 @@ struct Web {
     shares: Vec<Share>,
     /// The first second at which any of it may be another.
     ends: i64,
-    /// How many questions a search may ask.
+    /// How many questions the search about one root may ask.
     budget: usize,
 }
 
@@ -216,6 +221,8 @@ impl Web {
         {
             room.holders = left;
             for subject in snapshot.holders_on(&path) {
+                #[cfg(test)]
+                tests::LOOKS.set(tests::LOOKS.get() + 1);
                 let Some((answer, from, need)) = walk.share(subject) else { continue };
                 let gives = answer.found.levels.given().without(base);
                 if answer.counts(deny) && !gives.is_empty() {
@@ -347,6 +354,8 @@ impl Search<'_> {
         if self.left == 0 || self.chain >= MAX_CHAIN {
             return Levels::NONE;
         }
+        #[cfg(test)]
+        tests::QUESTIONS.set(tests::QUESTIONS.get() + 1);
         (self.left, self.chain) = (self.left - 1, self.chain + 1);
         add(&mut self.asking, place);
         let path = Path::new(&self.snapshot.names, &keys);
