@@ -80,7 +80,8 @@ pub(super) async fn check(State(api): State<Arc<Api>>, caller: Caller, sent: Sen
     }
     let mut answers = Vec::with_capacity(batch.checks.len());
     for (number, question) in batch.checks.iter().enumerate() {
-        if number % TOGETHER == TOGETHER - 1 {
+        // Others of this thread have their turn: one answer may follow many shares.
+        if number > 0 {
             tokio::task::yield_now().await;
         }
         let place = |what: String| Refusal::input(format!("checks[{number}]: {what}"));
@@ -127,9 +128,6 @@ struct Answer {
     #[schema(nullable = false)]
     why: Option<shapes::Why>,
 }
-
-/// How many questions are answered before others of this thread have their turn.
-const TOGETHER: usize = 16;
 
 const NOT_YOURS: &str = "about somebody else only the owner and the administrators of the resource may ask\nask with the \
                          user's own token, or have admin on the resource";

@@ -1,14 +1,16 @@
 //! What the rest of the program asks of a snapshot.
 
 use jiff::Timestamp;
+use smallvec::SmallVec;
 
 use super::evaluate::{Question, Reading, Silent, Trace, Verdict, Walk};
+use super::names::NodeId;
 use super::others::Others;
 use super::rows::NEVER;
 use super::snapshot::Snapshot;
 use super::subjects::SubjectId;
 use super::tree::{self, Clock, Path};
-use super::{Denied, Levels, Permit, Subject, UserId};
+use super::{Denied, Levels, Permit, ResourceId, Subject, UserId};
 
 impl Snapshot {
     /// What the user may do with the resource of these keys at `now`.
@@ -63,20 +65,27 @@ impl Snapshot {
             return true;
         }
         let path = Path::new(&self.names, keys);
+        let ends: SmallVec<[NodeId; 8]> = path.ends().map(|step| step.node).collect();
+        if ends.is_empty() {
+            return false;
+        }
         let mut clock = Clock::at(now.as_second());
         let second = clock.now;
         let gives = |subject: SubjectId| {
+            #[cfg(test)]
+            tests::LOOKS.set(tests::LOOKS.get() + 1);
             let entry = self.subjects.entry(subject);
-            entry.is_some_and(|entry| path.ends().any(|step| entry.rows.gives_below(step.node, second)))
+            entry.is_some_and(|entry| ends.iter().any(|node| entry.rows.gives_below(*node, second)))
         };
         let own = self.subjects.id(&Subject::User(user));
         if own.into_iter().chain(self.memberships(own)).any(gives) {
             return true;
         }
         let question = Question { user, keys, reading: Reading::Covering };
-        let giving = || self.subjects.holders.iter().filter(|(_, subject)| gives(**subject));
-        let mut others = Others::new(self, question, second, || giving().map(|((resource, _), _)| *resource).collect());
-        giving().any(|((resource, levels), _)| match levels {
+        let holders = self.subjects.holders.iter().filter(|(_, subject)| gives(**subject));
+        let giving: Vec<(ResourceId, Option<Levels>)> = holders.map(|(through, _)| *through).collect();
+        let mut others = Others::new(self, question, second, || giving.iter().map(|(resource, _)| *resource).collect());
+        giving.iter().any(|(resource, levels)| match levels {
             Some(levels) => others.hold(*levels, *resource, &mut clock),
             None => Levels::ALL.singles().any(|level| others.hold(level, *resource, &mut clock)),
         })
@@ -108,4 +117,42 @@ pub(super) fn judge(verdict: &Verdict, user: UserId, need: Levels) -> Result<Per
 /// The time of an end, `None` for never.
 pub(super) fn moment(ends: i64) -> Option<Timestamp> {
     (ends != NEVER).then(|| Timestamp::from_second(ends).unwrap_or(Timestamp::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use uuid::Uuid;
+
+    use super::super::{Change, Grant, Pattern, Resource};
+    use super::*;
+
+    thread_local! {
+        /// How many subjects were asked whether they have something below a name.
+        pub(super) static LOOKS: Cell<usize> = const { Cell::new(0) };
+    }
+
+    #[test]
+    fn what_lies_below_a_name_is_looked_for_once_among_holders_and_not_at_all_where_there_is_no_name() {
+        let (me, holders) = (UserId(Uuid::from_u128(1)), 50);
+        let id = |number: u128| ResourceId(Uuid::from_u128(number));
+        let name = |keys: &[&str]| Pattern::literal(keys.iter().copied()).unwrap();
+        let give = |subject, pattern| Change::Grant(Grant { subject, pattern, levels: Levels::READ, expires: None });
+        let shares = (1..=holders).flat_map(|number| {
+            let text = format!("r{number}");
+            let resource = Resource { id: id(number), name: name(&[&text]), owner: None };
+            [Change::Resource(resource), give(Subject::Holders(Levels::READ, id(number)), name(&["a", &text]))]
+        });
+        let snapshot = Snapshot::empty().patched(shares.chain([give(Subject::User(me), name(&["r7"]))]));
+        let asked = |key: &str| {
+            LOOKS.set(0);
+            let navigable = snapshot.navigable(me, &[key], Timestamp::UNIX_EPOCH);
+            (navigable, LOOKS.get())
+        };
+        assert_eq!(asked("nowhere"), (false, 0));
+        // Beside the holders: the user, and everyone.
+        let holders = usize::try_from(holders).unwrap();
+        assert_eq!([asked("a"), asked("r9")], [(true, holders + 2), (false, holders + 2)]);
+    }
 }
