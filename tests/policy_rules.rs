@@ -391,7 +391,7 @@ fn who_could_give_is_who_holds_admin_now_the_nearest_first() {
         give(Subject::Everyone, "x", "admin"),
     ]);
     let givers = |keys: &[&str], second: i64| -> Vec<Subject> {
-        snapshot.administering(keys, Timestamp::from_second(second).unwrap()).map(|grant| grant.subject).collect()
+        snapshot.administering(keys, 20, Timestamp::from_second(second).unwrap()).subjects
     };
     let sorted = |mut all: Vec<Subject>| {
         all.sort();
@@ -404,6 +404,35 @@ fn who_could_give_is_who_holds_admin_now_the_nearest_first() {
     assert_eq!(givers(&["a", "b"], 9), [bob.clone(), ann], "the nearest first");
     assert_eq!(givers(&["a", "b", "c"], 9), [bob], "a row of ann's own is nearer, and gives no admin");
     assert!(givers(&["y"], 9).is_empty());
+}
+
+#[test]
+fn who_could_give_is_looked_for_among_so_many_users() {
+    let everybody_denied = give(Subject::Everyone, "a.b", "-");
+    let one = |number: u128| Subject::User(UserId(Uuid::from_u128(number)));
+    let (most, now) = (5, Timestamp::UNIX_EPOCH);
+    let givers = |denied: u128| {
+        let admins = (1..=denied).map(|number| give(one(number), "a", "admin"));
+        // Users come in the order in which they were made.
+        let exempt = [give(one(0), "a", "admin"), give(one(0), "a.b", "admin")];
+        policy(admins.chain(exempt).chain([everybody_denied.clone()])).administering(&["a", "b"], most, now)
+    };
+    for denied in [0, 19] {
+        let found = givers(denied);
+        assert_eq!((found.subjects, found.more), (vec![one(0)], false), "{denied}");
+    }
+    let found = givers(1000);
+    assert_eq!((found.subjects, found.more), (vec![one(0)], true), "the nearest is found all the same");
+    let admins = |count: u128| policy((1..=count).map(|number| give(one(number), "a", "admin")));
+    for (count, named, more) in [(5, 5, false), (6, 5, true)] {
+        let found = admins(count).administering(&["a"], most, now);
+        assert_eq!((found.subjects.len(), found.more), (named, more));
+    }
+    let readers = |count: u128| policy((1..=count).map(|number| give(one(number), "a", "read")));
+    for (count, more) in [(1000, false), (1001, true)] {
+        let found = readers(count).administering(&["a"], most, now);
+        assert_eq!((found.subjects.len(), found.more), (0, more), "{count} rows");
+    }
 }
 
 #[test]

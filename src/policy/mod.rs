@@ -31,6 +31,7 @@ pub mod written;
 
 pub use builder::{Builder, Name};
 pub use explain::{Beaten, Because, Explanation, Winner};
+pub use givers::Givers;
 pub use level::{Levels, UnknownLevel};
 pub use name::{MAX_KEYS, NameError, Pattern, PatternKey};
 pub use permit::{Denied, Permit};

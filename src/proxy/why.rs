@@ -44,6 +44,7 @@ pub struct Why<'a> {
     resource: String,
     /// Beside the owner.
     givers: Vec<String>,
+    /// Or maybe: not every grant is looked at.
     more_givers: bool,
 }
 
@@ -181,21 +182,15 @@ impl<'a> Why<'a> {
     /// Prepares to tell the explanation, which is about the resource of these keys at `now`.
     #[must_use]
     pub fn of(names: Names<'a>, told: &'a Explanation, keys: &[&str], now: Timestamp) -> Self {
+        let found = names.policy.administering(keys, GIVERS, now);
         let mut givers = Vec::new();
-        let mut more_givers = false;
-        for grant in names.policy.administering(keys, now) {
-            let giver = names.subject(&grant.subject);
-            let is_owner = grant.subject == Subject::User(told.owner.unwrap_or(told.user)) && told.owner.is_some();
-            if is_owner || givers.contains(&giver) {
-                continue;
+        for giver in found.subjects.iter().map(|subject| names.subject(subject)) {
+            // Users may be of one name.
+            if !givers.contains(&giver) {
+                givers.push(giver);
             }
-            more_givers = givers.len() == GIVERS;
-            if more_givers {
-                break;
-            }
-            givers.push(giver);
         }
-        Self { names, told, resource: resource(keys), givers, more_givers }
+        Self { names, told, resource: resource(keys), givers, more_givers: found.more }
     }
 
     /// The explanation as an object.

@@ -29,7 +29,7 @@ pub(in crate::api) struct Why {
     /// Subjects, the owner first.
     #[schema(nullable = false)]
     who_can_give: Option<Vec<String>>,
-    /// Whether there are more of them.
+    /// Whether there are more of them, or may be, as not all grants were looked at.
     #[schema(nullable = false)]
     who_can_give_more: Option<bool>,
     /// The smallest grant that would allow it, with the command that makes it.
