@@ -76,6 +76,48 @@ fn who_gains_and_who_loses_is_told_without_changing_anything() {
 }
 
 #[test]
+fn what_comes_by_shares_and_beside_other_grants_is_told_wherever_it_stands() {
+    let upstream = Upstream::fixed("ok");
+    let operation = "[[service.operation]]\nname = \"tag\"\nmatch = \"POST /tags/{id}\"\nresource = \
+                     \"{namespace}.{service}.tag.{id}\"";
+    let gateway = Gateway::with_service(&upstream.url(), operation)
+        .user("carol", &["--role", "Analyst"])
+        .service("other", "svc", &upstream.url(), "")
+        .grant("everyone", "other", "read")
+        .grant("everyone", "other.svc.deep.down", "update")
+        .start();
+    let olga = gateway.token(OWNER);
+    let gains = |changes: Value| {
+        let answer = told(&gateway, &olga, &changes);
+        assert_eq!(answer["complete"], true, "{answer}");
+        rows(&answer["gains"])
+    };
+
+    // On a name that is one of those for which an operation's stands.
+    gateway.run(&["grant", "holders:delete:other.svc", "materials.mp.tag.fast", "execute"]).done();
+    let fast = "bob materials.mp.tag.fast execute".to_owned();
+    let to_bob = |levels: &str| gains(json!([{"subject": "bob", "resource": "other.svc", "levels": levels}]));
+    eventually("the share is shown", PATIENCE, || to_bob("delete").contains(&fast).then_some(()));
+    assert!(!to_bob("update").contains(&fast));
+
+    // Where everyone has another row, the role's adds to it.
+    let changes = json!([{"subject": "role:Analyst", "resource": "other", "levels": "read"}]);
+    assert_eq!(gains(changes), ["carol other.svc.deep.down read"]);
+
+    // On a record, which is no namespace, service or operation.
+    let project = gateway.rest("POST", "/project").token(&olga).header("content-type", "application/json");
+    let project = project.body(json!({"name": "P", "bucketName": "b"}).to_string()).send().json();
+    let record = format!("@{}", project["id"].as_str().unwrap());
+    gateway.run(&["grant", "holders:same:materials.mp", &record, "read,update"]).done();
+    let expected = format!("bob {record} read");
+    eventually("the share is shown", PATIENCE, || {
+        gains(json!([{"subject": "bob", "resource": "materials.mp", "levels": "read"}]))
+            .contains(&expected)
+            .then_some(())
+    });
+}
+
+#[test]
 fn calls_of_the_last_days_that_would_go_the_other_way_are_counted() {
     let upstream = Upstream::fixed("ok");
     let gateway = start(&upstream);

@@ -32,6 +32,9 @@ const LONGEST: Duration = Duration::from_secs(5);
 /// The most answers that are computed for one preview: a second or two of one processor.
 const MOST_EVALUATIONS: usize = 1_000_000;
 
+/// The most comparisons of a name on which a user has something with a pattern that the changes reach.
+const MOST_LOOKS: usize = 20_000_000;
+
 /// The most counts of the access record that are judged.
 const MOST_COUNTS: usize = 100_000;
 
@@ -79,6 +82,8 @@ struct Preview {
     reached: Vec<Pattern>,
     users: Vec<UserId>,
     names: Vec<Pattern>,
+    /// Whether these are all names that should be asked about.
+    whole: bool,
 }
 
 /// Whether a preview goes on: it stops once it is told so, and then knows that it is not whole.
@@ -109,6 +114,8 @@ impl Preview {
         let reached = policy.reached(&after, changed().map(|(_, pattern)| pattern.clone()), &goes_on);
         let users = users(view, changed().map(|(subject, _)| subject), &goes_on);
         let mut names = known(view, &goes_on);
+        // What is shared may stand on a name that nothing else tells of.
+        names.extend(reached.iter().take_while(|_| goes_on()).cloned());
         for (subject, pattern) in changed().take_while(|_| goes_on()) {
             names.insert(pattern.clone());
             names.extend(policy.grants_of(subject).take(LISTED).take_while(|_| goes_on()).map(|grant| grant.pattern));
@@ -116,7 +123,17 @@ impl Preview {
             names.extend(distant.into_iter().map(|one| one.name));
         }
         names.retain(|name| goes_on() && reached.iter().any(|pattern| covers(pattern, name.keys())));
-        Self { after, reached, users, names: names.into_iter().collect() }
+        // Other subjects' rows come last, so that all else is compared where there are too many of them.
+        // With one more than can be compared the comparison knows that it is not whole.
+        let room = names.len() + MOST_EVALUATIONS / 2 / users.len().max(1) + 1;
+        let (looked_at, most) = (Cell::new(0), MOST_LOOKS / reached.len().max(1));
+        let below = policy.given_below(&reached, &users, room, &|| {
+            looked_at.set(looked_at.get() + 1);
+            looked_at.get() <= most && goes_on()
+        });
+        let more: Vec<Pattern> = below.difference(&names).cloned().collect();
+        let names = names.into_iter().chain(more).collect();
+        Self { after, reached, users, names, whole: looked_at.get() <= most }
     }
 
     fn told<F: Fn() -> bool>(
@@ -174,7 +191,7 @@ impl Preview {
         let warnings: Vec<String> = changes.iter().flat_map(warned).take(LISTED).collect();
         json!({
             "revision": view.state.revision,
-            "complete": compared.complete && !bound.reached.get(),
+            "complete": compared.complete && self.whole && !bound.reached.get(),
             "users": self.users.len(),
             "resources": self.names.len(),
             "evaluations": compared.evaluations,

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 
 use super::snapshot::{Grant, Snapshot};
+use super::subjects::SubjectId;
 use super::tree::{self, Clock, Path};
 use super::{Levels, Pattern, PatternKey, ResourceId, Subject, UserId};
 
@@ -117,6 +118,36 @@ impl Snapshot {
                 reached.extend(shared.take_while(|_| goes_on()).map(|grant| grant.pattern));
             }
         }
+    }
+
+    /// The names covered by one of the patterns on which something is given to one of the users, to what one of them
+    /// belongs to, or to holders of other resources: there answers add up otherwise than above. At most `most`, and only
+    /// the beginning of them where `goes_on`, which is asked before each grant that is looked at, says no.
+    #[must_use]
+    pub fn given_below(
+        &self,
+        patterns: &[Pattern],
+        users: &[UserId],
+        most: usize,
+        goes_on: &dyn Fn() -> bool,
+    ) -> BTreeSet<Pattern> {
+        let own = users.iter().flat_map(|user| {
+            let user = self.subjects.id(&Subject::User(*user));
+            user.into_iter().chain(self.memberships(user))
+        });
+        let subjects: BTreeSet<SubjectId> = own.take_while(|_| goes_on()).collect();
+        let holders = self.subjects.holders.values().copied();
+        let entries = subjects.into_iter().chain(holders).filter_map(|id| self.subjects.entry(id));
+        let nodes = entries.flat_map(|entry| entry.rows.iter()).take_while(|_| goes_on()).map(|row| row.node);
+        let names = nodes.map(|node| self.names.pattern(node));
+        let mut found = BTreeSet::new();
+        for name in names.filter(|name| patterns.iter().any(|pattern| covers(pattern, name.keys()))) {
+            if found.len() >= most {
+                break;
+            }
+            found.insert(name);
+        }
+        found
     }
 
     /// Names for which the subject's own answer is another one in `after`, which differs from this by what the subject
