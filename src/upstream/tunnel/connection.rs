@@ -354,6 +354,7 @@ impl Flight {
 mod tests {
     use futures_util::FutureExt;
     use serde_json::json;
+    use tokio::runtime::Builder;
     use tokio::sync::oneshot;
 
     use super::*;
@@ -398,16 +399,24 @@ mod tests {
         assert!(flight.free().now_or_never().is_some());
     }
 
-    #[tokio::test]
-    async fn a_large_answer_is_read_elsewhere_and_a_small_one_where_it_comes() {
+    #[test]
+    fn a_large_answer_is_read_elsewhere_and_a_small_one_where_it_comes() {
         let text = |bytes: usize| {
             let event = json!({"status_code": 200, "body": vec![0; bytes / 2]});
             Utf8Bytes::from(json!({"taskId": "t", "event": event}).to_string())
         };
-        let (task, answer) = read_reply(text(100)).now_or_never().unwrap().unwrap();
-        assert_eq!((task.as_str(), answer.body.len()), ("t", 101));
-        let mut reading = Box::pin(read_reply(text(AT_ONCE)));
-        assert!(reading.as_mut().now_or_never().is_none(), "it was read on this thread");
-        assert_eq!(reading.await.unwrap().1.body.len(), AT_ONCE + 1);
+        let runtime = Builder::new_current_thread().max_blocking_threads(1).build().unwrap();
+        runtime.block_on(async {
+            // The one other thread has to wait, so that nothing is read there before it is looked at.
+            let (go, gone) = std::sync::mpsc::channel();
+            let busy = spawn_blocking(move || gone.recv());
+            let (task, answer) = read_reply(text(100)).now_or_never().unwrap().unwrap();
+            assert_eq!((task.as_str(), answer.body.len()), ("t", 101));
+            let mut reading = Box::pin(read_reply(text(AT_ONCE)));
+            assert!(reading.as_mut().now_or_never().is_none(), "it was read on this thread");
+            go.send(()).unwrap();
+            busy.await.unwrap().unwrap();
+            assert_eq!(reading.await.unwrap().1.body.len(), AT_ONCE + 1);
+        });
     }
 }
