@@ -174,6 +174,7 @@ problems! {
 impl Problem {
     /// A problem of this type. `detail` is for the caller: what is wrong with the input in backticks, and on a line of
     /// its own what to do next.
+    // Most requests have none: what leads here is laid out apart from the way of those.
     #[must_use]
     #[cold]
     pub fn new(kind: &'static Kind, detail: impl Into<Cow<'static, str>>) -> Self {

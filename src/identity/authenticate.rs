@@ -139,7 +139,7 @@ impl Authenticator {
         let proven = self.prove(token, now).await?;
         let current = directory();
         let (account, current) = match self.standing(&proven, &current)? {
-            Standing::Known(account) => self.up_to_date(&proven, account, (directory, current), now).await,
+            Standing::Known(account) => self.up_to_date(&proven, account, (directory, current), now).await?,
             Standing::Links(user) => {
                 let issuer = proven.source.rules.issuer.to_string();
                 self.enrol.link(Link { issuer, subject: proven.accepted.subject.to_string(), user }).await?;
@@ -161,19 +161,20 @@ impl Authenticator {
         account: Arc<Account>,
         (directory, current): (&impl Fn() -> Arc<Directory>, Arc<Directory>),
         now: Timestamp,
-    ) -> (Arc<Account>, Arc<Directory>) {
+    ) -> Result<(Arc<Account>, Arc<Directory>), AuthError> {
         let Proven { source, accepted, .. } = proven;
         // An older token may still be about that says what its user was called before.
         let fresh = accepted.issued.is_some_and(|at| now.duration_since(at) < NEWS);
         let remote = source.remote.as_ref().filter(|_| fresh && !account.disabled);
         let news = remote.and_then(|remote| account::news(&current, &account, &remote.config, &accepted.claims));
-        let Some(profile) = news else { return (account, current) };
+        let Some(profile) = news else { return Ok((account, current)) };
         if let Err(error) = self.enrol.update(account.id, profile).await {
             tracing::warn!(%error, user = &*account.name, "what a token says of its user is not noted");
-            return (account, current);
+            return Ok((account, current));
         }
         let current = directory();
-        (current.by_id(account.id).cloned().unwrap_or(account), current)
+        let account = current.by_id(account.id).ok_or(USER_GONE)?.clone();
+        Ok((account, current))
     }
 
     /// The account after it was made or linked.
@@ -203,7 +204,7 @@ impl Authenticator {
             // The built-in issuer names its users by id, which no later user ever has.
             let id = Uuid::try_parse(&accepted.subject).ok().map(UserId);
             let account = id.and_then(|id| directory.by_id(id));
-            return account.cloned().map(Standing::Known).ok_or(AuthError::Invalid("the token's user is gone"));
+            return account.cloned().map(Standing::Known).ok_or(USER_GONE);
         };
         account::of_token(directory, &remote.config, self.local, &accepted.subject, &accepted.claims)
     }
@@ -293,6 +294,8 @@ impl Proven {
         account::address(&remote.config, &self.accepted.claims) == (Some(email.to_owned()), true)
     }
 }
+
+const USER_GONE: AuthError = AuthError::Invalid("the token's user is gone");
 
 const NOT_SHOWN: AuthError = AuthError::Unavailable("the account was made and is not shown yet\ntry again");
 

@@ -103,7 +103,7 @@ async fn steps(
 ) -> Result<Response<ProxyBody>, Problem> {
     let exchange = ticket.as_ref().map(Ticket::share).ok_or_else(answered)?;
     let next = admit(worker, &exchange, arrived).await?;
-    // The answer may take its time, and nobody reads them again.
+    // Nobody reads them again: what they hold goes before the answer is waited for, their room is the answer's.
     let headers = std::mem::take(&mut arrived.head.headers);
     match next {
         Next::Answer(answer) => Ok(answer),

@@ -34,7 +34,7 @@ impl RequestId {
         std::str::from_utf8(&self.0).unwrap_or_default()
     }
 
-    /// The same.
+    /// The 32 digits, as bytes.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8; 32] {
         &self.0
@@ -76,7 +76,7 @@ pub(super) fn hex(bits: u128) -> [u8; 32] {
     digits
 }
 
-/// The same of half as many.
+/// The digits of 64 bits, most significant first.
 pub(super) fn hex_of_64(bits: u64) -> [u8; 16] {
     let mut digits = [b'0'; 16];
     for (eight, bytes) in digits.as_chunks_mut::<8>().0.iter_mut().zip(bits.to_be_bytes().as_chunks::<4>().0) {

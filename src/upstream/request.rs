@@ -18,7 +18,7 @@ const LONGEST: usize = 65_534;
 /// How many heads a thread keeps for the next calls, and of what size at most, in bytes.
 const KEPT: (usize, usize) = (256, 16 * 1024);
 
-/// The largest map that is kept for a response, in header lines.
+/// The largest map that is kept for a response, in header names, and in lines that it held.
 const MOST_ROOM: usize = 64;
 
 /// Method, target and header lines of a request. Wiped when dropped: some of it may be secret.
@@ -74,7 +74,7 @@ impl RequestHead {
 
     /// Gives it a map that is of no more use, of which the response takes the memory.
     pub fn make_room(&self, mut map: HeaderMap) {
-        if map.capacity() <= MOST_ROOM {
+        if map.capacity() <= MOST_ROOM && map.len() <= MOST_ROOM {
             map.clear();
             self.room.set(map);
         }

@@ -38,6 +38,8 @@ def main():
                 meter.run(peer, workloads[workload], seconds)
             # It writes down what it counted as it ends.
             peer.process.end()
+            if peer.process.child.returncode != 0:
+                raise RuntimeError(f"{name} did not end by itself, and wrote no counts")
     finally:
         for process in reversed(started):
             process.end()

@@ -258,8 +258,9 @@ where
 {
     /// Reads what has come; 0 is the end.
     fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        // An empty one begins anew where it began before.
-        if self.came.is_empty() || self.came.capacity() - self.came.len() < self.room / 2 {
+        // An empty one begins anew where it began before, unless somebody still holds a piece of it.
+        let anew = self.came.is_empty() && self.came.try_reclaim(self.room);
+        if !anew && self.came.capacity() - self.came.len() < self.room / 2 {
             self.came.reserve(self.room);
         }
         let before = self.came.capacity() - self.came.len();
