@@ -13,7 +13,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use carta_gateway::identity::{AuthError, Issuer, Proof, TokenCache};
 use carta_gateway::policy::GroupId;
-use carta_gateway::store::{Group, Item, Key};
+use carta_gateway::store::{Group, Item, Key, User};
 use futures_util::FutureExt;
 use identity_support::*;
 use jiff::{SignedDuration, Timestamp, ToSpan};
@@ -290,6 +290,30 @@ async fn the_cache_is_bounded_by_count_and_by_bytes() {
         }
         assert!(!stage.door.cache.is_empty());
     }
+}
+
+#[tokio::test]
+async fn the_cache_takes_no_more_memory_than_its_bound_says() {
+    const MOST: usize = 256 * 1024;
+    let mut stage = Stage::new().await;
+    let now = Timestamp::now();
+    let mint = |second| {
+        let alice = stage.door.accounts.directory.load().by_name("alice").unwrap().clone();
+        stage.issuer.mint(&alice, Some(Duration::from_secs(1000 + second)), now).unwrap().token
+    };
+    let tokens: Vec<String> = (0_u64..200).map(mint).collect();
+    stage.door.cache = TokenCache::new(10_000, MOST);
+    let taken = allocation_counter::measure(|| {
+        for (number, token) in (0_u32..).zip(&tokens) {
+            // Each is left with an account of its own, as it was then.
+            let organization = Some(format!("Organization {number}"));
+            let alice = User { organization, email: Some("alice@example.org".into()), ..user(1, "alice") };
+            stage.door.accounts.patch(Item::User(Box::new(alice), vec![]));
+            stage.door.token_at(token, now).now_or_never().unwrap().unwrap();
+        }
+    });
+    assert!((20..tokens.len()).contains(&stage.door.cache.len()), "{}", stage.door.cache.len());
+    assert!(taken.bytes_current <= MOST as i64, "{} bytes by {}", taken.bytes_current, stage.door.cache.len());
 }
 
 #[tokio::test]

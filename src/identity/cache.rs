@@ -10,6 +10,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use quick_cache::unsync::{Cache, DefaultLifecycle};
 use quick_cache::{Equivalent, OptionsBuilder, Weighter};
+use serde_json::{Map, Value};
 
 use super::key::Key;
 use super::source::Source;
@@ -288,14 +289,37 @@ impl PartialEq for Kept {
 
 impl Eq for Kept {}
 
-/// Bytes of the token, twice for its claims; at least what makes the count's bound hold by bytes too.
+/// What a token takes whatever is in it: its place, in a table that may be half empty, what proved it, and whom it proves, as
+/// he was when it was last seen, with the two counts of each that is shared.
+const OWN: usize = 2 * size_of::<(Kept, Verified)>()
+    + size_of::<(Signature, Claims, Identity, Account)>()
+    + 5 * 2 * size_of::<usize>();
+
+/// Bytes, about; at least what makes the count's bound hold by bytes too.
 #[derive(Clone)]
 struct Weight {
     least: u64,
 }
 
 impl Weighter<Kept, Verified> for Weight {
-    fn weight(&self, token: &Kept, _: &Verified) -> u64 {
-        (3 * token.0.len() as u64).max(self.least)
+    fn weight(&self, token: &Kept, verified: &Verified) -> u64 {
+        let text = token.0.len() + verified.signed.0.subject.len();
+        ((OWN + text + held(&verified.claims.0)) as u64).max(self.least)
+    }
+}
+
+/// What these claims take beside the map itself: what is short as text may be long in memory. Tables and lists may have
+/// room for as many again.
+fn held(claims: &Map<String, Value>) -> usize {
+    let places = 2 * claims.len() * size_of::<(String, Value, [usize; 2])>();
+    claims.iter().map(|(name, claim)| name.len() + held_by(claim)).sum::<usize>() + places
+}
+
+fn held_by(claim: &Value) -> usize {
+    match claim {
+        Value::String(text) => text.len(),
+        Value::Array(list) => list.iter().map(held_by).sum::<usize>() + 2 * size_of_val(list.as_slice()),
+        Value::Object(map) => held(map),
+        Value::Null | Value::Bool(_) | Value::Number(_) => 0,
     }
 }
