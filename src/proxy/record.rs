@@ -2,18 +2,21 @@
 //!
 //! Every worker writes a record of its own behind a mutex that nobody else holds for longer than it takes to look one
 //! entry up, or to swap the counts: an uncontended lock is two atomic instructions, and no lock is held across an await.
-//! Entries are written into the place of the oldest, with its buffers, so that a warm record allocates nothing but for
-//! refusals and for names that are counted for the first time since the counts were taken.
+//! Entries are written into the place of the oldest, with its buffers, and share what other calls were of too, so that a
+//! warm record allocates nothing but for refusals and for names that were not called lately.
 
+mod called;
 mod counts;
 mod entry;
+mod kept;
 mod ring;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use self::called::{Lately, Sought};
 pub use self::counts::Counted;
-use self::counts::{Countable, Counts};
+use self::counts::Counts;
 pub use self::entry::{Entry, Happened, Name};
 pub use self::ring::Refused;
 use self::ring::Ring;
@@ -55,6 +58,7 @@ pub struct Records(Mutex<Vec<Arc<Record>>>);
 struct Inner {
     identified: Ring,
     anonymous: Ring,
+    lately: Lately,
     counts: Counts,
     waiting: Waiting,
 }
@@ -71,40 +75,32 @@ impl Record {
     /// Notes what happened.
     pub fn note(&self, happened: &Happened<'_>) {
         let mut inner = self.lock();
-        let Inner { identified, anonymous, counts, waiting } = &mut *inner;
-        let ring = if happened.user.is_some() { identified } else { anonymous };
-        let entry = ring.put(happened);
-        if happened.refused.is_some() && happened.user.is_some() {
-            waiting.push(entry);
+        let Inner { identified, anonymous, lately, counts, waiting } = &mut *inner;
+        let counted = happened.user.zip(happened.permitted).filter(|_| happened.service.and(happened.need).is_some());
+        let day = counted.map(|_| happened.at.as_second().div_euclid(24 * 60 * 60));
+        let day = day.and_then(|day| i32::try_from(day).ok()).unwrap_or_default();
+        let mut called = lately.find(&Sought::of(happened, day)).clone();
+        if let Some((user, permitted)) = counted {
+            called = counts.count(user, called, permitted, lately);
         }
-        if let (Some(user), Some(service), Some(need), Some(permitted)) =
-            (happened.user, happened.service, happened.need, happened.permitted)
-        {
-            let day = i32::try_from(happened.at.as_second().div_euclid(24 * 60 * 60)).unwrap_or_default();
-            counts.count(
-                &Countable { day, user, service, operation: happened.operation, need },
-                happened.name,
-                permitted,
-            );
+        let ring = if happened.user.is_some() { identified } else { anonymous };
+        ring.put(happened, called);
+        if let (Some(_), Some(user)) = (&happened.refused, happened.user) {
+            waiting.push(user, || ring.newest());
         }
     }
 
     /// Notes that the answer of a request that was noted before broke off.
     pub fn break_off(&self, id: &RequestId, why: &'static Kind) {
         let mut inner = self.lock();
-        let Inner { identified, anonymous, .. } = &mut *inner;
-        let found = identified.find(id).or_else(|| anonymous.find(id));
-        if let Some(entry) = found {
-            entry.problem = Some(why);
-        }
+        let _remembered = inner.identified.break_off(id, why) || inner.anonymous.break_off(id, why);
     }
 
     /// What is remembered of the request.
     #[must_use]
     pub fn find(&self, id: &RequestId) -> Option<Entry> {
-        let mut inner = self.lock();
-        let Inner { identified, anonymous, .. } = &mut *inner;
-        identified.find(id).or_else(|| anonymous.find(id)).cloned()
+        let inner = self.lock();
+        inner.identified.find(id).or_else(|| inner.anonymous.find(id))
     }
 
     /// Takes what came since the last time; the lock is held for a swap only.
@@ -164,6 +160,7 @@ impl Default for Inner {
         Self {
             identified: Ring::of(ENTRIES),
             anonymous: Ring::of(ANONYMOUS),
+            lately: Lately::default(),
             counts: Counts::default(),
             waiting: Waiting::default(),
         }
@@ -171,13 +168,12 @@ impl Default for Inner {
 }
 
 impl Waiting {
-    fn push(&mut self, entry: &Entry) {
+    fn push(&mut self, user: UserId, entry: impl FnOnce() -> Option<Entry>) {
         let (most, of_one) = MOST_REFUSALS;
-        let Some(user) = entry.user else { return };
         let of_user = self.of_user.entry(user).or_default();
         if self.refusals.len() < most && *of_user < of_one {
             *of_user += 1;
-            self.refusals.push(entry.clone());
+            self.refusals.extend(entry());
         } else {
             self.dropped += 1;
         }

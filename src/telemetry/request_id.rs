@@ -28,6 +28,19 @@ impl RequestId {
         digits.iter().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f')).then_some(Self(digits))
     }
 
+    /// The id of these bits.
+    #[must_use]
+    pub fn of_bits(bits: u128) -> Self {
+        Self(hex(bits))
+    }
+
+    /// Its bits: half the room of its digits.
+    #[must_use]
+    pub fn bits(&self) -> u128 {
+        let each = self.0.as_chunks::<8>().0.iter();
+        each.fold(0, |bits, eight| bits << 32 | u128::from(bits_of_eight(*eight)))
+    }
+
     /// The 32 digits.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -96,6 +109,19 @@ fn eight_digits(bits: u32) -> [u8; 8] {
     (apart + EACH * u64::from(b'0') + letters * u64::from(b'a' - b'0' - 10)).to_be_bytes()
 }
 
+/// What [`eight_digits`] made these of.
+fn bits_of_eight(digits: [u8; 8]) -> u32 {
+    const EACH: u64 = u64::from_ne_bytes([1; 8]);
+    let digits = u64::from_be_bytes(digits);
+    // Of the letters alone this bit is set, and their last four bits begin at one.
+    let letters = digits >> 6 & EACH;
+    let mut apart = (digits & (EACH * 0x0f)) + letters * 9;
+    apart = (apart | apart >> 4) & 0x00ff_00ff_00ff_00ff;
+    apart = (apart | apart >> 8) & 0x0000_ffff_0000_ffff;
+    // Truncated on purpose: all is in the lower half now.
+    (apart | apart >> 16) as u32
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -125,6 +151,14 @@ mod tests {
             assert_eq!(noted(unfit), None, "{unfit:?}");
         }
         assert_eq!(caller_request_id(&HeaderMap::new()), None);
+    }
+
+    #[test]
+    fn an_id_is_its_bits_and_back() {
+        for bits in [0, 9, 10, 15, u128::MAX, 0x0123_4567_89ab_cdef_fedc_ba98_7654_3210, rand::random()] {
+            let id = RequestId::of_bits(bits);
+            assert_eq!((id.as_str(), id.bits()), (&*format!("{bits:032x}"), bits));
+        }
     }
 
     #[test]

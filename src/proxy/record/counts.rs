@@ -1,11 +1,13 @@
 //! How often each caller was permitted what, and refused, between two drains.
 
-use std::collections::HashMap;
-use std::hash::{BuildHasher, BuildHasherDefault, Hasher};
+use std::cell::Cell;
+use std::collections::{HashMap, HashSet};
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use ahash::RandomState;
 
+use super::called::{Called, Lately};
 use super::entry::Name;
 use crate::policy::{Levels, ResourceId, UserId};
 
@@ -41,132 +43,111 @@ pub struct Counted {
 
 #[derive(Debug, Default)]
 pub(super) struct Counts {
-    seed: RandomState,
-    by_hash: HashMap<u64, Counted, BuildHasherDefault<Hashed>>,
+    counted: HashSet<One, RandomState>,
     /// How many names each user, service and operation has.
-    names: HashMap<u64, u32, BuildHasherDefault<Hashed>>,
+    names: HashMap<(UserId, u64), u32, RandomState>,
     /// How many combinations each user has.
     of_user: HashMap<UserId, u32, RandomState>,
     uncounted: u64,
 }
 
-/// What is counted, but for the resource.
-pub(super) struct Countable<'a> {
-    pub(super) day: i32,
-    pub(super) user: UserId,
-    pub(super) service: ResourceId,
-    pub(super) operation: Option<&'a Arc<str>>,
-    pub(super) need: Levels,
+/// One user and what they called, and how often since the last drain: half a line of the processor's cache, and never in
+/// two of them.
+#[derive(Debug)]
+#[repr(align(32))]
+struct One {
+    user: UserId,
+    called: Arc<Called>,
+    /// Full is full: nobody calls four billion times between two drains.
+    allowed: Cell<u32>,
+    refused: Cell<u32>,
 }
 
 impl Counts {
-    /// Empty, with as much room as was needed since the last time.
+    /// Empty, with as much room as was needed since the last time: tables that grow are written again and again.
     pub(super) fn anew(&self) -> Self {
         let mut fresh = Self::default();
-        fresh.by_hash.reserve(self.by_hash.len());
+        fresh.counted.reserve(self.counted.len());
+        fresh.names.reserve(self.names.len());
+        fresh.of_user.reserve(self.of_user.len());
         fresh
     }
 
     /// All that was counted, and how many requests were not.
     pub(super) fn taken(self) -> (Vec<Counted>, u64) {
-        (self.by_hash.into_values().collect(), self.uncounted)
+        (self.counted.into_iter().filter_map(One::told).collect(), self.uncounted)
     }
 
-    pub(super) fn count(&mut self, what: &Countable<'_>, name: &Name, permitted: bool) {
-        let group = self.hash(what);
-        if let Some(counted) = self.find(group, what, name) {
-            counted.count(permitted);
-            return;
+    /// Counts a call of what was called, and gives it back.
+    pub(super) fn count(
+        &mut self,
+        user: UserId,
+        called: Arc<Called>,
+        permitted: bool,
+        lately: &mut Lately,
+    ) -> Arc<Called> {
+        let one = One { user, called, allowed: Cell::default(), refused: Cell::default() };
+        if let Some(known) = self.counted.get(&one) {
+            known.count(permitted);
+            return one.called;
         }
-        if !name.0.is_empty() {
-            let names = self.names.entry(group).or_default();
+        let called = one.called.clone();
+        let named = !called.name.0.is_empty();
+        if named {
+            let names = self.names.entry((user, lately.hash(&called.anywhere()))).or_default();
             if *names == MOST_NAMES {
-                return self.count(what, &Name::default(), permitted);
+                self.count(user, lately.find(&called.anywhere()).clone(), permitted, lately);
+                return called;
             }
             *names += 1;
         }
-        let of_user = self.of_user.entry(what.user).or_default();
-        if *of_user >= MOST_OF_USER && !name.0.is_empty() {
-            return self.count(what, &Name::default(), permitted);
-        }
-        if *of_user >= MOST_OF_USER || self.by_hash.len() >= MOST_COUNTED {
+        let of_user = self.of_user.entry(user).or_default();
+        if *of_user >= MOST_OF_USER && named {
+            self.count(user, lately.find(&called.anywhere()).clone(), permitted, lately);
+        } else if *of_user >= MOST_OF_USER || self.counted.len() >= MOST_COUNTED {
             self.uncounted += 1;
-            return;
+        } else {
+            *of_user += 1;
+            one.count(permitted);
+            self.counted.insert(one);
         }
-        *of_user += 1;
-        let mut counted = Counted {
-            day: what.day,
-            user: what.user,
-            service: what.service,
-            operation: what.operation.cloned(),
-            need: what.need,
+        called
+    }
+}
+
+impl One {
+    fn count(&self, permitted: bool) {
+        let count = if permitted { &self.allowed } else { &self.refused };
+        count.set(count.get().saturating_add(1));
+    }
+
+    fn told(self) -> Option<Counted> {
+        let Called { day, need, service, operation, name, .. } = &*self.called;
+        Some(Counted {
+            day: *day,
+            user: self.user,
+            service: (*service)?,
+            operation: operation.clone(),
+            need: (*need)?,
             name: name.clone(),
-            allowed: 0,
-            refused: 0,
-        };
-        counted.count(permitted);
-        let mut place = self.place(group, name);
-        while self.by_hash.contains_key(&place) {
-            place = place.wrapping_add(1);
-        }
-        self.by_hash.insert(place, counted);
-    }
-
-    fn find(&mut self, group: u64, what: &Countable<'_>, name: &Name) -> Option<&mut Counted> {
-        let mut place = self.place(group, name);
-        while !self.by_hash.get(&place)?.is_of(what, name) {
-            place = place.wrapping_add(1);
-        }
-        self.by_hash.get_mut(&place)
-    }
-
-    fn hash(&self, what: &Countable<'_>) -> u64 {
-        let mut hasher = self.seed.build_hasher();
-        hasher.write_u128(what.user.0.as_u128());
-        hasher.write_u128(what.service.0.as_u128());
-        hasher.write_u64(u64::from(what.day.cast_unsigned()) << 8 | u64::from(what.need.bits()));
-        hasher.write(what.operation.map_or(&[], |operation| operation.as_bytes()));
-        hasher.finish()
-    }
-
-    fn place(&self, group: u64, name: &Name) -> u64 {
-        let mut hasher = self.seed.build_hasher();
-        hasher.write_u64(group);
-        hasher.write(&name.0);
-        hasher.finish()
+            allowed: self.allowed.get().into(),
+            refused: self.refused.get().into(),
+        })
     }
 }
 
-impl Counted {
-    fn is_of(&self, what: &Countable<'_>, name: &Name) -> bool {
-        self.user == what.user
-            && self.service == what.service
-            && self.name == *name
-            && self.operation.as_ref() == what.operation
-            && (self.day, self.need) == (what.day, what.need)
-    }
-
-    fn count(&mut self, permitted: bool) {
-        if permitted { self.allowed += 1 } else { self.refused += 1 }
+/// What was called may have been forgotten and made anew meanwhile, so that it is compared as a whole.
+impl PartialEq for One {
+    fn eq(&self, other: &Self) -> bool {
+        self.user == other.user && (Arc::ptr_eq(&self.called, &other.called) || self.called.is_same(&other.called))
     }
 }
 
-/// Takes a number that is a hash already.
-#[derive(Clone, Copy, Debug, Default)]
-struct Hashed(u64);
+impl Eq for One {}
 
-impl Hasher for Hashed {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
-        }
-    }
-
-    fn write_u64(&mut self, number: u64) {
-        self.0 = number;
+impl Hash for One {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u128(self.user.0.as_u128());
+        state.write_u64(self.called.hash);
     }
 }

@@ -7,7 +7,7 @@ use http::Method;
 use jiff::Timestamp;
 use smallvec::SmallVec;
 
-use super::ring::{Refused, cut};
+use super::ring::Refused;
 use crate::policy::{Levels, Pattern, ResourceId, UserId};
 use crate::problem::Kind;
 use crate::telemetry::RequestId;
@@ -27,7 +27,7 @@ pub struct Name(pub(super) SmallVec<[u8; 64]>);
 pub struct Entry {
     /// Its id.
     pub id: RequestId,
-    /// When it was decided or answered.
+    /// When it was decided or answered, to the microsecond.
     pub at: Timestamp,
     /// Whose it was, where somebody was identified.
     pub user: Option<UserId>,
@@ -51,7 +51,7 @@ pub struct Entry {
     pub status: u16,
     /// The revision that it was decided at.
     pub revision: u64,
-    /// From its head to the head of its answer.
+    /// From its head to the head of its answer, to the microsecond.
     pub took: Duration,
     /// What of that was waiting for the upstream.
     pub upstream: Option<Duration>,
@@ -96,49 +96,10 @@ pub struct Happened<'a> {
     pub refused: Option<Arc<Refused>>,
 }
 
-impl Entry {
-    pub(super) fn of(happened: &Happened<'_>) -> Self {
-        let mut entry = Self {
-            id: *happened.id,
-            at: happened.at,
-            user: None,
-            service: None,
-            operation: None,
-            method: Method::GET,
-            path: String::new(),
-            need: None,
-            name: Name::default(),
-            permitted: None,
-            problem: None,
-            status: 0,
-            revision: 0,
-            took: Duration::ZERO,
-            upstream: None,
-            refused: None,
-        };
-        entry.become_of(happened);
-        entry
-    }
-
-    /// Overwrites the entry, and keeps its buffers.
-    pub(super) fn become_of(&mut self, happened: &Happened<'_>) {
-        (self.id, self.at, self.user, self.service) = (*happened.id, happened.at, happened.user, happened.service);
-        self.operation = happened.operation.cloned();
-        if self.method != *happened.method {
-            self.method = happened.method.clone();
-        }
-        self.path.clear();
-        self.path.push_str(cut(happened.path, LONGEST));
-        self.name.0.clear();
-        self.name.0.extend_from_slice(&happened.name.0);
-        (self.need, self.permitted, self.problem) = (happened.need, happened.permitted, happened.problem);
-        (self.status, self.revision, self.took) = (happened.status, happened.revision, happened.took);
-        self.upstream = happened.upstream;
-        self.refused = happened.refused.clone();
-    }
-}
-
 impl Name {
+    /// No name.
+    pub(super) const NONE: &'static Self = &Self(SmallVec::new_const());
+
     /// The name with these keys; empty where it is longer than is kept.
     #[must_use]
     pub fn of(keys: &[&str]) -> Self {

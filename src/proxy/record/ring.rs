@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use super::called::Called;
+use super::kept::{Kept, mark};
 use super::{Entry, Happened};
+use crate::problem::Kind;
 use crate::telemetry::RequestId;
 
 /// The most bytes that the refusals of one ring keep; of more, the oldest are forgotten before their entries are.
@@ -28,9 +31,9 @@ pub struct Refused {
 #[derive(Debug)]
 pub(super) struct Ring {
     most: usize,
-    entries: Vec<Entry>,
-    /// The beginning of each entry's id, close together, because a search goes over them while a worker may wait.
-    marks: Vec<[u8; 8]>,
+    entries: Vec<Kept>,
+    /// The upper half of each entry's id, close together, because a search goes over them while a worker may wait.
+    marks: Vec<u64>,
     /// How many were put.
     written: usize,
     /// Of those, how many of the first keep no refusal any more.
@@ -58,7 +61,7 @@ impl Refused {
         serde_json::from_str(self.why.as_deref()?).ok()
     }
 
-    fn bytes(&self) -> usize {
+    pub(super) fn bytes(&self) -> usize {
         size_of::<Self>() + self.detail.len() + self.why.as_ref().map_or(0, |why| why.len())
     }
 }
@@ -90,47 +93,56 @@ impl Ring {
     }
 
     /// Writes the entry into the place of the oldest.
-    pub(super) fn put(&mut self, happened: &Happened<'_>) -> &Entry {
+    pub(super) fn put(&mut self, happened: &Happened<'_>, called: Arc<Called>) {
         let at = self.written % self.most;
-        if let (Some(entry), Some(place)) = (self.entries.get_mut(at), self.marks.get_mut(at)) {
-            self.bytes -= bytes(entry.refused.as_ref());
-            entry.become_of(happened);
+        if let (Some(kept), Some(place)) = (self.entries.get_mut(at), self.marks.get_mut(at)) {
+            self.bytes -= kept.refused_bytes();
+            kept.become_of(happened, called);
             *place = mark(happened.id);
         } else {
-            self.entries.push(Entry::of(happened));
+            self.entries.push(Kept::of(happened, called));
             self.marks.push(mark(happened.id));
         }
         self.written += 1;
-        self.bytes += bytes(happened.refused.as_ref());
+        self.bytes += happened.refused.as_ref().map_or(0, |refused| refused.bytes());
         self.lighten();
-        #[expect(clippy::indexing_slicing, reason = "an entry was written at `at`, or pushed there")]
-        &self.entries[at]
     }
 
     /// Forgets what the oldest refusals said until the rest is within the budget.
     fn lighten(&mut self) {
         self.light = self.light.max(self.written.saturating_sub(self.most));
         while self.bytes > REFUSED_BYTES && self.light + 1 < self.written {
-            let oldest = self.entries.get_mut(self.light % self.most);
-            self.bytes -= bytes(oldest.and_then(|entry| entry.refused.take()).as_ref());
+            if let Some(oldest) = self.entries.get_mut(self.light % self.most) {
+                self.bytes -= oldest.refused_bytes();
+                oldest.lighten();
+            }
             self.light += 1;
         }
     }
 
-    /// The entry of this id.
-    pub(super) fn find(&mut self, id: &RequestId) -> Option<&mut Entry> {
-        let wanted = mark(id);
-        let places = self.marks.iter().enumerate().filter(|(_, mark)| **mark == wanted).map(|(at, _)| at);
-        let entries = &self.entries;
-        let at = { places }.find(|at| entries.get(*at).is_some_and(|entry| entry.id == *id))?;
-        self.entries.get_mut(at)
+    /// The newest entry.
+    pub(super) fn newest(&self) -> Option<Entry> {
+        self.entry(self.written.checked_sub(1)? % self.most)
     }
-}
 
-fn bytes(refused: Option<&Arc<Refused>>) -> usize {
-    refused.map_or(0, |refused| refused.bytes())
-}
+    /// The entry of this id.
+    pub(super) fn find(&self, id: &RequestId) -> Option<Entry> {
+        self.entry(self.place(id)?)
+    }
 
-fn mark(id: &RequestId) -> [u8; 8] {
-    id.as_bytes().first_chunk().copied().unwrap_or_default()
+    /// The answer of the request of this id broke off; false where it is not remembered.
+    pub(super) fn break_off(&mut self, id: &RequestId, why: &'static Kind) -> bool {
+        let kept = self.place(id).and_then(|at| self.entries.get_mut(at));
+        kept.map(|kept| kept.break_off(why)).is_some()
+    }
+
+    fn place(&self, id: &RequestId) -> Option<usize> {
+        let wanted = mark(id);
+        let mut places = self.marks.iter().enumerate().filter(|(_, mark)| **mark == wanted).map(|(at, _)| at);
+        places.find(|at| self.entries.get(*at).is_some_and(|kept| kept.is_of(id)))
+    }
+
+    fn entry(&self, at: usize) -> Option<Entry> {
+        Some(self.entries.get(at)?.entry(*self.marks.get(at)?))
+    }
 }

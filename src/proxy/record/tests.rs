@@ -202,3 +202,117 @@ fn one_user_leaves_no_other_uncounted() {
     assert_eq!((of(1), of(2)), (1024, 1));
     assert_eq!(drained.uncounted, 1024);
 }
+
+#[test]
+fn all_that_was_noted_is_found_as_it_was() {
+    let record = Record::default();
+    let operation: Arc<str> = "summary".into();
+    let (id, name) = (RequestId::mint(), Name::of(&["a", "b"]));
+    let whole = Happened {
+        at: "2026-11-22T10:00:00.123456789Z".parse().unwrap(),
+        operation: Some(&operation),
+        method: &Method::PATCH,
+        path: &"/ä".repeat(60),
+        upstream: Some(Duration::from_micros(17)),
+        took: Duration::from_nanos(4_000_900),
+        ..refused(&id, &name)
+    };
+    record.note(&whole);
+    let found = record.find(&id).unwrap();
+    assert_eq!((found.id, found.at), (id, "2026-11-22T10:00:00.123456Z".parse().unwrap()));
+    assert_eq!((found.user, found.service, found.operation), (whole.user, whole.service, Some(operation.clone())));
+    assert_eq!((found.method, found.path, found.need), (Method::PATCH, whole.path.to_owned(), whole.need));
+    assert_eq!((found.name, found.permitted, found.problem), (name.clone(), whole.permitted, whole.problem));
+    assert_eq!((found.status, found.revision, found.took), (403, 7, Duration::from_micros(4000)));
+    assert_eq!((found.upstream, found.refused.is_some()), (whole.upstream, true));
+    // One that has less is not taken for it, in the same place or in another.
+    let (id, other) = (RequestId::mint(), Name::default());
+    record.note(&Happened { user: None, service: None, need: None, permitted: None, ..happened(&id, &other) });
+    let found = record.find(&id).unwrap();
+    assert_eq!((found.user, found.service, found.operation, found.need), (None, None, None, None));
+    assert_eq!((found.method, found.permitted, found.problem, found.upstream), (Method::GET, None, None, None));
+    assert!(found.refused.is_none() && found.name.pattern().is_none());
+}
+
+#[test]
+fn a_method_is_kept_whatever_it_is() {
+    let record = Record::default();
+    let name = Name::default();
+    for method in ["GET", "HEAD", "TRACE", "CONNECT", "PROPFIND", "A-METHOD-OF-NOBODY-ELSE", "POST"] {
+        let (id, method) = (RequestId::mint(), Method::from_bytes(method.as_bytes()).unwrap());
+        record.note(&Happened { method: &method, ..happened(&id, &name) });
+        assert_eq!(record.find(&id).unwrap().method, method);
+        record.break_off(&id, &Kind::PERMISSION_DENIED);
+        assert_eq!(record.find(&id).unwrap().method, method);
+    }
+}
+
+#[test]
+fn a_place_that_is_taken_by_another_tells_nothing_of_who_had_it_before() {
+    let record = Record::default();
+    let (long, name) = ("x".repeat(200), Name::of(&["a", "b"]));
+    for _ in 0..ENTRIES {
+        record.note(&Happened { path: &long, ..refused(&RequestId::mint(), &name) });
+    }
+    let id = RequestId::mint();
+    record.note(&happened(&id, &name));
+    let found = record.find(&id).unwrap();
+    assert_eq!((found.path.as_str(), found.permitted, found.problem), ("/a/b/c", Some(true), None));
+    assert!(found.refused.is_none());
+}
+
+/// By more names than are known lately, so that most are made anew again and again.
+#[test]
+fn counts_are_those_of_a_plain_map() {
+    let record = Record::default();
+    let operations: Vec<Arc<str>> = (0..3).map(|number| format!("o{number}").into()).collect();
+    let names: Vec<Name> = (0..60).map(|number| Name::of(&["a", &number.to_string()])).collect();
+    let mut plain = std::collections::BTreeMap::<_, (u64, u64)>::new();
+    let mut state = 7_u64;
+    let mut draw = |below: u64| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) % below
+    };
+    let id = RequestId::mint();
+    for _ in 0..50_000 {
+        let who = u128::from(draw(9));
+        let (service, operation, name) = (u128::from(draw(4)), draw(4) as usize, draw(60) as usize);
+        let (need, permitted, day) = ([Levels::READ, Levels::EXECUTE][draw(2) as usize], draw(3) > 0, draw(2));
+        let at = jiff::Timestamp::from_second(i64::try_from(day).unwrap() * 24 * 60 * 60 + 5).unwrap();
+        let count = plain.entry((who, service, operation, name, need.bits(), day)).or_default();
+        if permitted {
+            count.0 += 1
+        } else {
+            count.1 += 1
+        }
+        record.note(&Happened {
+            at,
+            user: Some(user(who)),
+            service: Some(ResourceId(Uuid::from_u128(service))),
+            operation: operations.get(operation),
+            need: Some(need),
+            permitted: Some(permitted),
+            ..happened(&id, &names[name])
+        });
+    }
+    let drained = record.drain();
+    // Nine users have 1,920 combinations each; beyond their 1,024 they are counted on any resource, of which they have 32.
+    let (mut exact, mut together) = (0, 0);
+    for counted in &drained.counts {
+        let (allowed, refused) = (counted.allowed, counted.refused);
+        if counted.name.pattern().is_none() {
+            together += allowed + refused;
+            continue;
+        }
+        let place = |operation: &Arc<str>| operations.iter().position(|known| known == operation).unwrap();
+        let operation = counted.operation.as_ref().map_or(3, place);
+        let name = names.iter().position(|name| *name == counted.name).unwrap();
+        let day = u64::try_from(counted.day).unwrap();
+        let key = (counted.user.0.as_u128(), counted.service.0.as_u128(), operation, name, counted.need.bits(), day);
+        assert_eq!(plain.remove(&key), Some((allowed, refused)), "once, and as often as it was called");
+        exact += allowed + refused;
+    }
+    let rest: u64 = plain.values().map(|(allowed, refused)| allowed + refused).sum();
+    assert_eq!((exact + together + drained.uncounted, together + drained.uncounted), (50_000, rest));
+    assert!(exact > 20_000 && together + drained.uncounted > 0, "{exact} {together} {}", drained.uncounted);
+}
