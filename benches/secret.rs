@@ -21,7 +21,7 @@ const VALUE: &[u8] = b"sk-proj-0123456789abcdefghijklmnopqrstuvwxyz0123";
 fn opening(criterion: &mut Criterion) {
     let key = ProcessKey::random().unwrap();
     let context = Context::Secret(UserId(Uuid::from_u128(1)), "api-key");
-    let held = key.hold(context, VALUE, Timestamp::UNIX_EPOCH, None).unwrap();
+    let held = key.hold(context, VALUE).unwrap();
     let mut out = Zeroizing::new(Vec::with_capacity(256));
     criterion.bench_function("open a held secret", |bencher| {
         bencher.iter(|| key.open_into(black_box(context), black_box(&held), &mut out).unwrap());

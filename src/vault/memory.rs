@@ -1,11 +1,10 @@
 //! Secrets in memory: sealed once more under a key that lives and dies with the process.
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce};
-use jiff::Timestamp;
+use smallvec::SmallVec;
 use zeroize::{Zeroize, Zeroizing};
 
 use super::associated::associated;
@@ -18,17 +17,13 @@ const DOMAIN: &[u8] = b"carta-gateway memory 1";
 /// One secret as the snapshot holds it: sealed under the process's key.
 #[derive(Clone)]
 pub struct Held {
-    /// Nonce, ciphertext and tag.
-    sealed: Arc<[u8]>,
-    /// When it ends, if it does.
-    pub expires: Option<Timestamp>,
-    /// When it was stored.
-    pub created: Timestamp,
+    /// Nonce, ciphertext and tag; of most secrets in place, where what comes before was fetched already.
+    sealed: SmallVec<[u8; 64]>,
 }
 
 impl fmt::Debug for Held {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Held").field("created", &self.created).field("expires", &self.expires).finish_non_exhaustive()
+        f.write_str("Held(…)")
     }
 }
 
@@ -54,13 +49,7 @@ impl ProcessKey {
     ///
     /// # Errors
     /// [`VaultError::Cipher`] where the cipher fails.
-    pub fn hold(
-        &self,
-        context: Context<'_>,
-        plain: &[u8],
-        created: Timestamp,
-        expires: Option<Timestamp>,
-    ) -> Result<Held, VaultError> {
+    pub fn hold(&self, context: Context<'_>, plain: &[u8]) -> Result<Held, VaultError> {
         let nonce = self.nonce();
         let mut sealed = Zeroizing::new(Vec::with_capacity(NONCE_LEN + plain.len() + TAG));
         sealed.extend_from_slice(&nonce);
@@ -71,7 +60,7 @@ impl ProcessKey {
         })
         .map_err(|_| VaultError::Cipher)?;
         sealed.extend_from_slice(tag.as_ref());
-        Ok(Held { sealed: sealed.as_slice().into(), expires, created })
+        Ok(Held { sealed: SmallVec::from_slice(&sealed) })
     }
 
     /// Opens a held value into `out`, which holds exactly the value afterwards, and nothing after an error.
@@ -132,7 +121,7 @@ mod tests {
     const CANARY: &str = "canary-7f3a";
 
     fn held(key: &ProcessKey, context: Context<'_>) -> Held {
-        key.hold(context, CANARY.as_bytes(), Timestamp::UNIX_EPOCH, None).unwrap()
+        key.hold(context, CANARY.as_bytes()).unwrap()
     }
 
     #[test]

@@ -5,6 +5,7 @@ mod chain;
 mod cipher;
 mod envelope;
 mod memory;
+mod owned;
 mod rotate;
 mod secrets;
 

@@ -8,6 +8,7 @@ use imbl::shared_ptr::DefaultSharedPtr;
 use jiff::Timestamp;
 use zeroize::Zeroizing;
 
+use super::owned::Owned;
 use super::{ConsentKey, Context, Held, ProcessKey, Vault, VaultError};
 use crate::policy::{ResourceId, UserId};
 use crate::store::{Consent, Item, Key, Secret};
@@ -17,28 +18,6 @@ use crate::store::{Consent, Item, Key, Secret};
 pub struct Secrets {
     process: Arc<ProcessKey>,
     users: GenericHashMap<UserId, Arc<Owned>, ahash::RandomState, DefaultSharedPtr>,
-}
-
-/// What one user has. Lists, because a user has few; sorted, because one may have many.
-#[derive(Clone, Default)]
-struct Owned {
-    /// By name.
-    secrets: Vec<(Arc<str>, Value)>,
-    /// By secret and fingerprint.
-    consents: Vec<Arc<Consent>>,
-    /// By secret and service.
-    withdrawn: Vec<(String, ResourceId)>,
-}
-
-/// A secret as far as it could be opened.
-#[derive(Clone)]
-enum Value {
-    Held(Held),
-    /// The envelope did not open: the secret is there, and no request gets it.
-    Unreadable {
-        created: Timestamp,
-        expires: Option<Timestamp>,
-    },
 }
 
 /// What one user has, looked up once for all that is asked of it.
@@ -94,8 +73,8 @@ impl Secrets {
         for item in items {
             match item {
                 Item::Secret(secret) => {
-                    let value = patched.value(vault, secret, &mut unreadable)?;
-                    patched.owned(secret.user).put(&secret.name, value);
+                    let held = patched.held_anew(vault, secret, &mut unreadable)?;
+                    patched.owned(secret.user).put(&secret.name, held, secret.created, secret.expires);
                 }
                 Item::Consent(consent) => patched.owned(consent.user).consent(consent),
                 Item::Withdrawal(withdrawal) => {
@@ -151,35 +130,39 @@ impl Secrets {
 
     /// The user's secrets by name, expired ones included.
     pub fn of(&self, user: UserId) -> impl Iterator<Item = Listed> + '_ {
-        self.users.get(&user).into_iter().flat_map(|owned| &owned.secrets).map(|(name, value)| {
-            let (created, expires, readable) = match value {
-                Value::Held(held) => (held.created, held.expires, true),
-                Value::Unreadable { created, expires } => (*created, *expires, false),
-            };
-            Listed { name: Arc::clone(name), created, expires, readable }
+        self.users.get(&user).into_iter().flat_map(|owned| owned.secrets()).map(|kept| Listed {
+            name: kept.name().into(),
+            created: kept.created,
+            expires: kept.expires,
+            readable: kept.held.is_some(),
         })
     }
 
     /// The user's consents by secret.
     pub fn consents_of(&self, user: UserId) -> impl Iterator<Item = &Arc<Consent>> + '_ {
-        self.users.get(&user).into_iter().flat_map(|owned| &owned.consents)
+        self.users.get(&user).into_iter().flat_map(|owned| owned.consents())
     }
 
     /// The secrets that the user lets go to these services no more.
     pub fn withdrawn_of(&self, user: UserId) -> impl Iterator<Item = (&str, ResourceId)> + '_ {
-        let withdrawn = self.users.get(&user).into_iter().flat_map(|owned| &owned.withdrawn);
+        let withdrawn = self.users.get(&user).into_iter().flat_map(|owned| owned.withdrawn());
         withdrawn.map(|(secret, service)| (secret.as_str(), *service))
     }
 
-    fn value(&self, vault: &Vault, secret: &Secret, unreadable: &mut Option<Unreadable>) -> Result<Value, VaultError> {
+    /// The secret under the process's key; none where its envelope does not open.
+    fn held_anew(
+        &self,
+        vault: &Vault,
+        secret: &Secret,
+        unreadable: &mut Option<Unreadable>,
+    ) -> Result<Option<Held>, VaultError> {
         let context = Context::Secret(secret.user, &secret.name);
-        let &Secret { created, expires, .. } = secret;
         match vault.open(context, &secret.sealed) {
-            Ok(plain) => self.process.hold(context, &plain, created, expires).map(Value::Held),
+            Ok(plain) => self.process.hold(context, &plain).map(Some),
             Err(cause) => {
                 let first = Unreadable { count: 0, user: secret.user, name: secret.name.clone(), cause };
                 unreadable.get_or_insert(first).count += 1;
-                Ok(Value::Unreadable { created, expires })
+                Ok(None)
             }
         }
     }
@@ -223,27 +206,22 @@ impl<'s> Own<'s> {
     /// Whether the user lets the secret go where the fingerprint says.
     #[must_use]
     pub fn consented(&self, secret: &str, fingerprint: &str) -> bool {
-        self.owned.is_some_and(|owned| owned.place(secret, fingerprint).is_ok())
+        self.owned.is_some_and(|owned| owned.consented(secret, fingerprint))
     }
 
     /// Whether the user ever said whether the secret may go to this service, wherever and however the service sent it
     /// then: let it go there, or withdrew that.
     #[must_use]
     pub fn decided_before(&self, secret: &str, service: ResourceId) -> bool {
-        self.owned.is_some_and(|owned| {
-            owned.consents.iter().any(|known| known.secret == secret && known.service == service)
-                || owned.withdrawn.iter().any(|(known, from)| known == secret && *from == service)
-        })
+        self.owned.is_some_and(|owned| owned.decided_before(secret, service))
     }
 
     fn usable(&self, name: &str, now: Timestamp) -> Result<&'s Held, SecretFault> {
-        let owned = self.owned.ok_or(SecretFault::Missing)?;
-        let value = owned.find(name).ok().and_then(|place| owned.secrets.get(place)).ok_or(SecretFault::Missing)?;
-        let (expires, held) = match &value.1 {
-            Value::Held(held) => (held.expires, Ok(held)),
-            Value::Unreadable { expires, .. } => (*expires, Err(SecretFault::Unreadable)),
-        };
-        if expires.is_some_and(|end| end <= now) { Err(SecretFault::Expired) } else { held }
+        let kept = self.owned.and_then(|owned| owned.secret(name)).ok_or(SecretFault::Missing)?;
+        if kept.expires.is_some_and(|end| end <= now) {
+            return Err(SecretFault::Expired);
+        }
+        kept.held.as_ref().ok_or(SecretFault::Unreadable)
     }
 }
 
@@ -251,61 +229,6 @@ impl<'s> Own<'s> {
 impl fmt::Debug for Own<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Own({})", self.user)
-    }
-}
-
-impl Owned {
-    fn is_empty(&self) -> bool {
-        self.secrets.is_empty() && self.consents.is_empty() && self.withdrawn.is_empty()
-    }
-
-    fn find(&self, name: &str) -> Result<usize, usize> {
-        self.secrets.binary_search_by(|(known, _)| known.as_ref().cmp(name))
-    }
-
-    fn place(&self, secret: &str, fingerprint: &str) -> Result<usize, usize> {
-        self.consents
-            .binary_search_by(|known| (known.secret.as_str(), known.fingerprint.as_str()).cmp(&(secret, fingerprint)))
-    }
-
-    fn put(&mut self, name: &str, value: Value) {
-        match self.find(name) {
-            Ok(place) => {
-                if let Some(entry) = self.secrets.get_mut(place) {
-                    entry.1 = value;
-                }
-            }
-            Err(place) => self.secrets.insert(place, (name.into(), value)),
-        }
-    }
-
-    fn forget(&mut self, name: &str) {
-        if let Ok(place) = self.find(name) {
-            self.secrets.remove(place);
-        }
-    }
-
-    fn consent(&mut self, consent: &Consent) {
-        if let Err(place) = self.place(&consent.secret, &consent.fingerprint) {
-            self.consents.insert(place, Arc::new(consent.clone()));
-        }
-    }
-
-    fn refuse(&mut self, secret: &str, service: ResourceId) {
-        let known = self.withdrawn.binary_search_by(|(of, from)| (of.as_str(), *from).cmp(&(secret, service)));
-        if let Err(place) = known {
-            self.withdrawn.insert(place, (secret.to_owned(), service));
-        }
-    }
-
-    fn allow(&mut self, secret: &str, service: ResourceId) {
-        self.withdrawn.retain(|(of, from)| (of.as_str(), *from) != (secret, service));
-    }
-
-    fn withdraw(&mut self, secret: &str, fingerprint: &str) {
-        if let Ok(place) = self.place(secret, fingerprint) {
-            self.consents.remove(place);
-        }
     }
 }
 
