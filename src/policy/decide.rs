@@ -30,7 +30,8 @@ impl Snapshot {
     /// # Errors
     /// [`Denied`] where the user does not, and always for a need of nothing.
     pub fn permit(&self, user: UserId, keys: &[&str], need: Levels, now: Timestamp) -> Result<Permit, Denied> {
-        judge(&self.verdict(user, keys, Reading::Covering, now), user, need)
+        let verdict = self.verdict(user, keys, Reading::Covering, now);
+        judge(verdict.levels, verdict.ends, user, need, || verdict.owner)
     }
 
     /// The proof that the user may grant and rescind on the resource of these keys: its owner, or whoever holds admin.
@@ -105,12 +106,18 @@ impl Snapshot {
     }
 }
 
-/// The permit, where the verdict holds all that is needed.
-pub(super) fn judge(verdict: &Verdict, user: UserId, need: Levels) -> Result<Permit, Denied> {
-    if verdict.levels.has_all(need) {
-        Ok(Permit::new(user, need, verdict.levels, moment(verdict.ends)))
+/// The permit, where these levels, which hold until `ends`, are all that is needed.
+pub(super) fn judge(
+    held: Levels,
+    ends: i64,
+    user: UserId,
+    need: Levels,
+    owner: impl FnOnce() -> Option<UserId>,
+) -> Result<Permit, Denied> {
+    if held.has_all(need) {
+        Ok(Permit::new(user, need, held, moment(ends)))
     } else {
-        Err(Denied { user, need, held: verdict.levels, owner: verdict.owner })
+        Err(Denied { user, need, held, owner: owner() })
     }
 }
 

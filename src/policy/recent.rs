@@ -8,10 +8,9 @@ use std::sync::Arc;
 
 use ahash::RandomState;
 use jiff::Timestamp;
-use smallvec::SmallVec;
 
 use super::decide::judge;
-use super::evaluate::{Basis, Reading, Verdict};
+use super::evaluate::{Reading, Verdict};
 use super::rows::NEVER;
 use super::snapshot::Snapshot;
 use super::{Denied, Levels, Permit, UserId};
@@ -19,6 +18,9 @@ use super::{Denied, Levels, Permit, UserId};
 /// The longest name that is remembered, in bytes: callers choose the last keys of some names, and must not choose how
 /// much memory that takes.
 const MAX_NAME: usize = 192;
+
+/// How much of a name has room in its slot, in bytes: of most all of it, and the first half beside the rest.
+const IN_PLACE: usize = 46;
 
 /// How many slots a question may be in: with one alone, two that are asked again and again could keep each other out.
 const WAYS: usize = 4;
@@ -32,8 +34,9 @@ pub struct Recent {
     snapshot: Option<Arc<()>>,
     /// Raised with every new snapshot: entries of another age are void.
     age: u64,
-    /// The hashes of the questions in the slots: one set of them is one line of the processor's cache.
-    tags: Box<[[u64; WAYS]]>,
+    /// Some bits of the hashes of the questions in the slots: so few that all of them stay in the processor's cache, and
+    /// that a slot is seldom looked at for another question's sake. They tell where to look, and nothing else.
+    tags: Box<[[u16; WAYS]]>,
     /// As many as there are tags.
     slots: Box<[Slot]>,
     seed: RandomState,
@@ -41,29 +44,37 @@ pub struct Recent {
     misses: u64,
 }
 
+/// One decision. What a question is compared with and what permits it is one line of the processor's cache, where the name
+/// is short; what only a refusal tells is the next.
 #[derive(Clone)]
+#[repr(C, align(64))]
 struct Slot {
-    age: u64,
     user: UserId,
-    /// Where most names have room beside the rest: elsewhere they would be one more place to fetch from.
-    name: SmallVec<[u8; 32]>,
+    age: u64,
     /// The second of the walk; the verdict holds from here to its end.
     from: i64,
-    verdict: Verdict,
+    ends: i64,
+    levels: Levels,
+    /// Of the name, in bytes.
+    length: u8,
+    name: [u8; IN_PLACE],
+    /// The name where it has no room in its place.
+    long: Option<Box<[u8]>>,
+    owner: Option<UserId>,
 }
 
+const _: () = assert!(size_of::<Slot>() == 128, "a decision takes more than two lines of the processor's cache");
+
 impl Recent {
-    /// Room for about this many decisions, of some 150 bytes each.
+    /// Room for about this many decisions, of some 130 bytes each.
     #[must_use]
     pub fn new(capacity: usize) -> Self {
-        let verdict = Verdict { levels: Levels::NONE, basis: Basis::Answers(None), owner: None, ends: NEVER };
-        let empty = Slot { age: 0, user: UserId(uuid::Uuid::nil()), name: SmallVec::new(), from: 0, verdict };
         let sets = capacity.div_ceil(WAYS).max(1).next_power_of_two();
         Self {
             snapshot: None,
             age: 0,
             tags: vec![[0; WAYS]; sets].into(),
-            slots: vec![empty; sets * WAYS].into(),
+            slots: vec![Slot::VOID; sets * WAYS].into(),
             seed: RandomState::new(),
             hits: 0,
             misses: 0,
@@ -90,39 +101,37 @@ impl Recent {
         let second = now.as_second();
         let hash = self.hash(user, keys);
         let set = usize::try_from(hash & (self.tags.len() as u64 - 1)).unwrap_or(0);
-        let tags = self.tags.get(set).copied().unwrap_or_default();
+        let (tag, tags) = (tag(hash), self.tags.get(set).copied().unwrap_or_default());
         let slots = self.slots.get(set * WAYS..).unwrap_or_default();
-        let known = tags.iter().zip(slots).find(|(tag, slot)| {
-            **tag == hash && slot.age == self.age && slot.user == user && slot.holds_at(second) && slot.is_named(keys)
+        let known = tags.iter().zip(slots).find(|(known, slot)| {
+            **known == tag && slot.age == self.age && slot.holds_at(second) && slot.is_of(user, keys)
         });
         if let Some((_, slot)) = known {
             self.hits += 1;
-            return judge(&slot.verdict, user, need);
+            return judge(slot.levels, slot.ends, user, need, || slot.owner);
         }
         self.misses += 1;
         let verdict = snapshot.verdict(user, keys, Reading::Covering, now);
         if keys.iter().map(|key| key.len() + 1).sum::<usize>() <= MAX_NAME {
-            self.remember(hash, set, user, keys, second, verdict);
+            self.remember((tag, set), user, keys, second, verdict);
         }
-        judge(&verdict, user, need)
+        judge(verdict.levels, verdict.ends, user, need, || verdict.owner)
     }
 
     /// In the slot of the same question, else in one that is void, else in any of the set.
-    fn remember(&mut self, hash: u64, set: usize, user: UserId, keys: &[&str], second: i64, verdict: Verdict) {
-        let Some(tags) = self.tags.get_mut(set) else { return };
+    fn remember(&mut self, (tag, set): (u16, usize), user: UserId, keys: &[&str], second: i64, verdict: Verdict) {
         let slots = self.slots.get(set * WAYS..).unwrap_or_default();
-        let same = tags.iter().position(|tag| *tag == hash);
-        let void = || slots.iter().take(WAYS).position(|slot| slot.age != self.age);
+        let slots = slots.get(..WAYS).unwrap_or_default();
+        let same = slots.iter().position(|slot| slot.is_of(user, keys));
+        let void = || slots.iter().position(|slot| slot.age != self.age);
         let any = || usize::try_from(self.misses % WAYS as u64).unwrap_or(0);
         let way = same.or_else(void).unwrap_or_else(any);
-        let (Some(tag), Some(slot)) = (tags.get_mut(way), self.slots.get_mut(set * WAYS + way)) else { return };
-        *tag = hash;
-        slot.name.clear();
-        for key in keys {
-            slot.name.extend_from_slice(key.as_bytes());
-            slot.name.push(END);
-        }
-        (slot.age, slot.user, slot.from, slot.verdict) = (self.age, user, second, verdict);
+        let known = self.tags.get_mut(set).and_then(|tags| tags.get_mut(way));
+        let (Some(known), Some(slot)) = (known, self.slots.get_mut(set * WAYS + way)) else { return };
+        *known = tag;
+        slot.put_name(keys);
+        (slot.age, slot.user, slot.from) = (self.age, user, second);
+        (slot.levels, slot.ends, slot.owner) = (verdict.levels, verdict.ends, verdict.owner);
     }
 
     /// How many questions were answered from memory, and how many by the walk.
@@ -141,18 +150,55 @@ impl Recent {
     }
 }
 
+/// The bits that tell slots apart: others than those that choose the set.
+const fn tag(hash: u64) -> u16 {
+    (hash >> 48) as u16
+}
+
 impl Slot {
+    const VOID: Self = Self {
+        user: UserId(uuid::Uuid::nil()),
+        age: 0,
+        from: 0,
+        ends: NEVER,
+        levels: Levels::NONE,
+        length: 0,
+        name: [0; IN_PLACE],
+        long: None,
+        owner: None,
+    };
+
     /// Rows only ever end, so the verdict is the same from the walk's second to the first end on which it rests.
     const fn holds_at(&self, second: i64) -> bool {
-        self.from <= second && second < self.verdict.ends
+        self.from <= second && second < self.ends
+    }
+
+    fn is_of(&self, user: UserId, keys: &[&str]) -> bool {
+        self.user == user && self.is_named(keys)
     }
 
     fn is_named(&self, keys: &[&str]) -> bool {
-        let rest = keys.iter().try_fold(self.name.as_slice(), |rest, key| {
+        let rest = keys.iter().try_fold(self.name(), |rest, key| {
             let (end, rest) = rest.strip_prefix(key.as_bytes())?.split_first()?;
             (*end == END).then_some(rest)
         });
         rest.is_some_and(<[u8]>::is_empty)
+    }
+
+    fn name(&self) -> &[u8] {
+        self.long.as_deref().filter(|_| usize::from(self.length) > IN_PLACE).unwrap_or_else(|| {
+            let length = usize::from(self.length);
+            self.name.get(..length).unwrap_or_default()
+        })
+    }
+
+    /// Of at most [`MAX_NAME`] bytes.
+    fn put_name(&mut self, keys: &[&str]) {
+        let bytes = keys.iter().flat_map(|key| key.bytes().chain([END]));
+        let length = keys.iter().map(|key| key.len() + 1).sum::<usize>();
+        self.length = u8::try_from(length).unwrap_or(u8::MAX);
+        self.long = (length > IN_PLACE).then(|| bytes.clone().collect());
+        self.name.iter_mut().zip(bytes).for_each(|(place, byte)| *place = byte);
     }
 }
 
@@ -236,5 +282,45 @@ mod tests {
         };
         [MAX_NAME - 1, MAX_NAME - 1, MAX_NAME, MAX_NAME].into_iter().for_each(&mut ask);
         assert_eq!(recent.hits_and_misses(), (hits + 1, misses + 3));
+    }
+
+    #[test]
+    fn a_name_is_remembered_as_a_whole_whatever_its_length() {
+        let mut slot = Slot::VOID;
+        // Longer and shorter ones in turn, in the slot of the one before.
+        for length in [3, MAX_NAME - 1, IN_PLACE - 1, IN_PLACE, 0, IN_PLACE + 1, IN_PLACE - 2, MAX_NAME - 1, 1] {
+            let name = "x".repeat(length);
+            slot.put_name(&[&name]);
+            assert!(slot.is_named(&[&name]), "{length}");
+            assert!(!slot.is_named(&[&format!("{name}x")]) && !slot.is_named(&[&name, ""]), "{length}");
+            assert!(!slot.is_named(&[name.get(1..).unwrap_or("y")]), "{length}");
+            for at in 0..length {
+                let mut other = name.clone();
+                other.replace_range(at..=at, "y");
+                assert!(!slot.is_named(&[&other]), "{length} {at}");
+            }
+        }
+    }
+
+    #[test]
+    fn questions_of_one_tag_are_told_apart() {
+        let mut recent = Recent::new(WAYS);
+        let (snapshot, user) = (Snapshot::empty(), UserId(uuid::Uuid::nil()));
+        let mut names: Vec<String> = Vec::new();
+        for name in (0..).map(|number: u64| number.to_string()) {
+            let of = |name: &str| tag(recent.hash(user, &[name]));
+            if names.first().is_none_or(|first| of(first) == of(&name)) {
+                names.push(name);
+            }
+            if names.len() == WAYS {
+                break;
+            }
+        }
+        for round in 0..3 {
+            for name in &names {
+                assert!(recent.permit(&snapshot, user, &[name], Levels::READ, Timestamp::UNIX_EPOCH).is_err());
+            }
+            assert_eq!(recent.hits_and_misses(), (round * WAYS as u64, WAYS as u64));
+        }
     }
 }
