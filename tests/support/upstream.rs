@@ -258,7 +258,8 @@ impl Exchange<'_> {
         self.stream.flush()
     }
 
-    /// Writes a response with `Content-Length`; the connection goes on.
+    /// Writes a response with `Content-Length`; the connection goes on. Whoever hears it finds the request among those that
+    /// were received.
     pub fn answer(&mut self, status: &str, headers: &[(&str, &str)], body: impl AsRef<[u8]>) -> io::Result<bool> {
         let body = body.as_ref();
         let lines: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
@@ -266,6 +267,7 @@ impl Exchange<'_> {
         if self.received.head.method() != "HEAD" {
             bytes.extend_from_slice(body);
         }
+        self.tell();
         self.send(bytes)?;
         Ok(true)
     }
