@@ -50,20 +50,27 @@ impl Buffer {
     }
 
     /// Makes room for so many more bytes.
+    #[inline]
     pub fn reserve(&mut self, more: usize) {
-        let needed = self.0.len() + more;
-        if needed > self.0.capacity() {
-            self.grow(needed);
+        if more > self.0.capacity() - self.0.len() {
+            self.grow(self.0.len() + more);
         }
     }
 
     /// Adds bytes.
     #[inline]
     pub fn push(&mut self, bytes: &[u8]) {
-        if bytes.len() > self.0.capacity() - self.0.len() {
-            self.grow(self.0.len() + bytes.len());
-        }
+        self.reserve(bytes.len());
         self.0.extend_from_slice(bytes);
+    }
+
+    /// Adds pieces, one after the other.
+    #[inline]
+    pub fn push_all<const N: usize>(&mut self, pieces: [&[u8]; N]) {
+        self.reserve(pieces.iter().map(|piece| piece.len()).sum());
+        for piece in pieces {
+            self.0.extend_from_slice(piece);
+        }
     }
 
     #[cold]

@@ -11,7 +11,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use smallvec::SmallVec;
 
-use super::error::{Kind, Problem, X_REQUEST_ID};
+use super::error::{Kind, Problem};
 use super::names::{HOP_BY_HOP, Rules, is_framing, is_removed};
 use crate::telemetry::{RequestId, TraceParent};
 use crate::upstream::{self, RequestHead};
@@ -20,9 +20,7 @@ use crate::wiped::Buffer;
 const X_CARTA_USER: HeaderName = HeaderName::from_static("x-carta-user");
 const X_CARTA_EMAIL: HeaderName = HeaderName::from_static("x-carta-email");
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+const X_FORWARDED_HOST: &[u8; 18] = b"x-forwarded-host: ";
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
 /// The most headers that `Connection` may name: each is looked for among all that are sent.
@@ -179,10 +177,10 @@ pub fn add_to_request(taken: &Taken<'_>, uri: &Uri, added: &Added<'_>, out: &mut
     if let Some(email) = added.email {
         add_identity(&X_CARTA_EMAIL, email, lines);
     }
-    lines.add_text(&X_REQUEST_ID, added.request_id.as_bytes());
+    lines.say(b"x-request-id: ", added.request_id.as_bytes());
     let inbound = one(&forwarded.traces).map(HeaderValue::as_bytes);
     let trace = TraceParent::follow(inbound);
-    lines.add_text(&TRACEPARENT, &trace.text());
+    lines.say(b"traceparent: ", trace.text());
     if inbound.is_some_and(|inbound| inbound.windows(32).any(|digits| digits == trace.trace_id().as_bytes())) {
         forwarded.trace_states.iter().for_each(|state| lines.add(&TRACESTATE, state));
     }
@@ -199,14 +197,15 @@ pub fn add_to_request(taken: &Taken<'_>, uri: &Uri, added: &Added<'_>, out: &mut
     });
     let own_proto: &[u8] = if added.tls { b"https" } else { b"http" };
     let proto = one(&forwarded.protos).filter(|_| added.trusted_peer).map(HeaderValue::as_bytes);
-    lines.add_text(&X_FORWARDED_PROTO, proto.filter(|proto| matches!(*proto, b"http" | b"https")).unwrap_or(own_proto));
+    let proto = proto.filter(|proto| matches!(*proto, b"http" | b"https")).unwrap_or(own_proto);
+    lines.say(b"x-forwarded-proto: ", proto);
     let host = one(&forwarded.hosts).filter(|_| added.trusted_peer);
     if let Some(host) = host.filter(|host| !host.is_empty() && !host.as_bytes().contains(&b',')) {
-        lines.add(&X_FORWARDED_HOST, host);
+        lines.say(X_FORWARDED_HOST, host.as_bytes());
     } else if let Some(authority) = uri.authority() {
-        lines.add_text(&X_FORWARDED_HOST, authority.as_str().as_bytes());
+        lines.say(X_FORWARDED_HOST, authority.as_str().as_bytes());
     } else if let Some(host) = forwarded.host {
-        lines.add(&X_FORWARDED_HOST, host);
+        lines.say(X_FORWARDED_HOST, host.as_bytes());
     }
     if taken.trailers {
         lines.add_text(&TE, b"trailers");
@@ -236,7 +235,8 @@ pub fn strip_request_trailers(trailers: &mut HeaderMap, rules: &Rules<'_>, named
 /// a reader gets one unambiguous token whatever the name holds, and never a list, a parameter or a value whose blanks were
 /// trimmed away.
 fn add_identity(name: &HeaderName, text: &str, lines: &mut upstream::Lines) {
-    if text.bytes().all(stands_for_itself) {
+    // Each byte is looked at whatever those before are, several at a time.
+    if text.bytes().fold(true, |all, byte| all & stands_for_itself(byte)) {
         lines.add_text(name, text.as_bytes());
         return;
     }
@@ -248,7 +248,7 @@ fn add_identity(name: &HeaderName, text: &str, lines: &mut upstream::Lines) {
 
 /// Whether this byte of an identity is written as it is: what `NOT_IN_IDENTITY` leaves of ASCII.
 fn stands_for_itself(byte: u8) -> bool {
-    byte.is_ascii_graphic() && !matches!(byte, b'%' | b',' | b'"' | b';')
+    byte.is_ascii_graphic() & (byte != b'%') & (byte != b',') & (byte != b'"') & (byte != b';')
 }
 
 /// The address as it is written, without the detours of formatting where it is a short one.

@@ -4,11 +4,7 @@ use super::request_id::{hex, hex_of_64};
 
 /// A `traceparent` for the upstream: the caller's trace id and flags, our own span id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TraceParent {
-    trace: [u8; 32],
-    span: [u8; 16],
-    flags: [u8; 2],
-}
+pub struct TraceParent([u8; 55]);
 
 impl TraceParent {
     /// Continues the caller's trace, or starts one that is not sampled where `inbound` is absent or malformed (§3.2.2:
@@ -18,27 +14,29 @@ impl TraceParent {
         let [high, low, span] = rand::random::<[u64; 3]>();
         let new = || (hex(u128::from(high) << 64 | u128::from(low | 1)), *b"00");
         let (trace, flags) = inbound.and_then(parse).unwrap_or_else(new);
-        Self { trace, span: hex_of_64(span | 1), flags }
+        let mut text = [b'-'; 55];
+        let mut put = |start: usize, digits: &[u8]| {
+            if let Some(place) = text.get_mut(start..start + digits.len()) {
+                place.copy_from_slice(digits);
+            }
+        };
+        put(0, b"00");
+        put(3, &trace);
+        put(36, &hex_of_64(span | 1));
+        put(53, &flags);
+        Self(text)
     }
 
     /// The value of `traceparent`.
     #[must_use]
-    pub fn text(&self) -> [u8; 55] {
-        let mut text = [b'-'; 55];
-        let fields: [&[u8]; 4] = [b"00", &self.trace, &self.span, &self.flags];
-        let mut rest = text.as_mut_slice();
-        for field in fields {
-            let (place, after) = rest.split_at_mut(field.len());
-            place.copy_from_slice(field);
-            rest = after.split_at_mut(usize::from(!after.is_empty())).1;
-        }
-        text
+    pub fn text(&self) -> &[u8; 55] {
+        &self.0
     }
 
     /// The 32 digits of the trace id.
     #[must_use]
     pub fn trace_id(&self) -> &str {
-        std::str::from_utf8(&self.trace).unwrap_or_default()
+        self.0.get(3..35).and_then(|trace| std::str::from_utf8(trace).ok()).unwrap_or_default()
     }
 }
 
@@ -72,8 +70,9 @@ mod tests {
 
     #[test]
     fn the_callers_trace_goes_on_under_a_span_of_ours() {
-        let follows = TraceParent::follow(Some(INBOUND)).text();
-        let text = std::str::from_utf8(&follows).unwrap();
+        let trace = TraceParent::follow(Some(INBOUND));
+        let follows = trace.text();
+        let text = std::str::from_utf8(follows).unwrap();
         assert!(text.starts_with("00-4bf92f3577b34da6a3ce929d0e0e4736-"), "{text}");
         assert!(text.ends_with("-01"), "{text}");
         assert_ne!(&text[36..52], "00f067aa0ba902b7");

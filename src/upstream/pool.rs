@@ -228,7 +228,7 @@ where
         let mut waiting = self.one.borrow_mut();
         while let Some(Waiting { connection, since }) = waiting.pop() {
             let age = now.saturating_duration_since(since);
-            if age < IDLE && connection.is_ready() {
+            if age < IDLE && connection.is_ready_unless(Stream::may_have_news) {
                 return Some((connection, age));
             }
         }

@@ -8,12 +8,16 @@ use std::cell::{Cell, RefCell};
 use http::header::{CONTENT_LENGTH, EXPECT, HOST, TRAILER, TRANSFER_ENCODING, UPGRADE};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use smallvec::SmallVec;
 
 use super::h1::Length;
 use crate::wiped::Buffer;
 
 /// The longest target, in bytes.
 const LONGEST: usize = 65_534;
+
+/// What ends a line.
+const END: &[u8] = b"\r\n";
 
 /// How many heads a thread keeps for the next calls, and of what size at most, in bytes.
 const KEPT: (usize, usize) = (256, 16 * 1024);
@@ -39,7 +43,7 @@ pub struct RequestHead {
     /// Whether the body goes by chunks though its length may be known.
     pub(super) chunked: bool,
     /// What the headers of the response are put into.
-    room: Cell<HeaderMap>,
+    room: Cell<Option<HeaderMap>>,
 }
 
 impl RequestHead {
@@ -76,12 +80,12 @@ impl RequestHead {
     pub fn make_room(&self, mut map: HeaderMap) {
         if map.capacity() <= MOST_ROOM && map.len() <= MOST_ROOM {
             map.clear();
-            self.room.set(map);
+            self.room.set(Some(map));
         }
     }
 
-    /// An empty map for the headers of a response.
-    pub(super) fn room(&self) -> HeaderMap {
+    /// An empty map for the headers of a response, if there is one.
+    pub(super) fn room(&self) -> Option<HeaderMap> {
         self.room.take()
     }
 
@@ -94,7 +98,7 @@ impl RequestHead {
     }
 
     fn capacity(&self) -> usize {
-        self.target.capacity() + self.lines.text.capacity() + self.lines.spans.capacity() * size_of::<Span>()
+        self.target.capacity() + self.lines.text.capacity() + self.lines.sensitive.capacity() * size_of::<usize>()
     }
 }
 
@@ -150,36 +154,41 @@ impl Heads {
     }
 }
 
-/// Header lines as HTTP/1.1 writes them (RFC 9112 §5), each well-formed.
+/// Header lines as HTTP/1.1 writes them (RFC 9112 §5), each well-formed: so they can be told apart again by those few who
+/// need that.
 #[derive(Default)]
 pub struct Lines {
     text: Buffer,
-    spans: Vec<Span>,
+    /// Where those begin that are sensitive.
+    sensitive: SmallVec<[usize; 2]>,
 }
 
-/// Where a line stands.
-#[derive(Clone, Copy)]
-struct Span {
-    start: usize,
-    value: usize,
-    /// Of the value.
-    end: usize,
-    sensitive: bool,
+/// One line.
+struct Line<'a> {
+    name: &'a [u8],
+    value: &'a [u8],
+    is_sensitive: bool,
 }
 
 impl Lines {
     /// Adds a line.
     pub fn add(&mut self, name: &HeaderName, value: &HeaderValue) {
-        self.put(name, value.as_bytes(), value.is_sensitive());
+        self.put(name.as_str().as_bytes(), value.as_bytes(), value.is_sensitive());
     }
 
     /// Adds a line of text. False, and nothing is added, where it is no value of a header.
     pub fn add_text(&mut self, name: &HeaderName, text: &[u8]) -> bool {
         let fits = is_value(text);
         if fits {
-            self.put(name, text, false);
+            self.put(name.as_str().as_bytes(), text, false);
         }
         fits
+    }
+
+    /// Adds a line whose name is known beforehand, with its colon and blank, and whose value the caller knows for one.
+    pub fn say<const N: usize>(&mut self, name: &'static [u8; N], value: &[u8]) {
+        debug_assert!(name.ends_with(b": ") && is_value(value), "a line that is none");
+        self.text.push_all([name, value, END]);
     }
 
     /// Adds a line whose value is written by `write`, behind what is there. False, and nothing is added, where that is no
@@ -194,13 +203,15 @@ impl Lines {
         sensitive: bool,
         write: impl FnOnce(&mut Buffer) -> Result<(), E>,
     ) -> Result<bool, E> {
-        let start = self.begin(name);
+        let start = self.text.len();
+        self.text.push_all([name.as_str().as_bytes(), b": "]);
         let value = self.text.len();
         let written = write(&mut self.text);
         let text = self.text.bytes().get(value..).unwrap_or_default();
         let fits = is_value(text) && text.trim_ascii().len() == text.len();
         if written.is_ok() && fits {
-            self.end(start, name, sensitive);
+            self.text.push(END);
+            self.mark(start, sensitive);
             return Ok(true);
         }
         self.text.truncate(start);
@@ -209,21 +220,17 @@ impl Lines {
 
     /// Removes the lines of these names.
     pub fn remove(&mut self, names: &[HeaderName]) {
-        let kept = std::mem::take(self);
-        for (span, name, value) in kept.each() {
-            if !names.iter().any(|removed| removed.as_str().as_bytes() == name) {
-                let start = self.text.len();
-                self.text.push(kept.text.bytes().get(span.start..span.end + 2).unwrap_or_default());
-                let moved = |place: usize| place - span.start + start;
-                let (value, end) = (moved(span.end - value.len()), moved(span.end));
-                self.spans.push(Span { start, value, end, sensitive: span.sensitive });
+        let before = std::mem::take(self);
+        for line in before.each() {
+            if !names.iter().any(|removed| removed.as_str().as_bytes() == line.name) {
+                self.put(line.name, line.value, line.is_sensitive);
             }
         }
     }
 
     /// The values of the lines of this name.
     pub fn values(&self, name: &HeaderName) -> impl Iterator<Item = &[u8]> {
-        self.each().filter(|(_, other, _)| *other == name.as_str().as_bytes()).map(|(_, _, value)| value)
+        self.each().filter(|line| line.name == name.as_str().as_bytes()).map(|line| line.value)
     }
 
     /// All lines as they are written.
@@ -234,11 +241,12 @@ impl Lines {
     /// The lines as a map.
     #[must_use]
     pub fn to_map(&self) -> HeaderMap {
-        let mut map = HeaderMap::with_capacity(self.spans.len());
-        for (span, name, value) in self.each() {
+        let mut map = HeaderMap::new();
+        for line in self.each() {
             // Both were a name and a value before.
-            if let (Ok(name), Ok(mut value)) = (HeaderName::from_bytes(name), HeaderValue::from_bytes(value)) {
-                value.set_sensitive(span.sensitive);
+            if let (Ok(name), Ok(mut value)) = (HeaderName::from_bytes(line.name), HeaderValue::from_bytes(line.value))
+            {
+                value.set_sensitive(line.is_sensitive);
                 map.append(name, value);
             }
         }
@@ -251,44 +259,41 @@ impl Lines {
         names.filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok()).collect()
     }
 
-    fn put(&mut self, name: &HeaderName, value: &[u8], sensitive: bool) {
-        // What the colon, the blank and the line's end take.
-        self.text.reserve(name.as_str().len() + value.len() + 4);
-        let start = self.begin(name);
-        self.text.push(value);
-        self.end(start, name, sensitive);
+    fn put(&mut self, name: &[u8], value: &[u8], sensitive: bool) {
+        self.mark(self.text.len(), sensitive);
+        self.text.push_all([name, b": ", value, END]);
     }
 
-    fn begin(&mut self, name: &HeaderName) -> usize {
-        let start = self.text.len();
-        self.text.push(name.as_str().as_bytes());
-        self.text.push(b": ");
-        start
+    fn mark(&mut self, start: usize, sensitive: bool) {
+        if sensitive {
+            self.sensitive.push(start);
+        }
     }
 
-    fn end(&mut self, start: usize, name: &HeaderName, sensitive: bool) {
-        let span = Span { start, value: start + name.as_str().len() + 2, end: self.text.len(), sensitive };
-        self.text.push(b"\r\n");
-        self.spans.push(span);
-    }
-
-    fn each(&self) -> impl Iterator<Item = (&Span, &[u8], &[u8])> {
-        self.spans.iter().filter_map(|span| {
-            let text = self.text.bytes();
-            Some((span, text.get(span.start..span.value - 2)?, text.get(span.value..span.end)?))
+    fn each(&self) -> impl Iterator<Item = Line<'_>> {
+        let mut start = 0;
+        std::iter::from_fn(move || {
+            let rest = self.text.bytes().get(start..)?;
+            // No name holds a colon, and no value a line's end.
+            let colon = rest.iter().position(|byte| *byte == b':')?;
+            let end = rest.iter().position(|byte| *byte == b'\n')?;
+            let (name, value) = (rest.get(..colon)?, rest.get(colon + 2..end - 1)?);
+            let is_sensitive = self.sensitive.contains(&start);
+            start += end + 1;
+            Some(Line { name, value, is_sensitive })
         })
     }
 
     fn clear(&mut self) {
         self.text.clear();
-        self.spans.clear();
+        self.sensitive.clear();
     }
 }
 
 /// Without the values.
 impl std::fmt::Debug for Lines {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_list().entries(self.each().map(|(_, name, _)| String::from_utf8_lossy(name))).finish()
+        f.debug_list().entries(self.each().map(|line| String::from_utf8_lossy(line.name))).finish()
     }
 }
 

@@ -1,12 +1,14 @@
 //! A connection's bytes, with or without TLS.
 
+use std::future::{Future, poll_fn};
 use std::io::{self, IoSlice};
-use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, Waker};
 
 use metrics::Gauge;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::task::unconstrained;
 use tokio_rustls::client::TlsStream;
 
 /// Counts itself among the open connections while it lives.
@@ -32,6 +34,14 @@ impl Stream {
     fn new(inner: Inner, open: Gauge) -> Self {
         open.increment(1.0);
         Self { inner, open }
+    }
+
+    /// Whether something may have come, or the end: where the system has said nothing, nothing did.
+    pub(super) fn may_have_news(&self) -> bool {
+        let Inner::Plain(stream) = &self.inner else { return true };
+        // Unconstrained: tokio tells a task whose turn is over that nothing came, whatever did.
+        let told = pin!(unconstrained(poll_fn(|cx| stream.poll_read_ready(cx))));
+        told.poll(&mut Context::from_waker(Waker::noop())).is_ready()
     }
 }
 

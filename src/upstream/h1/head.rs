@@ -2,13 +2,12 @@
 
 use std::mem::MaybeUninit;
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use http::header::{CONNECTION, CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version};
 use http_body::Body;
-use smallvec::SmallVec;
 
-use super::{Malformed, decode};
+use super::Malformed;
 use crate::upstream::RequestHead;
 use crate::wiped::Buffer;
 
@@ -101,7 +100,7 @@ pub(super) enum Framing {
 
 /// Takes one head from the front of the buffer, an interim one (1xx) too; none where it has not all come. Its headers take
 /// the memory of `room`, which is empty.
-pub(super) fn parse(buffer: &mut BytesMut, room: &mut HeaderMap) -> Result<Option<Head>, Malformed> {
+pub(super) fn parse(buffer: &mut BytesMut, room: &mut Option<HeaderMap>) -> Result<Option<Head>, Malformed> {
     let mut lines = [const { MaybeUninit::uninit() }; MOST_LINES];
     let mut response = httparse::Response::new(&mut []);
     let config = httparse::ParserConfig::default();
@@ -119,29 +118,29 @@ pub(super) fn parse(buffer: &mut BytesMut, room: &mut HeaderMap) -> Result<Optio
     let reason = response.reason.filter(|reason| Some(*reason) != status.canonical_reason());
     let reason = reason.map(|reason| Bytes::copy_from_slice(reason.as_bytes()));
     let version = if response.version == Some(1) { Version::HTTP_11 } else { Version::HTTP_10 };
+    // The values stay in one piece of memory; copied, so that the buffer is free for what comes next.
+    let block = Bytes::copy_from_slice(buffer.get(..length).unwrap_or_default());
     let start = buffer.as_ptr().addr();
-    let mut spans: SmallVec<[(HeaderName, usize, usize); 16]> = SmallVec::new();
-    for line in response.headers.iter() {
-        let name = HeaderName::from_bytes(line.name.as_bytes()).map_err(|_| Malformed("a header's name is none"))?;
-        spans.push((name, line.value.as_ptr().addr() - start, line.value.len()));
-    }
-    // The values stay in one piece of memory.
-    let block = decode::split(buffer, length);
-    let mut headers = std::mem::take(room);
-    headers.reserve(spans.len() + SPARE);
     let mut head = Head {
         status,
         version,
-        headers,
+        headers: room.take().unwrap_or_default(),
         reason,
         keeps: version == Version::HTTP_11,
         chunked: None,
         length: Length::default(),
     };
+    head.headers.reserve(response.headers.len() + SPARE);
     let mut closes = false;
-    for (name, start, length) in spans {
+    for line in response.headers.iter() {
+        let name = HeaderName::from_bytes(line.name.as_bytes()).map_err(|_| Malformed("a header's name is none"))?;
         // An empty value may stand anywhere.
-        let value = if length == 0 { Bytes::new() } else { block.slice(start..start + length) };
+        let value = if line.value.is_empty() {
+            Bytes::new()
+        } else {
+            let place = line.value.as_ptr().addr() - start;
+            block.slice(place..place + line.value.len())
+        };
         let value = HeaderValue::from_maybe_shared(value).map_err(|_| Malformed("a header's value is none"))?;
         if name == CONNECTION {
             closes |= lists(&value, "close");
@@ -154,6 +153,7 @@ pub(super) fn parse(buffer: &mut BytesMut, room: &mut HeaderMap) -> Result<Optio
         }
         head.headers.append(name, value);
     }
+    buffer.advance(length);
     Ok(Some(head))
 }
 

@@ -162,8 +162,16 @@ where
     /// asked for.
     #[must_use]
     pub fn is_ready(&self) -> bool {
+        self.is_ready_unless(|_| true)
+    }
+
+    /// As [`Self::is_ready`], for a stream of which it can be told whether there may be news.
+    pub fn is_ready_unless(&self, has_news: impl FnOnce(&S) -> bool) -> bool {
         if !self.is_free() {
             return false;
+        }
+        if !has_news(&self.0.borrow().stream) {
+            return true;
         }
         let mut inner = self.0.borrow_mut();
         // Unconstrained: tokio tells a task whose turn is over that nothing came, whatever did.
@@ -293,7 +301,7 @@ struct Awaited<I> {
     /// How much of an incomplete head was looked at.
     read: usize,
     /// What its headers are put into.
-    room: HeaderMap,
+    room: Option<HeaderMap>,
 }
 
 impl<S, B, I> Unpin for Sending<S, B, I> {}
