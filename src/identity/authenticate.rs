@@ -99,6 +99,25 @@ impl Authenticator {
         }
     }
 
+    /// Who calls, where that is known at once: by a token that was verified before, or because nobody can be identified by
+    /// what is offered. None: [`Self::authenticate`] tells.
+    pub fn known(
+        &self,
+        cache: &TokenCache,
+        directory: &Directory,
+        headers: &HeaderMap,
+        peer: IpAddr,
+        now: Timestamp,
+    ) -> Option<Result<Arc<Identity>, AuthError>> {
+        match offered(headers, self.header.as_ref(), peer) {
+            Ok(Offered { token: Some(Credential::Bearer(token)), email: None }) => {
+                cache.find(token.bytes(), &self.sources, directory, now)
+            }
+            Ok(_) => None,
+            Err(error) => Some(Err(error)),
+        }
+    }
+
     /// Whether what was identified before is still so: for streams that outlive the request's head.
     #[must_use]
     pub fn still_holds(&self, identity: &Identity, directory: &Directory, now: Timestamp) -> bool {

@@ -27,9 +27,12 @@ const UNWATCHED: usize = 1024 * 1024;
 /// How long a short answer, which mostly comes at once, may take before its watch awakes.
 const SOON: Duration = Duration::from_secs(1);
 
-/// The caller's body on its way to the upstream.
+/// The caller's body on its way to the upstream; none where there is none.
 #[derive(Debug)]
-pub struct RequestBody {
+pub struct RequestBody(Option<Streamed>);
+
+#[derive(Debug)]
+struct Streamed {
     inner: Incoming,
     version: Version,
     passage: Rc<Passage>,
@@ -66,7 +69,13 @@ impl RequestBody {
     /// The body of a request of this version, bounded and counted.
     #[must_use]
     pub fn new(inner: Incoming, version: Version, passage: Rc<Passage>) -> Self {
-        Self { inner, version, passage }
+        Self(Some(Streamed { inner, version, passage }))
+    }
+
+    /// None.
+    #[must_use]
+    pub const fn none() -> Self {
+        Self(None)
     }
 }
 
@@ -78,7 +87,7 @@ impl Body for RequestBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, RequestBodyError>>> {
-        let this = &mut *self;
+        let Some(this) = &mut self.0 else { return Poll::Ready(None) };
         Pin::new(&mut this.inner).poll_frame(cx).map(|polled| match polled {
             None if ends_early(&this.inner, this.version) => Some(Err(RequestBodyError::Reset)),
             polled => polled.map(|frame| this.passage.pass(frame?)),
@@ -86,11 +95,11 @@ impl Body for RequestBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
+        self.0.as_ref().is_none_or(|body| body.inner.is_end_stream())
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
+        self.0.as_ref().map_or(SizeHint::with_exact(0), |body| body.inner.size_hint())
     }
 }
 
@@ -128,6 +137,8 @@ pub struct ProxyBody {
 #[derive(Debug)]
 enum Inner {
     Own(Option<Bytes>),
+    /// An upstream's that came whole with its head; until it is handed over.
+    Whole(Option<Bytes>),
     /// Boxed: hyper moves an answer several times, which costs more than the allocation.
     Upstream(Box<Passed>),
 }
@@ -166,6 +177,12 @@ impl ProxyBody {
     #[must_use]
     pub fn passed(passed: Passed) -> Self {
         Self { inner: Inner::Upstream(Box::new(passed)), ticket: None, broken: false }
+    }
+
+    /// The upstream's body, which came whole with its head.
+    #[must_use]
+    pub fn whole(body: Bytes) -> Self {
+        Self { inner: Inner::Whole(Some(body).filter(|body| !body.is_empty())), ticket: None, broken: false }
     }
 
     /// Nothing.
@@ -224,7 +241,7 @@ impl Body for ProxyBody {
     ) -> Poll<Option<Result<Frame<Bytes>, ProxyBodyError>>> {
         let this = &mut *self;
         let polled = match &mut this.inner {
-            Inner::Own(text) => Poll::Ready(text.take().map(|text| Ok(Frame::data(text)))),
+            Inner::Own(text) | Inner::Whole(text) => Poll::Ready(text.take().map(|text| Ok(Frame::data(text)))),
             Inner::Upstream(passed) => passed.poll(cx),
         };
         match polled {
@@ -245,14 +262,16 @@ impl Body for ProxyBody {
 
     fn is_end_stream(&self) -> bool {
         match &self.inner {
-            Inner::Own(text) => text.is_none(),
+            Inner::Own(text) | Inner::Whole(text) => text.is_none(),
             Inner::Upstream(passed) => passed.body.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.inner {
-            Inner::Own(text) => SizeHint::with_exact(text.as_ref().map_or(0, |text| text.len() as u64)),
+            Inner::Own(text) | Inner::Whole(text) => {
+                SizeHint::with_exact(text.as_ref().map_or(0, |text| text.len() as u64))
+            }
             Inner::Upstream(passed) => passed.body.size_hint(),
         }
     }

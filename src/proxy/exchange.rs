@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::header::ORIGIN;
-use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use jiff::Timestamp;
 
@@ -18,7 +17,7 @@ use super::error::{Kind, Problem, X_REQUEST_ID};
 use super::gateway::{Gateway, Peer};
 use super::record::{Happened, Name, Record, Refused};
 use super::route::Route;
-use super::target::Door;
+use super::target::{Door, RawTarget};
 use crate::identity::Identity;
 use crate::policy::Levels;
 use crate::telemetry::metrics::Decision;
@@ -37,7 +36,8 @@ pub struct Exchange {
     /// When its head was there.
     pub start: Instant,
     method: Method,
-    path: Option<PathAndQuery>,
+    /// What it asks for.
+    pub target: RawTarget,
     caller_id: Option<Box<str>>,
     bytes_in: Cell<u64>,
     bytes_out: Cell<u64>,
@@ -61,6 +61,8 @@ struct Facts {
     problem: Option<&'static Kind>,
     status: Option<StatusCode>,
     upstream: Option<Duration>,
+    /// When it came: what is noted of the answer is noted then.
+    came: Option<Instant>,
     refused: Option<Arc<Refused>>,
     noted: bool,
 }
@@ -95,7 +97,7 @@ impl Exchange {
             door,
             start: Instant::now(),
             method: request.method().clone(),
-            path: request.uri().path_and_query().cloned(),
+            target: RawTarget::of(request.uri()),
             caller_id: caller_id.map(Into::into),
             bytes_in: Cell::new(0),
             bytes_out: Cell::new(0),
@@ -150,9 +152,13 @@ impl Exchange {
         facts.forwarded = true;
     }
 
-    /// The upstream's head came, or failed to, after this long.
-    pub fn upstream(&self, took: Duration) {
-        self.facts.borrow_mut().upstream = Some(took);
+    /// The upstream's head came, or failed to, just now; how long it took since then.
+    pub fn upstream(&self, since: Instant) -> Duration {
+        let now = Instant::now();
+        let took = now.saturating_duration_since(since);
+        let mut facts = self.facts.borrow_mut();
+        (facts.upstream, facts.came) = (Some(took), Some(now));
+        took
     }
 
     /// It is answered with this status, and with this problem where the answer is ours.
@@ -190,14 +196,14 @@ impl Exchange {
             service: facts.route.as_ref().map(|route| route.id()),
             operation: facts.operation.as_ref(),
             method: &self.method,
-            path: self.path.as_ref().map_or("", PathAndQuery::path),
+            path: self.target.path(),
             need: asked.map(|asked| asked.need),
             name: asked.map_or(&nothing, |asked| &asked.name),
             permitted: asked.map(|asked| asked.permitted),
             problem: facts.problem,
             status: facts.status.map_or(499, |status| status.as_u16()),
             revision: facts.revision,
-            took: self.start.elapsed(),
+            took: facts.came.unwrap_or_else(Instant::now).saturating_duration_since(self.start),
             upstream: facts.upstream,
             refused: facts.refused.take(),
         });
@@ -259,7 +265,7 @@ impl Exchange {
             decision: decision.label(),
             problem: facts.problem.map(|kind| kind.slug),
             method: self.method.as_str(),
-            path: self.path.as_ref().map_or("", PathAndQuery::path),
+            path: self.target.path(),
             status,
             upstream: facts.upstream,
             total,

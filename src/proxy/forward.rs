@@ -2,12 +2,13 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
 
 use http::header::LOCATION;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, Version};
+use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
+use tokio::time::Instant;
 use url::Url;
 
 use super::answer::{self, Places};
@@ -39,8 +40,8 @@ pub struct Outbound {
     pub head: Box<RequestHead>,
     /// The query to send instead of the caller's, where the injection made one.
     pub query: Option<Buffer>,
-    /// The caller's.
-    pub body: Incoming,
+    /// The caller's, until it is sent.
+    pub body: Option<Incoming>,
     /// The version of HTTP that it came by.
     pub version: Version,
     /// What `Connection` listed.
@@ -49,25 +50,32 @@ pub struct Outbound {
     pub upgrade: Option<(HeaderValue, OnUpgrade)>,
 }
 
-/// Sends the call and returns the upstream's answer as the caller gets it.
+/// Sends the call and returns the upstream's answer as the caller gets it. Lent: a future that owned it would have room for
+/// it twice.
 ///
 /// # Errors
 /// 502, 503 or 504, each cause its own problem; 408, 413 or 400 where it was the caller's body.
 pub async fn send(
     worker: &Rc<Worker>,
-    outbound: Outbound,
+    outbound: &mut Outbound,
     ticket: &mut Option<Ticket>,
 ) -> Result<Response<ProxyBody>, Problem> {
-    let Outbound { standing, mut head, query, body, version, named, upgrade } = outbound;
     let exchange = match ticket {
         Some(ticket) => ticket.share(),
         None => return Err(Problem::new(&Kind::INTERNAL, "the request was answered already")),
     };
-    let route = standing.route.clone();
-    let upstream = route.upstream().map_err(|fault| cannot_be_called(&route, fault))?;
-    let passage = Rc::new(Passage { exchange: exchange.clone(), route: route.clone(), named, too_large: false.into() });
-    let mut body = RequestBody::new(body, version, passage.clone());
-    let lengthy = !http_body::Body::is_end_stream(&body);
+    let route = &outbound.standing.route;
+    let upstream = route.upstream().map_err(|fault| cannot_be_called(route, fault))?;
+    let streamed = outbound.body.take().filter(|body| !body.is_end_stream());
+    let lengthy = streamed.is_some();
+    let (mut body, mut passage) = (RequestBody::none(), None);
+    if let Some(streamed) = streamed {
+        let named = outbound.named.clone();
+        let of = Passage { exchange: exchange.clone(), route: route.clone(), named, too_large: false.into() };
+        let of = Rc::new(of);
+        body = RequestBody::new(streamed, outbound.version, of.clone());
+        passage = Some(of);
+    }
 
     let start = Instant::now();
     let attempts = upstream.endpoints().len().min(ATTEMPTS);
@@ -76,17 +84,18 @@ pub async fn send(
             .pools
             .pick(upstream)
             .ok_or_else(|| Problem::new(&Kind::UPSTREAM_UNREACHABLE, "the service has no endpoint"))?;
-        address(&mut head, endpoint, &standing.target, query.as_ref())?;
-        let sending = worker.pools.send(upstream, endpoint, &head, body);
-        let outcome = if lengthy { Box::pin(while_permitted(&standing, sending)).await? } else { sending.await };
-        let took = start.elapsed();
-        exchange.upstream(took);
+        address(&mut outbound.head, endpoint, &outbound.standing.target, outbound.query.as_ref())?;
+        let now = if attempt == 1 { start } else { Instant::now() };
+        let sending = worker.pools.send(upstream, endpoint, &outbound.head, body, now);
+        let outcome =
+            if lengthy { Box::pin(while_permitted(&outbound.standing, sending)).await? } else { sending.await };
+        let took = exchange.upstream(start.into_std());
         match outcome {
             // Nobody watched over a call without a body, and a brief answer is not watched over either.
-            Ok(_) if !standing.outlasted(took) => return Err(withdrawn()),
+            Ok(_) if !outbound.standing.outlasted(took) => return Err(withdrawn()),
             Ok(response) => {
-                worker.heads.give_back(head);
-                return receive(worker, response, endpoint, passage, standing, upgrade, ticket);
+                let upgrade = outbound.upgrade.take();
+                return receive(worker, response, endpoint, exchange, &outbound.standing, upgrade, ticket);
             }
             Err(error) => {
                 let kind = error.kind();
@@ -95,7 +104,7 @@ pub async fn send(
                 tracing::info!(request_id = %exchange.id, service = route.label(), %error, again, caused, "no answer");
                 match error.into_unsent() {
                     Some(unsent) if again => body = unsent,
-                    _ => return Err(problem(kind, &passage)),
+                    _ => return Err(problem(kind, &exchange, route, passage.as_deref())),
                 }
             }
         }
@@ -103,6 +112,7 @@ pub async fn send(
     Err(Problem::new(&Kind::INTERNAL, "no endpoint was tried"))
 }
 
+#[cold]
 fn cannot_be_called(route: &Route, fault: &Fault) -> Problem {
     tracing::info!(service = route.label(), fault = &*fault.text, "the service cannot be called as its table stands");
     if fault.refused {
@@ -131,38 +141,37 @@ fn receive(
     worker: &Rc<Worker>,
     response: Response<UpstreamBody<RequestBody>>,
     endpoint: &Endpoint,
-    passage: Rc<Passage>,
-    standing: Arc<Standing>,
+    exchange: Rc<Exchange>,
+    standing: &Arc<Standing>,
     upgrade: Option<(HeaderValue, OnUpgrade)>,
     ticket: &mut Option<Ticket>,
 ) -> Result<Response<ProxyBody>, Problem> {
-    let exchange = &passage.exchange;
     let switches = response.status() == StatusCode::SWITCHING_PROTOCOLS;
     if switches {
         let asked = upgrade.ok_or_else(|| {
             Problem::new(&Kind::UPSTREAM_PROTOCOL, "the service switches protocols though nobody asked")
         })?;
         let taken = ticket.take().ok_or_else(|| Problem::new(&Kind::INTERNAL, "the request was answered already"))?;
-        return upgrade::open(worker, response, asked, standing, taken).map_err(|(taken, problem)| {
+        return upgrade::open(worker, response, asked, standing.clone(), taken).map_err(|(taken, problem)| {
             *ticket = Some(taken);
             problem
         });
     }
-    let (mut head, body) = response.into_parts();
-    let named = pass(&mut head.headers, exchange, endpoint, &standing);
+    let (mut head, mut body) = response.into_parts();
+    let named = pass(&mut head.headers, &exchange, endpoint, standing);
     // What else hyper attaches to a response is about its connection.
     let reason = head.extensions.remove::<hyper::ext::ReasonPhrase>();
-    let passed_on = {
-        let upload = body.upload();
-        let is_brief = http_body::Body::size_hint(&body).exact().is_some_and(|length| length <= BRIEF);
-        let is_over = http_body::Body::is_end_stream(&body);
-        let standing = Some(standing).filter(|_| !is_over || upload.is_some());
-        if let (Some(upload), Some(standing)) = (upload, &standing) {
-            watch_over(upload, standing.clone());
+    if let Some(upload) = body.upload() {
+        watch_over(upload, standing.clone());
+    }
+    let is_brief = body.size_hint().exact().is_some_and(|length| length <= BRIEF);
+    let passed_on = match is_brief.then(|| body.take_whole()).flatten() {
+        Some(whole) => ProxyBody::whole(whole),
+        None => {
+            let watch = (!body.is_end_stream()).then(|| Watch::new(standing.clone()));
+            let brief = is_brief.then_some(exchange.start);
+            ProxyBody::passed(Passed { body, door: exchange.door, named, watch, unwatched: 0, brief })
         }
-        let watch = standing.filter(|_| !is_over).map(Watch::new);
-        let brief = is_brief.then_some(exchange.start);
-        ProxyBody::passed(Passed { body, door: exchange.door, named, watch, unwatched: 0, brief })
     };
     exchange.answer(head.status, None);
     head.version = Version::HTTP_11;
@@ -214,9 +223,8 @@ fn address(
 }
 
 /// Whose fault it is that there is no answer, and which.
-fn problem(kind: SendErrorKind, passage: &Passage) -> Problem {
-    let told =
-        |problem: &'static Kind| Problem::new(problem, format!("{}: `{}`", kind.for_caller(), passage.route.label()));
+fn problem(kind: SendErrorKind, exchange: &Exchange, route: &Route, passage: Option<&Passage>) -> Problem {
+    let told = |problem: &'static Kind| Problem::new(problem, format!("{}: `{}`", kind.for_caller(), route.label()));
     match kind {
         SendErrorKind::Refused(_) => told(&Kind::TARGET_REFUSED),
         SendErrorKind::Resolve => told(&Kind::UPSTREAM_UNRESOLVED),
@@ -229,8 +237,8 @@ fn problem(kind: SendErrorKind, passage: &Passage) -> Problem {
         SendErrorKind::IdleTimeout => told(&Kind::UPSTREAM_IDLE),
         SendErrorKind::TotalTimeout => told(&Kind::UPSTREAM_TOTAL),
         SendErrorKind::CallerIdle => told(&Kind::REQUEST_TIMEOUT),
-        SendErrorKind::RequestBody if passage.too_large.get() => {
-            limit::too_large(passage.exchange.gateway.settings().body_bytes.unwrap_or_default())
+        SendErrorKind::RequestBody if passage.is_some_and(|passage| passage.too_large.get()) => {
+            limit::too_large(exchange.gateway.settings().body_bytes.unwrap_or_default())
         }
         SendErrorKind::RequestBody => told(&Kind::MALFORMED_REQUEST),
     }

@@ -36,6 +36,9 @@ use crate::vault::Secrets;
 /// How long a request waits for the revision that it asks for.
 const REVISION_PATIENCE: Duration = Duration::from_secs(5);
 
+/// Up to so many names are looked at one by one.
+const FEW: usize = 16;
+
 const MIN_REVISION: HeaderName = HeaderName::from_static("carta-min-revision");
 
 /// How many tokens a worker remembers, and in how many bytes.
@@ -220,6 +223,13 @@ impl Gateway {
             return Err(Problem::new(&Kind::STALE_SNAPSHOT, detail).retry_after(5));
         }
         Ok(state)
+    }
+
+    /// Whether a request asks for a revision.
+    pub fn asks_revision(&self, headers: &HeaderMap) -> bool {
+        // To look at a few names costs less than to hash one.
+        let may = headers.len() > FEW || headers.keys().any(|sent| *sent == MIN_REVISION);
+        may && headers.contains_key(MIN_REVISION)
     }
 
     /// Waits, bounded, until there is a state that shows the revision that a request asks for, if it does:

@@ -60,18 +60,29 @@ fn bounded(path: &str) -> Result<(), Problem> {
     Err(Problem::new(&Kind::TOKEN_SCOPE, detail))
 }
 
+/// Whether the request costs a use that is counted, so that [`charge`] has to be waited for; [`note`] does for all others.
+#[must_use]
+pub fn must_wait(who: &Identity) -> bool {
+    who.within.as_ref().is_some_and(|token| who.proof == Proof::ApiToken && token.counts)
+}
+
+/// Notes a use that nobody counts.
+pub fn note(gateway: &Gateway, who: &Identity, now: Timestamp) {
+    if let Some(token) = who.within.as_ref().filter(|_| who.proof == Proof::ApiToken) {
+        gateway.shared().uses.note(token, now);
+    }
+}
+
 /// Takes the use that the request costs, and notes it; whether that had to be waited for.
 ///
 /// # Errors
 /// 401 where there was none left; 503 where nobody can tell.
 pub async fn charge(gateway: &Gateway, who: &Identity, now: Timestamp) -> Result<bool, Problem> {
-    let Some(token) = who.within.as_ref().filter(|_| who.proof == Proof::ApiToken) else { return Ok(false) };
-    let uses = &gateway.shared().uses;
-    if !token.counts {
-        uses.note(token, now);
+    let Some(token) = who.within.as_ref().filter(|_| must_wait(who)) else {
+        note(gateway, who, now);
         return Ok(false);
-    }
-    match uses.spend(token, now).await {
+    };
+    match gateway.shared().uses.spend(token, now).await {
         Ok(true) => Ok(true),
         Ok(false) => Err(AuthError::API_TOKEN.into()),
         Err(why) => {

@@ -7,8 +7,9 @@
 //! servlet containers, so `..;x` counts as `..`, and a segment with a raw `;` is ambiguous where it is read.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
-use http::uri::{PathAndQuery, Uri};
+use http::uri::Uri;
 use percent_encoding::percent_decode_str;
 use smallvec::SmallVec;
 
@@ -31,10 +32,19 @@ impl Door {
     }
 }
 
+/// Path and query as they came. A copy: hyper cannot use the buffer that the head came in again while anybody holds a piece
+/// of it.
+#[derive(Clone, Debug)]
+pub struct RawTarget {
+    text: Arc<str>,
+    /// Where the path ends.
+    path: usize,
+}
+
 /// A call's path, split.
 #[derive(Debug)]
 pub struct Target {
-    raw: PathAndQuery,
+    raw: RawTarget,
     namespace: Part,
     service: Part,
     /// Where what follows the service's name begins in `raw`.
@@ -53,6 +63,27 @@ pub struct Segment<'a> {
 /// The segments below the service; few, so that they seldom need the heap.
 pub type Segments<'a> = SmallVec<[Segment<'a>; 12]>;
 
+impl RawTarget {
+    /// Path and query of this address; `/` where it has none.
+    #[must_use]
+    pub fn of(uri: &Uri) -> Self {
+        let (text, path) = uri.path_and_query().map_or(("/", 1), |both| (both.as_str(), both.path().len()));
+        Self { text: text.into(), path }
+    }
+
+    /// The path.
+    #[must_use]
+    pub fn path(&self) -> &str {
+        self.text.get(..self.path).unwrap_or_default()
+    }
+
+    /// The query, without the `?`.
+    #[must_use]
+    pub fn query(&self) -> Option<&str> {
+        self.text.get(self.path..)?.strip_prefix('?')
+    }
+}
+
 impl Target {
     /// Splits the path of a request that came in by `door`. A path that is too short names the empty service, which
     /// nobody has.
@@ -60,7 +91,14 @@ impl Target {
     /// # Errors
     /// 400 `ambiguous-path` as the module says; 404 for a path that is no call at all.
     pub fn parse(uri: &Uri, door: Door) -> Result<Self, Problem> {
-        let raw = uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
+        Self::split(&RawTarget::of(uri), door)
+    }
+
+    /// As [`Self::parse`], of what was copied already.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn split(raw: &RawTarget, door: Door) -> Result<Self, Problem> {
         let path = raw.path();
         if leaves(path) {
             return Err(ambiguous("the path has a `.` or `..` segment"));
@@ -79,7 +117,7 @@ impl Target {
         }
         let remainder = service.end;
         let (namespace, service) = (Part::read(path, namespace)?, Part::read(path, service)?);
-        Ok(Self { namespace, service, remainder, raw })
+        Ok(Self { namespace, service, remainder, raw: raw.clone() })
     }
 
     /// The namespace, decoded.
@@ -156,8 +194,9 @@ enum Part {
 
 impl Part {
     fn read(path: &str, span: Span) -> Result<Self, Problem> {
-        let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-' || byte == b'_';
-        if span.text(path).bytes().all(plain) {
+        // Each byte is looked at whatever those before are, several at a time.
+        let plain = |byte: u8| byte.is_ascii_lowercase() | byte.is_ascii_digit() | (byte == b'-') | (byte == b'_');
+        if span.text(path).bytes().fold(true, |all, byte| all & plain(byte)) {
             return Ok(Self::At(span));
         }
         let segment = Segment::read(span.text(path));
@@ -167,7 +206,7 @@ impl Part {
         Ok(Self::Decoded(segment.text.into()))
     }
 
-    fn text<'a>(&'a self, raw: &'a PathAndQuery) -> &'a str {
+    fn text<'a>(&'a self, raw: &'a RawTarget) -> &'a str {
         match self {
             Self::At(span) => span.text(raw.path()),
             Self::Decoded(text) => text,
@@ -211,7 +250,7 @@ fn segments(remainder: &str) -> Segments<'_> {
 /// Whether the path, decoded once, has a segment `.` or `..`; `\` counts as a slash, `;` and NUL as a segment's end.
 pub(super) fn leaves(path: &str) -> bool {
     // Most have neither a dot nor anything that could stand for one.
-    if !path.bytes().any(|byte| matches!(byte, b'.' | b'%')) {
+    if !path.bytes().fold(false, |found, byte| found | (byte == b'.') | (byte == b'%')) {
         return false;
     }
     let mut bytes = path.bytes();

@@ -68,7 +68,7 @@ pub(super) async fn send(
         (Door::Proxy, _) | (Door::Api, None) => {
             let mut waiting = enter(worker, tunnel, request, &call, held)?;
             let outcome = call.outcome(call.patience(), &mut waiting).await;
-            exchange.upstream(call.start.elapsed());
+            exchange.upstream(call.start);
             Ok(receive(outcome?, &exchange, &call.standing))
         }
     }
@@ -116,7 +116,7 @@ impl Call {
         if let Some(longest) = prefers {
             let outcome = while_permitted(&self.standing, within(Some(longest), &mut waiting)).await?;
             if !matches!(outcome, Err(CallError::TimedOut)) {
-                exchange.upstream(self.start.elapsed());
+                exchange.upstream(self.start);
                 let answer = outcome.map_err(|error| problem(error, &self.standing))?;
                 return Ok(applied(receive(answer, exchange, &self.standing), prefers));
             }
@@ -177,6 +177,7 @@ async fn read(
     headers: &HeaderMap,
 ) -> Result<(Request, Arc<Standing>), Problem> {
     let Outbound { standing, head: _, query, body, version, named, upgrade: _ } = outbound;
+    let body = body.ok_or_else(|| Problem::new(&Kind::INTERNAL, "the request was sent already"))?;
     let query = query.as_ref().map(Buffer::bytes).or(standing.target.query().map(str::as_bytes)).unwrap_or_default();
     let params = tunnel::params(query).ok_or_else(|| not_text("the query"))?;
     let passage =

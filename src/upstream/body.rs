@@ -79,6 +79,17 @@ where
         body
     }
 
+    /// The body, where all of it came with the head: then it is over.
+    pub fn take_whole(&mut self) -> Option<Bytes> {
+        let Come::One(reply) = &mut self.inner else { return None };
+        if self.over {
+            return Some(Bytes::new());
+        }
+        let whole = reply.take_whole()?;
+        self.finish();
+        Some(whole)
+    }
+
     /// All of it was read: the connection is free, as soon as it says so itself.
     fn finish(&mut self) {
         self.over = true;

@@ -52,16 +52,16 @@ where
     /// is no body. Dropping the future cancels the call.
     ///
     /// # Errors
-    /// When there is no head of a response in time. A timeout `first_byte` runs from the end of the request, `idle`
-    /// while its body is under way.
+    /// When there is no head of a response in time, from `start`, which is now. A timeout `first_byte` runs from the end of
+    /// the request, `idle` while its body is under way.
     pub async fn send(
         &self,
         upstream: &Arc<Upstream>,
         endpoint: &Endpoint,
         head: &RequestHead,
         body: B,
+        start: Instant,
     ) -> Result<Response<UpstreamBody<B>>, SendError<B>> {
-        let start = Instant::now();
         let shelf = self.shelf(upstream, endpoint);
         let mut body = Outgoing::new(body, head.held, start);
         let call = Call {
@@ -277,7 +277,11 @@ impl Call<'_> {
                 return Poll::Ready(outcome.map_err(Into::into));
             }
             while let Some((deadline, due)) = self.due() {
-                if !alarm.get_or_insert_with(|| self.alarms.set(deadline, cx)).is_over(deadline, cx) {
+                let Some(set) = &mut alarm else {
+                    alarm = Some(self.alarms.set(deadline, cx));
+                    break;
+                };
+                if !set.is_over(deadline, cx) {
                     break;
                 }
                 match due {
@@ -292,17 +296,17 @@ impl Call<'_> {
 
     /// What comes next if nothing else happens.
     fn due(&self) -> Option<(Instant, Due)> {
-        let body = self.track.as_deref().map_or(Stage::Done, Track::stage);
-        let moved = self.track.as_deref().map_or(self.start, Track::moved);
         let at = |from: Instant, time: Option<Duration>, kind| time.map(|time| (from + time, Due::Fail(kind)));
-        let step = match body {
+        let track = self.track.as_deref();
+        let (stage, moved) = track.map_or((Stage::Done, self.start), |track| (track.stage(), track.moved()));
+        let step = match stage {
             Stage::Done | Stage::Broken => at(moved, self.timeouts.first_byte, SendErrorKind::FirstByteTimeout),
             Stage::Callers => at(moved, self.timeouts.idle, SendErrorKind::CallerIdle),
             Stage::Ours => at(moved, self.timeouts.idle, SendErrorKind::IdleTimeout),
         };
         let total = at(self.start, self.timeouts.total, SendErrorKind::TotalTimeout);
-        let gate = self.gate.iter().find(|gate| !gate.is_open()).map(|_| (self.start + CONTINUE, Due::Open));
-        [step, total, gate].into_iter().flatten().min_by_key(|(at, _)| *at)
+        let gate = self.gate.as_ref().filter(|gate| !gate.is_open()).map(|_| (self.start + CONTINUE, Due::Open));
+        sooner(sooner(step, total), gate)
     }
 
     /// Judges the head and binds the body to its connection.
@@ -365,6 +369,13 @@ enum Due {
     Fail(SendErrorKind),
     /// The body goes without a `100 Continue`.
     Open,
+}
+
+fn sooner(one: Option<(Instant, Due)>, other: Option<(Instant, Due)>) -> Option<(Instant, Due)> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(if other.0 < one.0 { other } else { one }),
+        (one, other) => one.or(other),
+    }
 }
 
 #[cold]

@@ -112,7 +112,10 @@ fn a_call_that_is_dropped_before_its_response_closes_the_connection() {
         let call = tokio::task::spawn_local(async move {
             let endpoint = pools.pick(&upstream).unwrap();
             let (parts, body) = get("/").into_parts();
-            pools.send(&upstream, endpoint, &RequestHead::from(&parts), body).await.map(|_| ())
+            pools
+                .send(&upstream, endpoint, &RequestHead::from(&parts), body, tokio::time::Instant::now())
+                .await
+                .map(|_| ())
         });
         while wait.try_recv().is_err() {
             tokio::task::yield_now().await;

@@ -249,7 +249,7 @@ impl Client {
     async fn send(&self, request: Request<Outbound>) -> Result<Response<UpstreamBody<Outbound>>, SendError<Outbound>> {
         let endpoint = self.pools.pick(&self.upstream).unwrap();
         let (parts, body) = request.into_parts();
-        self.pools.send(&self.upstream, endpoint, &RequestHead::from(&parts), body).await
+        self.pools.send(&self.upstream, endpoint, &RequestHead::from(&parts), body, tokio::time::Instant::now()).await
     }
 
     async fn echo(&self, text: &'static str) -> String {

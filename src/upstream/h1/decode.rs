@@ -88,6 +88,13 @@ impl Decoder {
         }
     }
 
+    /// Takes all that is still to come from the front of the buffer, where it is there already.
+    pub(super) fn rest(&mut self, buffer: &mut BytesMut) -> Option<Bytes> {
+        let left = usize::try_from(self.left()?).ok().filter(|left| *left <= buffer.len())?;
+        *self = Self::Over;
+        Some(split(buffer, left))
+    }
+
     /// Takes the next piece from the front of the buffer.
     pub(super) fn step(&mut self, buffer: &mut BytesMut) -> Result<Step, Malformed> {
         match self {
@@ -130,8 +137,9 @@ fn take(buffer: &mut BytesMut, left: &mut u64) -> Bytes {
 }
 
 /// Takes so many bytes from the front of the buffer. Few are copied, so that the buffer is free for what comes next.
-pub(super) fn split(buffer: &mut BytesMut, length: usize) -> Bytes {
+fn split(buffer: &mut BytesMut, length: usize) -> Bytes {
     match buffer.get(..length) {
+        Some([]) => Bytes::new(),
         Some(few) if length <= FEW => {
             let copy = Bytes::copy_from_slice(few);
             buffer.advance(length);

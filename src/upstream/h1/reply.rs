@@ -33,6 +33,12 @@ impl<S, B> Reply<S, B> {
         self.connection.as_ref()
     }
 
+    /// All of the body that is still to come, where it came with the head.
+    pub fn take_whole(&mut self) -> Option<Bytes> {
+        let connection = self.connection.as_ref().filter(|_| self.fault.is_none())?;
+        self.decoder.rest(&mut connection.0.borrow_mut().came)
+    }
+
     /// The connection, where the body is over and the upstream keeps it open; it is ready once the request went. Another
     /// is closed: nobody would read an answer to the rest of the request.
     pub fn take_kept(&mut self) -> Option<Connection<S, B>> {
