@@ -47,8 +47,7 @@ def main():
 
         each = {}
         if not options.only or "idle" in options.only:
-            # First, as what a proxy once needed for calls it may keep, and use for connections later.
-            each, connections = idle(run, meter, options)
+            each, connections = idle(world, meter, options)
         for workload in chosen:
             there = [peer for peer in map(run, workload.peers) if peer is not None]
             measured = meter.workload(workload, there, options.rounds, tell)
@@ -128,18 +127,22 @@ def start(name, world, options):
             return gateway.gateway(world, "gateway-two", options.gateway, workers=2).called(name)
 
 
-def idle(run, meter, options):
-    """Bytes for each idle connection, and how many there were, by peer."""
+def idle(world, meter, options):
+    """Bytes for each idle connection, and how many there were, by peer; each in a process that does nothing else, as what
+    one once needed for calls it may keep, and use for connections later, and the other way round."""
     each, connections = {}, {}
     for name in ["nginx", OURS, "haproxy", "envoy", "pingora", "nginx over TLS", "carta-gateway tls"]:
         tls = name.endswith("over TLS") or name.endswith(" tls")
-        peer = run(name.removesuffix(" over TLS"))
+        peer = start(name.removesuffix(" over TLS"), world, options)
         if peer is None:
             continue
-        meter.run(peer, WORKLOADS[0] if not tls else TLS, 1.0)
-        # haproxy counts two files for each.
-        connections[name] = min(options.connections, haproxy_connections() - 50) // (5 if tls else 1)
-        each[name] = meter.idle(peer, connections[name], tls)
+        try:
+            meter.run(peer, WORKLOADS[0] if not tls else TLS, 1.0)
+            # haproxy counts two files for each.
+            connections[name] = min(options.connections, haproxy_connections() - 50) // (5 if tls else 1)
+            each[name] = meter.idle(peer, connections[name], tls)
+        finally:
+            peer.process.end()
         tell(f"idle: {name}")
     return each, connections
 

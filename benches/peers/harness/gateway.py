@@ -14,6 +14,8 @@ from .world import AUDIENCE, ISSUER, free_port
 def gateway(world, name, binary, log=False, tls=False, workers=1):
     """TLS is for both listeners of a gateway or for neither."""
     folder = world.path(name)
+    while folder.exists():
+        folder = folder.with_name(f"{folder.name}-again")
     folder.mkdir()
     proxy, api = free_port(), free_port()
     (folder / "vault.key").write_text(base64.b64encode(secrets.token_bytes(32)).decode())
