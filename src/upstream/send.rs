@@ -3,7 +3,7 @@
 
 use std::error::Error;
 use std::future::{Future, poll_fn};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
@@ -94,7 +94,8 @@ where
                             call.gate.iter().for_each(|gate| gate.open());
                         }
                     };
-                    let sending = connection.send(head, &endpoint.host_header, body, informed);
+                    // Lent: a future that owned it would have room for it twice.
+                    let sending = pin!(connection.send(head, &endpoint.host_header, body, informed));
                     call.wait(sending).await.map(|response| response.map(Come::One))
                 }
                 Connection::Two(mut sender) => {
@@ -108,8 +109,8 @@ where
                         return Err(error(endpoint, SendErrorKind::Protocol, detail, None));
                     };
                     // Boxed, so that the calls over HTTP/1 need no room for it.
-                    let sending = Box::pin(call.wait(sender.try_send_request(request)));
-                    sending.await.map(|response| response.map(Come::Two))
+                    let mut sending = Box::pin(sender.try_send_request(request));
+                    call.wait(sending.as_mut()).await.map(|response| response.map(Come::Two))
                 }
             };
             match outcome {
@@ -265,12 +266,11 @@ struct Call<'a> {
 }
 
 impl Call<'_> {
-    async fn wait<B, F, R, E>(&self, sending: F) -> Result<Response<R>, Broken<B>>
+    async fn wait<B, F, R, E>(&self, mut sending: Pin<&mut F>) -> Result<Response<R>, Broken<B>>
     where
         F: Future<Output = Result<Response<R>, E>>,
         E: Into<Broken<B>>,
     {
-        let mut sending = pin!(sending);
         let mut alarm = None;
         poll_fn(|cx| {
             if let Poll::Ready(outcome) = sending.as_mut().poll(cx) {
