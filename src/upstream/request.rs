@@ -403,14 +403,30 @@ mod tests {
         head.lines.add_text(&X, b"secret");
         assert!(head.aim(&[b"/a"]));
         (head.upgrade, head.held, head.length) = (true, true, Length::Garbled);
+        head.make_room(HeaderMap::from_iter([(X, HeaderValue::from_static("secret"))]));
         heads.give_back(head);
         let head = heads.take();
         assert!(head.target().is_empty() && head.lines.text().is_empty() && head.lines.to_map().is_empty());
         assert!(!head.upgrade && !head.held && head.length == Length::Unsaid);
+        assert!(head.room().is_none());
         let mut large = heads.take();
         assert!(large.aim(&[&[b'a'; KEPT.1 + 1]]));
         heads.give_back(large);
         assert!(heads.0.borrow().is_empty());
+    }
+
+    #[test]
+    fn the_room_for_a_response_is_empty_taken_once_and_not_large() {
+        let map = |lines: usize| HeaderMap::from_iter((0..lines).map(|_| (X, HeaderValue::from_static("secret"))));
+        let head = RequestHead::default();
+        head.make_room(map(3));
+        let room = head.room().unwrap();
+        assert!(room.is_empty() && room.capacity() > 0);
+        assert!(head.room().is_none(), "it went with the first");
+        for large in [map(MOST_ROOM + 1), HeaderMap::with_capacity(MOST_ROOM + 1)] {
+            head.make_room(large);
+            assert!(head.room().is_none());
+        }
     }
 
     proptest! {

@@ -116,6 +116,41 @@ fn accounts_carry_the_names_of_their_groups_in_order_and_follow_them() {
 }
 
 #[test]
+fn no_two_directories_have_the_same_version() {
+    let alice = user(1, "alice", None);
+    let base = [
+        Item::Group(group(9, "Staff")),
+        Item::User(Box::new(alice.clone()), vec![group(9, "").id]),
+        Item::Link(link("https://idp", "s-1", 1)),
+    ];
+    let loaded = || {
+        let mut loading = Loading::default();
+        loading.take(&base);
+        loading.finish()
+    };
+    let mut directory = loaded();
+    let mut seen = BTreeSet::from([Directory::empty().version(), Loading::default().finish().version()]);
+    assert_eq!(seen.len(), 2);
+    assert!(seen.insert(directory.version()) && seen.insert(loaded().version()), "each load has its own");
+    for change in [
+        Item::User(Box::new(User { email: Some("a@x.org".into()), ..alice.clone() }), vec![group(9, "").id]),
+        Item::User(Box::new(alice.clone()), vec![]),
+        Item::User(Box::new(alice.clone()), vec![]),
+        Item::User(Box::new(user(2, "bob", None)), vec![]),
+        Item::Group(group(9, "Crew")),
+        Item::Gone(Key::Group(group(9, "").id)),
+        Item::Link(link("https://idp", "s-1", 2)),
+        Item::Gone(Key::Link("https://idp".into(), "s-1".into())),
+        Item::Gone(Key::ApiToken(crate::store::ApiTokenId(Uuid::from_u128(5)))),
+        Item::Gone(Key::User(alice.id)),
+    ] {
+        directory = directory.patched(std::slice::from_ref(&change));
+        assert!(seen.insert(directory.version()), "{change:?}");
+        assert!(!seen.insert(directory.clone().version()), "a copy is the same one");
+    }
+}
+
+#[test]
 fn a_link_that_moves_proves_the_new_account_only() {
     let directory = Directory::empty().patched(&[
         Item::User(Box::new(user(1, "alice", None)), vec![]),

@@ -10,7 +10,7 @@ use super::head::{Framing, MOST_BYTES, MOST_LINES};
 const MOST_EXTENSIONS: usize = 16 * 1024;
 
 /// A piece of up to so many bytes is copied: that costs less than another buffer.
-const FEW: usize = 4 * 1024;
+pub(super) const FEW: usize = 4 * 1024;
 
 /// Where in a body the reading is.
 #[derive(Debug)]
@@ -137,7 +137,7 @@ fn take(buffer: &mut BytesMut, left: &mut u64) -> Bytes {
 }
 
 /// Takes so many bytes from the front of the buffer. Few are copied, so that the buffer is free for what comes next.
-fn split(buffer: &mut BytesMut, length: usize) -> Bytes {
+pub(super) fn split(buffer: &mut BytesMut, length: usize) -> Bytes {
     match buffer.get(..length) {
         Some([]) => Bytes::new(),
         Some(few) if length <= FEW => {

@@ -397,31 +397,4 @@ fn respond<S, B>(head: Head, decoder: Decoder, connection: Connection<S, B>) -> 
 }
 
 #[cfg(test)]
-mod tests {
-    use http_body_util::Empty;
-    use tokio::io::AsyncWriteExt;
-    use tokio::runtime::Builder;
-    use tokio::task::{consume_budget, coop};
-
-    use super::*;
-
-    #[test]
-    fn a_task_whose_turn_is_over_sees_what_came_on_a_connection_that_waited() {
-        let runtime = Builder::new_current_thread().build().unwrap();
-        for (said, closed) in [(&b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"[..], false), (b"", true), (b"", false)]
-        {
-            runtime.block_on(async {
-                let (ours, mut theirs) = tokio::io::duplex(64);
-                let connection: Connection<_, Empty<Bytes>> = Connection::new(ours);
-                assert!(connection.is_ready());
-                theirs.write_all(said).await.unwrap();
-                let theirs = Some(theirs).filter(|_| !closed);
-                while coop::has_budget_remaining() {
-                    consume_budget().await;
-                }
-                assert_eq!(connection.is_ready(), said.is_empty() && !closed);
-                drop(theirs);
-            });
-        }
-    }
-}
+mod tests;
