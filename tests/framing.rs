@@ -59,6 +59,43 @@ fn a_request_whose_end_can_be_read_in_two_ways_never_becomes_two_requests() {
 }
 
 #[test]
+fn a_length_that_is_said_twice_alike_is_refused_or_said_once() {
+    let upstream = Upstream::scripted(|exchange| {
+        exchange.read_body()?;
+        exchange.answer("200 OK", &[], "ok")
+    });
+    let (gateway, token) = start(&upstream);
+    for (lines, passes) in [
+        ("Content-Length: 5\r\n", true),
+        ("Content-Length: 5, 5\r\n", false),
+        ("Content-Length: 5,5\r\n", false),
+        ("Content-Length: 5,\r\n", false),
+        ("Content-Length: ,5\r\n", false),
+        ("Content-Length: 5 5\r\n", false),
+        ("Content-Length: 05\r\nContent-Length: 5\r\n", true),
+        ("Content-Length: 5\r\nContent-Length: 5\r\n", true),
+    ] {
+        upstream.forget();
+        let mut wire = gateway.wire();
+        wire.send(format!(
+            "POST /materials/mp/x HTTP/1.1\r\nHost: gw\r\nAuthorization: Bearer {token}\r\n{lines}\r\nhello"
+        ));
+        let response = wire.response();
+        if passes {
+            assert_eq!(response.status(), 200, "{lines:?}: {}", response.text());
+            let received = upstream.only();
+            let lengths = received.head.headers.all("content-length");
+            assert_eq!((lengths.as_slice(), received.body.as_slice()), (&["5"][..], &b"hello"[..]), "{lines:?}");
+            assert!(received.head.headers.all("transfer-encoding").is_empty(), "{lines:?}: {}", received.text());
+        } else {
+            assert_eq!(response.status(), 400, "{lines:?}: {}", response.text());
+            assert_eq!(String::from_utf8_lossy(&wire.until_closed()), "", "{lines:?}: what follows is not read");
+            assert!(upstream.received().is_empty(), "{lines:?}");
+        }
+    }
+}
+
+#[test]
 fn a_chunk_that_breaks_the_rules_does_not_pass() {
     let upstream = Upstream::fixed("ok");
     let (gateway, token) = start(&upstream);
