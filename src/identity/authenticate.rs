@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
 
 use super::account::{self, Standing};
-use super::cache::{Signed, TokenCache, Verified};
+use super::cache::{Signed, Text, TokenCache, Verified};
 use super::credential::{Bearer, Credential, Offered, offered};
 use super::issuer::Issuer;
 use super::jwks::Fetchers;
@@ -344,6 +344,7 @@ fn keep(
         within: accepted.within,
         claims: accepted.claims,
         known: None.into(),
+        text: Text::default(),
     };
     let identity = verified.identify(account, directory, now)?;
     cache.keep(token.bytes(), verified);

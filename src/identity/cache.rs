@@ -5,13 +5,16 @@
 
 use std::cell::{Cell, RefCell};
 use std::hash::{Hash, Hasher};
+use std::rc::Rc;
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use quick_cache::unsync::{Cache, DefaultLifecycle};
 use quick_cache::{Equivalent, OptionsBuilder, Weighter};
 use serde_json::{Map, Value};
+use smallvec::SmallVec;
 
+use super::beginnings::Beginnings;
 use super::key::Key;
 use super::source::Source;
 use super::{Account, AuthError, Claims, Directory, Identity, Proof, account};
@@ -22,14 +25,15 @@ use crate::telemetry::metrics::CacheMetrics;
 /// Verified tokens of one worker thread. Not `Sync` on purpose.
 pub struct TokenCache {
     tokens: RefCell<Tokens>,
+    beginnings: RefCell<Beginnings>,
     metrics: CacheMetrics,
 }
 
-type Tokens = Cache<Kept, Verified, Weight, ahash::RandomState, DefaultLifecycle<Kept, Verified>>;
+type Tokens = Cache<Kept, Rc<Verified>, Weight, ahash::RandomState, DefaultLifecycle<Kept, Rc<Verified>>>;
 
-/// A token that is kept.
+/// A token that is kept, with what is kept of it: the cache's own lists stay small.
 #[derive(Clone)]
-struct Kept(Box<[u8]>);
+struct Kept(Rc<Verified>);
 
 /// A token that is looked for.
 struct Sought<'t>(&'t [u8]);
@@ -49,24 +53,34 @@ struct Signature {
     subject: Arc<str>,
 }
 
-/// A token that was verified, and what that depended on.
-#[derive(Clone)]
+/// A token that was verified, and what that depended on. In the order in which a call asks: what it is compared with and
+/// what a hit depends on lies in one piece, the token itself in the middle.
+#[repr(C, align(64))]
 pub(super) struct Verified {
     pub(super) source: Arc<Source>,
-    pub(super) signed: Signed,
     /// The key set in which the key was last seen.
     pub(super) generation: Cell<u64>,
+    pub(super) expires: Timestamp,
+    /// Whom it proved last.
+    pub(super) known: RefCell<Option<Known>>,
+    pub(super) text: Text,
+    pub(super) signed: Signed,
     pub(super) user: UserId,
     /// The directory's links when the subject last proved the user.
     pub(super) epoch: Cell<u64>,
     pub(super) issued: Option<Timestamp>,
-    pub(super) expires: Timestamp,
     pub(super) service: Option<Arc<str>>,
     /// The API token that it was minted for.
     pub(super) within: Option<ApiTokenId>,
     pub(super) claims: Arc<Claims>,
-    /// Whom it proved last.
-    pub(super) known: RefCell<Option<Known>>,
+}
+
+/// The whole token, and nothing less is compared: what begins like others' is kept with them.
+#[derive(Default)]
+#[repr(C)]
+pub(super) struct Text {
+    beginning: Rc<[u8]>,
+    rest: SmallVec<[u8; 512]>,
 }
 
 /// Whom a token proves, as long as this is the directory. With an API token, which has a time and uses of its own, it is
@@ -91,7 +105,7 @@ impl TokenCache {
             Ok(options) => Cache::with_options(options, weight, hasher, DefaultLifecycle::default()),
             Err(_) => Cache::with(tokens, bytes as u64, weight, hasher, DefaultLifecycle::default()),
         };
-        Self { tokens: RefCell::new(cache), metrics: CacheMetrics::new("token") }
+        Self { tokens: RefCell::new(cache), beginnings: RefCell::default(), metrics: CacheMetrics::new("token") }
     }
 
     /// The number of tokens kept.
@@ -131,9 +145,15 @@ impl TokenCache {
         found
     }
 
-    /// Keeps what was verified.
-    pub(super) fn keep(&self, token: &[u8], verified: Verified) {
-        self.tokens.borrow_mut().insert(Kept(token.into()), verified);
+    /// Keeps what was verified of this token.
+    pub(super) fn keep(&self, token: &[u8], mut verified: Verified) {
+        // The hash is of the end, which is never among what is shared.
+        let (front, end) = token.split_at(token.len().saturating_sub(TAIL));
+        let (beginning, rest) = self.beginnings.borrow_mut().divide(front);
+        verified.text.beginning = beginning;
+        verified.text.rest = rest.iter().chain(end).copied().collect();
+        let verified = Rc::new(verified);
+        self.tokens.borrow_mut().insert(Kept(verified.clone()), verified);
     }
 }
 
@@ -271,19 +291,21 @@ impl Hash for Sought<'_> {
 
 impl Hash for Kept {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        Sought(&self.0).hash(state);
+        Sought(&self.0.text.rest).hash(state);
     }
 }
 
 impl Equivalent<Kept> for Sought<'_> {
     fn equivalent(&self, key: &Kept) -> bool {
-        *self.0 == *key.0
+        let Text { beginning, rest } = &key.0.text;
+        self.0.strip_prefix(&**beginning).is_some_and(|of_it| *of_it == **rest)
     }
 }
 
 impl PartialEq for Kept {
     fn eq(&self, other: &Self) -> bool {
-        self.0 == other.0
+        let (one, other) = (&self.0.text, &other.0.text);
+        one.beginning.iter().chain(&one.rest).eq(other.beginning.iter().chain(&other.rest))
     }
 }
 
@@ -291,9 +313,9 @@ impl Eq for Kept {}
 
 /// What a token takes whatever is in it: its place, in a table that may be half empty, what proved it, and whom it proves, as
 /// he was when it was last seen, with the two counts of each that is shared.
-const OWN: usize = 2 * size_of::<(Kept, Verified)>()
-    + size_of::<(Signature, Claims, Identity, Account)>()
-    + 5 * 2 * size_of::<usize>();
+const OWN: usize = 2 * size_of::<(Kept, Rc<Verified>)>()
+    + size_of::<(Verified, Signature, Claims, Identity, Account)>()
+    + 7 * 2 * size_of::<usize>();
 
 /// Bytes, about; at least what makes the count's bound hold by bytes too.
 #[derive(Clone)]
@@ -301,9 +323,11 @@ struct Weight {
     least: u64,
 }
 
-impl Weighter<Kept, Verified> for Weight {
-    fn weight(&self, token: &Kept, verified: &Verified) -> u64 {
-        let text = token.0.len() + verified.signed.0.subject.len();
+impl Weighter<Kept, Rc<Verified>> for Weight {
+    fn weight(&self, _: &Kept, verified: &Rc<Verified>) -> u64 {
+        let Text { beginning, rest } = &verified.text;
+        let rest = if rest.spilled() { rest.capacity() } else { 0 };
+        let text = beginning.len() + rest + verified.signed.0.subject.len();
         ((OWN + text + held(&verified.claims.0)) as u64).max(self.least)
     }
 }

@@ -4,6 +4,7 @@ mod account;
 mod api_token;
 mod attempts;
 mod authenticate;
+mod beginnings;
 mod cache;
 mod clock;
 mod credential;
