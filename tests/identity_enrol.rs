@@ -64,7 +64,7 @@ async fn of_many_first_logins_one_has_the_first_role_and_each_person_one_account
     let emails = ["ann@x.org", "bob@x.org", "Ann@X.org", "cy@x.org", "ann@x.org"];
     let outcomes = join_all(emails.iter().map(|email| house.ask(&authenticator, email))).await;
     let accounts: Vec<_> = outcomes.into_iter().map(|outcome| outcome.unwrap().account.clone()).collect();
-    assert_eq!(accounts.iter().filter(|account| account.name.as_ref() == "ann@x.org").count(), 3);
+    assert_eq!(accounts.iter().filter(|account| account.name.as_str() == "ann@x.org").count(), 3);
     let directory = house.directory.load();
     assert_eq!(directory.len(), 3);
     assert_eq!(directory.users().filter(|account| account.role.as_ref() == "Admin").count(), 1);
@@ -77,7 +77,7 @@ async fn what_a_credential_says_is_data() {
     let authenticator = house.authenticator(header_rules());
     let odd = "x'--or**1=1)%_@x.org";
     let identity = house.ask(&authenticator, odd).await.unwrap();
-    assert_eq!(identity.account.name.as_ref(), odd);
+    assert_eq!(identity.account.name.as_str(), odd);
     house.ask(&authenticator, "ann@x.org").await.unwrap();
     assert_eq!(house.directory.load().len(), 2);
 }

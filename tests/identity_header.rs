@@ -34,7 +34,7 @@ async fn the_header_names_its_account_in_any_case_and_makes_it_once() {
     let door = door(header_rules(), &[]);
     let ann = header(&door, "Ann@Example.org", PROXY).await.unwrap();
     assert_eq!(
-        (ann.account.name.as_ref(), &ann.proof),
+        (ann.account.name.as_str(), &ann.proof),
         ("ann@example.org", &Proof::Header { email: "ann@example.org".into() })
     );
     let again = door.ask(&[(HEADER, "ann@EXAMPLE.org")], PROXY, Timestamp::now()).now_or_never().unwrap().unwrap();
@@ -104,8 +104,8 @@ async fn only_the_invited_come_in_where_accounts_are_not_made() {
     let mut ann = user(1, "ann");
     ann.email = Some("ann@x.org".into());
     let door = door(TrustedHeader { create_users: false, ..header_rules() }, &[ann, user(2, "bob@x.org")]);
-    assert_eq!(header(&door, "Ann@x.org", PROXY).await.unwrap().account.name.as_ref(), "ann");
-    assert_eq!(header(&door, "bob@x.org", PROXY).await.unwrap().account.name.as_ref(), "bob@x.org");
+    assert_eq!(header(&door, "Ann@x.org", PROXY).await.unwrap().account.name.as_str(), "ann");
+    assert_eq!(header(&door, "bob@x.org", PROXY).await.unwrap().account.name.as_str(), "bob@x.org");
     assert_eq!(header(&door, "eve@x.org", PROXY).await.unwrap_err(), AuthError::NotInvited);
     assert!(door.accounts.directory.load().by_link(HEADER_ISSUER, "ann@x.org").is_some());
 }
@@ -191,7 +191,7 @@ async fn from_an_unlisted_peer_the_header_neither_helps_nor_hurts_a_token() {
     let bearer = both.token("ann", json!("ann@x.org"));
     let lines = [("authorization", bearer.as_str()), (HEADER, "root@x.org")];
     let ann = both.door.ask(&lines, "203.0.113.7", Timestamp::now()).await.unwrap();
-    assert_eq!(ann.account.name.as_ref(), "ann");
+    assert_eq!(ann.account.name.as_str(), "ann");
 }
 
 #[tokio::test]

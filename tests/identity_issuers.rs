@@ -49,7 +49,7 @@ async fn stage() -> (Rsa, Provider, Door) {
 async fn a_token_is_good_by_discovery_and_by_the_keys_address() {
     let (key, provider, door) = stage().await;
     let alice = door.token(&key.sign(&provider.claims("alice"))).await.unwrap();
-    assert_eq!((alice.account.name.as_ref(), alice.account.role.as_ref()), ("alice", "Guest"));
+    assert_eq!((alice.account.name.as_str(), alice.account.role.as_ref()), ("alice", "Guest"));
     let jwks_url = Some(format!("{}/jwks", provider.issuer()).parse().unwrap());
     provider.discover(json!({}));
     let direct = Door::open(vec![JwtIssuer { jwks_url, ..provider.config() }], None, Accounts::with(&[]));
@@ -407,7 +407,7 @@ async fn cognitos_access_tokens_go_by_client_id_and_username() {
     object.insert("client_id".into(), json!(CLIENT));
     object.insert("username".into(), json!("alice"));
     object.insert("token_use".into(), json!("access"));
-    assert_eq!(door.token(&key.sign(&claims)).await.unwrap().account.name.as_ref(), "alice");
+    assert_eq!(door.token(&key.sign(&claims)).await.unwrap().account.name.as_str(), "alice");
     assert!(is_invalid(&door.token(&key.sign(&with(claims.clone(), "client_id", json!("other")))).await));
     claims.as_object_mut().unwrap().remove("token_use");
     assert!(is_invalid(&door.token(&key.sign(&claims)).await));

@@ -70,7 +70,7 @@ async fn a_token_of_the_built_in_issuer_has_cognitos_claims_and_names_its_user()
     );
     assert_eq!(claims(&stage.mint("bob", now))["cognito:groups"], json!(["Lab:Staff"]));
     let identity = stage.door.token(&alice).await.unwrap();
-    assert_eq!(identity.account.name.as_ref(), "alice");
+    assert_eq!(identity.account.name.as_str(), "alice");
     assert_eq!(identity.proof, Proof::Token { issuer: "http://127.0.0.1:8081".into() });
     assert_eq!(identity.expires.unwrap().as_second(), issued + 8 * 3600);
     assert!(identity.audience.is_none());
@@ -84,7 +84,7 @@ async fn a_known_token_is_ready_on_the_first_poll() {
     stage.door.token(&token).await.unwrap();
     assert_eq!(stage.door.cache.len(), 1);
     let again = stage.door.token(&token).now_or_never().unwrap().unwrap();
-    assert_eq!(again.account.name.as_ref(), "alice");
+    assert_eq!(again.account.name.as_str(), "alice");
 }
 
 #[tokio::test]
@@ -108,7 +108,7 @@ async fn no_part_of_a_token_stands_for_the_whole() {
     ] {
         assert!(is_invalid(&stage.door.token(&forged).await), "{forged}");
     }
-    assert_eq!(stage.door.token(&bob).await.unwrap().account.name.as_ref(), "bob");
+    assert_eq!(stage.door.token(&bob).await.unwrap().account.name.as_str(), "bob");
 }
 
 #[tokio::test]

@@ -287,7 +287,7 @@ mod tests {
         let known = directory(&[user(1, "alice", None), user(2, "bob", None)], &[link(IDP, "s-1", 1)]);
         let claims = json!({ "preferred_username": "bob", "email": "x", "groups": ["Admin"] });
         let Ok(Standing::Known(account)) = token(&known, true, claims) else { panic!("known") };
-        assert_eq!(account.name.as_ref(), "alice");
+        assert_eq!(account.name.as_str(), "alice");
         assert!(account.groups.is_empty(), "the token's groups join no local group");
     }
 

@@ -295,7 +295,7 @@ impl Directory {
         Account {
             id: user.id,
             name: user.name.as_str().into(),
-            email: text(&user.email),
+            email: user.email.as_deref().map(Into::into),
             email_verified: user.email_verified,
             first_name: text(&user.first_name),
             last_name: text(&user.last_name),

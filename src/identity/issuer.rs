@@ -276,11 +276,14 @@ impl Issuer {
             "exp": expires,
         });
         if let Value::Object(claims) = &mut claims {
-            let texts =
-                [("email", &account.email), ("given_name", &account.first_name), ("family_name", &account.last_name)];
+            let texts = [
+                ("email", account.email.as_deref()),
+                ("given_name", account.first_name.as_deref()),
+                ("family_name", account.last_name.as_deref()),
+            ];
             for (claim, text) in texts {
                 if let Some(text) = text {
-                    claims.insert(claim.into(), Value::from(&**text));
+                    claims.insert(claim.into(), Value::from(text));
                 }
             }
             if let Use::Service { within: Some(token), .. } = of {

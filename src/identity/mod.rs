@@ -28,6 +28,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
+use smol_str::SmolStr;
 
 use crate::policy::UserId;
 use crate::store::{Link, Revision};
@@ -46,15 +47,17 @@ pub use origin::check_origin;
 pub use sigv4::{Claim as SignatureClaim, SignatureError, Signed as SignedRequest};
 pub use spelling::{is_everybodys_group, is_group_name, is_login_name};
 
-/// An account as requests, and the API's answers about users, need it.
+/// An account as requests, and the API's answers about users, need it. What every call asks for comes first, short texts
+/// in place: what lies elsewhere has to be fetched from there.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[repr(C)]
 pub struct Account {
     /// Its id.
     pub id: UserId,
     /// The login name.
-    pub name: Arc<str>,
+    pub name: SmolStr,
     /// The e-mail address.
-    pub email: Option<Arc<str>>,
+    pub email: Option<SmolStr>,
     /// Whether whoever proved the address says that it was checked.
     pub email_verified: bool,
     /// Given name.
@@ -94,11 +97,17 @@ pub enum Proof {
     },
 }
 
-/// A user as proved by a credential, and how it was proved.
+/// A user as proved by a credential, and how it was proved. What every call asks for comes first.
 #[derive(Clone, Debug)]
+#[repr(C)]
 pub struct Identity {
     /// Whose.
     pub account: Arc<Account>,
+    /// The API token that proved it, or that a token for a service was minted for: nothing outside its patterns may be
+    /// done.
+    pub within: Option<Arc<ApiToken>>,
+    /// Set for a token minted for one service: it is good for the calls of `docs/API.md` §13 only.
+    pub audience: Option<Arc<str>>,
     /// By what.
     pub proof: Proof,
     /// The key that proved the token, where there was one.
@@ -109,11 +118,6 @@ pub struct Identity {
     pub issued: Option<Timestamp>,
     /// When the proof ends.
     pub expires: Option<Timestamp>,
-    /// Set for a token minted for one service: it is good for the calls of `docs/API.md` §13 only.
-    pub audience: Option<Arc<str>>,
-    /// The API token that proved it, or that a token for a service was minted for: nothing outside its patterns may be
-    /// done.
-    pub within: Option<Arc<ApiToken>>,
 }
 
 /// How many groups of a token are read, and how long one may be, in bytes.
@@ -263,7 +267,7 @@ impl Profile {
     fn of(account: &Account) -> Self {
         let text = |text: &Option<Arc<str>>| text.as_deref().map(str::to_owned);
         Self {
-            email: text(&account.email),
+            email: account.email.as_deref().map(str::to_owned),
             email_verified: account.email_verified,
             first_name: text(&account.first_name),
             last_name: text(&account.last_name),

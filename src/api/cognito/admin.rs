@@ -146,10 +146,14 @@ async fn act(
 fn shown(found: &Found, attributes: &str) -> Value {
     let account = &found.account;
     let mut listed = vec![json!({"Name": "sub", "Value": account.id})];
-    let texts = [("email", &account.email), ("given_name", &account.first_name), ("family_name", &account.last_name)];
+    let texts = [
+        ("email", account.email.as_deref()),
+        ("given_name", account.first_name.as_deref()),
+        ("family_name", account.last_name.as_deref()),
+    ];
     for (name, text) in texts {
         if let Some(text) = text {
-            listed.push(json!({"Name": name, "Value": &**text}));
+            listed.push(json!({"Name": name, "Value": text}));
         }
     }
     let made = account.created.as_second();

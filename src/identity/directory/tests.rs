@@ -40,7 +40,7 @@ fn a_user_is_found_by_id_name_link_and_email() {
         Item::User(Box::new(user(1, "alice", Some("Alice@Example.org"))), vec![]),
     ]);
     let id = UserId(Uuid::from_u128(1));
-    assert_eq!(directory.by_id(id).unwrap().name.as_ref(), "alice");
+    assert_eq!(directory.by_id(id).unwrap().name.as_str(), "alice");
     assert_eq!(directory.by_name("alice").unwrap().id, id);
     assert!(directory.by_name("Alice").is_none());
     assert_eq!(directory.by_link("https://idp", "s-1").unwrap().id, id);
@@ -61,9 +61,9 @@ fn an_address_that_two_accounts_have_names_neither() {
     let mut claims_it = user(2, "bob", Some("a@x.org"));
     claims_it.email_verified = false;
     let claimed = directory.patched(&[Item::User(Box::new(claims_it), vec![])]);
-    assert_eq!(claimed.by_email("a@x.org").unwrap().name.as_ref(), "alice", "a claim takes nothing away");
+    assert_eq!(claimed.by_email("a@x.org").unwrap().name.as_str(), "alice", "a claim takes nothing away");
     let directory = directory.patched(&[Item::Gone(Key::User(UserId(Uuid::from_u128(2))))]);
-    assert_eq!(directory.by_email("a@x.org").unwrap().name.as_ref(), "alice");
+    assert_eq!(directory.by_email("a@x.org").unwrap().name.as_str(), "alice");
 }
 
 #[test]
@@ -158,7 +158,7 @@ fn a_link_that_moves_proves_the_new_account_only() {
         Item::Link(link("https://idp", "s", 1)),
     ]);
     let moved = directory.patched(&[Item::Link(link("https://idp", "s", 2))]);
-    assert_eq!(moved.by_link("https://idp", "s").unwrap().name.as_ref(), "bob");
+    assert_eq!(moved.by_link("https://idp", "s").unwrap().name.as_str(), "bob");
     assert!(moved.links_of(UserId(Uuid::from_u128(1))).is_empty());
     assert_ne!(moved.epoch(), directory.epoch());
     assert_eq!(moved.patched(&[Item::Link(link("https://idp", "s", 2))]).epoch(), moved.epoch());
