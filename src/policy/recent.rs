@@ -186,10 +186,11 @@ impl Slot {
     }
 
     fn name(&self) -> &[u8] {
-        self.long.as_deref().filter(|_| usize::from(self.length) > IN_PLACE).unwrap_or_else(|| {
-            let length = usize::from(self.length);
-            self.name.get(..length).unwrap_or_default()
-        })
+        // The length is asked first: the long one stands in the other line.
+        match self.name.get(..usize::from(self.length)) {
+            Some(short) => short,
+            None => self.long.as_deref().unwrap_or_default(),
+        }
     }
 
     /// Of at most [`MAX_NAME`] bytes.
