@@ -48,7 +48,11 @@ pub struct Drained {
 
 /// One worker's record.
 #[derive(Debug, Default)]
-pub struct Record(Mutex<Inner>);
+pub struct Record {
+    inner: Mutex<Inner>,
+    /// Those of the drain before, emptied, for the next: held for as long as a drain takes, which no worker waits for.
+    spare: Mutex<Counts>,
+}
 
 /// The records of all workers: written by each its own, read by the API and the recorder.
 #[derive(Debug, Default)]
@@ -106,18 +110,19 @@ impl Record {
     /// Takes what came since the last time; the lock is held for a swap only.
     #[must_use]
     pub fn drain(&self) -> Drained {
-        let (counts, waiting) = {
+        let mut spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner);
+        let waiting = {
             let mut inner = self.lock();
-            let fresh = inner.counts.anew();
-            (std::mem::replace(&mut inner.counts, fresh), std::mem::take(&mut inner.waiting))
+            std::mem::swap(&mut inner.counts, &mut *spare);
+            std::mem::take(&mut inner.waiting)
         };
-        let (counts, uncounted) = counts.taken();
+        let (counts, uncounted) = spare.take();
         Drained { counts, refusals: waiting.refusals, uncounted, dropped: waiting.dropped }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
         // What a panic left behind is at worst one odd entry.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

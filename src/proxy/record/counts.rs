@@ -64,18 +64,17 @@ struct One {
 }
 
 impl Counts {
-    /// Empty, with as much room as was needed since the last time: tables that grow are written again and again.
-    pub(super) fn anew(&self) -> Self {
-        let mut fresh = Self::default();
-        fresh.counted.reserve(self.counted.len());
-        fresh.names.reserve(self.names.len());
-        fresh.of_user.reserve(self.of_user.len());
-        fresh
-    }
-
-    /// All that was counted, and how many requests were not.
-    pub(super) fn taken(self) -> (Vec<Counted>, u64) {
-        (self.counted.into_iter().filter_map(One::told).collect(), self.uncounted)
+    /// Takes all that was counted, and how many requests were not. What is left is empty, and has the room that was needed:
+    /// a table that grows is written again and again.
+    pub(super) fn take(&mut self) -> (Vec<Counted>, u64) {
+        let room = self.counted.len();
+        let counted = self.counted.drain().filter_map(One::told).collect();
+        self.names.clear();
+        self.of_user.clear();
+        self.counted.shrink_to(room);
+        self.names.shrink_to(room);
+        self.of_user.shrink_to(room);
+        (counted, std::mem::take(&mut self.uncounted))
     }
 
     /// Counts a call of what was called, and gives it back.

@@ -316,3 +316,28 @@ fn counts_are_those_of_a_plain_map() {
     assert_eq!((exact + together + drained.uncounted, together + drained.uncounted), (50_000, rest));
     assert!(exact > 20_000 && together + drained.uncounted > 0, "{exact} {together} {}", drained.uncounted);
 }
+
+#[test]
+fn each_drain_takes_what_came_since_the_last_whichever_tables_it_was_counted_in() {
+    let record = Record::default();
+    let (id, name) = (RequestId::mint(), Name::of(&["a", "b"]));
+    for round in 1..6 {
+        // More and fewer users in turn, each as often as the round says.
+        let users = [3, 200, 0, 50, 1][round - 1];
+        for who in 0..users {
+            (0..round).for_each(|_| record.note(&Happened { user: Some(user(who)), ..happened(&id, &name) }));
+        }
+        let counts = record.drain().counts;
+        assert_eq!(counts.len(), usize::try_from(users).unwrap());
+        assert!(counts.iter().all(|counted| (counted.allowed, counted.refused) == (round as u64, 0)));
+    }
+    // Nor does a bound of one period weigh on the next.
+    for period in 0..3 {
+        for number in 0..u128::from(MOST_OF_USER) + 1 {
+            let service = Some(ResourceId(Uuid::from_u128(number + period)));
+            record.note(&Happened { service, ..happened(&id, &name) });
+        }
+        let drained = record.drain();
+        assert_eq!((drained.counts.len(), drained.uncounted), (1024, 1));
+    }
+}
