@@ -111,7 +111,7 @@ impl Authenticator {
     ) -> Option<Result<Arc<Identity>, AuthError>> {
         match offered(headers, self.header.as_ref(), peer) {
             Ok(Offered { token: Some(Credential::Bearer(token)), email: None }) => {
-                cache.find(token.bytes(), &self.sources, directory, now)
+                cache.find_first(token.bytes(), &self.sources, directory, now)
             }
             Ok(_) => None,
             Err(error) => Some(Err(error)),

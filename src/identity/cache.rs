@@ -129,20 +129,43 @@ impl TokenCache {
         directory: &Directory,
         now: Timestamp,
     ) -> Option<Result<Arc<Identity>, AuthError>> {
+        let found = self.look(token, sources, directory, now);
+        self.metrics.count(found.is_some());
+        found
+    }
+
+    /// As [`Self::find`], for whoever asks again where nothing is found: that counts once.
+    pub(super) fn find_first(
+        &self,
+        token: &[u8],
+        sources: &[Arc<Source>],
+        directory: &Directory,
+        now: Timestamp,
+    ) -> Option<Result<Arc<Identity>, AuthError>> {
+        let found = self.look(token, sources, directory, now)?;
+        self.metrics.count(true);
+        Some(found)
+    }
+
+    fn look(
+        &self,
+        token: &[u8],
+        sources: &[Arc<Source>],
+        directory: &Directory,
+        now: Timestamp,
+    ) -> Option<Result<Arc<Identity>, AuthError>> {
         let found = {
             let tokens = self.tokens.borrow();
             tokens.get(&Sought(token)).map(|verified| verified.identity(sources, directory, now))
         };
-        let found = match found {
+        match found {
             Some(Some(outcome)) => Some(outcome),
             Some(None) => {
                 self.tokens.borrow_mut().remove(&Sought(token));
                 None
             }
             None => None,
-        };
-        self.metrics.count(found.is_some());
-        found
+        }
     }
 
     /// Keeps what was verified of this token.

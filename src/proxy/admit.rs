@@ -94,7 +94,7 @@ enum Wait {
 pub(super) fn admit(worker: &Worker, exchange: &Rc<Exchange>, request: Request<Incoming>) -> Result<Next, Problem> {
     let (head, body) = request.into_parts();
     let mut arrived = Arrived { head, body: Some(body) };
-    let state = exchange.gateway.state(exchange.start)?;
+    let state = exchange.gateway.state(Instant::now())?;
     let mut known = Known { state, now: Timestamp::now(), who: None, charged: false, waits: 0 };
     Ok(match judge(worker, exchange, &mut arrived, &mut known)? {
         Step::Next(next) => next,
@@ -242,7 +242,11 @@ async fn wait(
     let gateway = &exchange.gateway;
     let (who, gone) = match what {
         Wait::Identity => {
-            known.who = Some(identified(worker, exchange, headers, known).await?);
+            let (who, renewed) = identified(worker, exchange, headers, known).await?;
+            if renewed && !gateway.shared().authenticator.still_holds(&who, &known.state.directory, known.now) {
+                return Err(AuthError::Invalid("what proves who you are ended while the call waited").into());
+            }
+            known.who = Some(who);
             return Ok(());
         }
         Wait::Charge(who) => {
@@ -273,15 +277,16 @@ impl Known {
     }
 }
 
-/// Who calls. What is known becomes that of now where the answer took its time, made the account, or waited for the revision
-/// that the caller asks for. Whoever is nobody waits for none.
+/// Who calls, and whether what is known became that of now: where the answer took its time, made the account, or waited for
+/// the revision that the caller asks for. Whoever is nobody waits for none.
 async fn identified(
     worker: &Worker,
     exchange: &Exchange,
     headers: &HeaderMap,
     known: &mut Known,
-) -> Result<Arc<Identity>, Problem> {
+) -> Result<(Arc<Identity>, bool), Problem> {
     let shared = exchange.gateway.shared();
+    let mut renewed = false;
     loop {
         let (first, asked) = (Cell::new(Some(known.state.directory.clone())), Cell::new(0_u32));
         let directory = || {
@@ -296,12 +301,14 @@ async fn identified(
         // Whoever looked twice found another directory, or made it one.
         if waited || asked.get() > 1 {
             known.renew(exchange)?;
+            renewed = true;
         }
         if !exchange.gateway.reach(headers, &known.state).await? {
-            return Ok(who);
+            return Ok((who, renewed));
         }
         // By that revision the caller may be somebody else, or nobody.
         known.renew(exchange)?;
+        renewed = true;
     }
 }
 

@@ -132,9 +132,10 @@ impl Exchange {
         facts.asked = Some(Asked { at, need: needed.need, name: Name::of(needed.keys), permitted });
     }
 
-    /// It is judged by the state of this revision.
+    /// It is judged by the state of this revision, whatever was found before.
     pub fn judge_by(&self, revision: u64) {
-        self.facts.borrow_mut().revision = revision;
+        let mut facts = self.facts.borrow_mut();
+        (facts.revision, facts.asked, facts.operation) = (revision, None, None);
     }
 
     /// It was permitted, as this operation, and is about to be forwarded.

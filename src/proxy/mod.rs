@@ -59,10 +59,11 @@ pub fn walk(
     door: Door,
 ) -> impl Future<Output = Response<ProxyBody>> + use<> {
     let ticket = Exchange::begin(gateway, &worker.record, &request, peer, door);
-    // Now, not when the future is asked: hyper reads on into the buffer of the head as soon as nobody holds a piece of it.
-    let admitted = admit(worker, &ticket.share(), request);
     let worker = worker.clone();
     async move {
+        // Now, not before: hyper may have handed the request over long ago, and asked for no answer while the caller did not
+        // take the last one.
+        let admitted = admit(&worker, &ticket.share(), request);
         let mut ticket = Some(ticket);
         let outcome = match admitted {
             Ok(next) => steps(&worker, next, &mut ticket).await,

@@ -7,9 +7,8 @@
 //! servlet containers, so `..;x` counts as `..`, and a segment with a raw `;` is ambiguous where it is read.
 
 use std::borrow::Cow;
-use std::sync::Arc;
 
-use http::uri::Uri;
+use http::uri::{PathAndQuery, Uri};
 use percent_encoding::percent_decode_str;
 use smallvec::SmallVec;
 
@@ -32,14 +31,9 @@ impl Door {
     }
 }
 
-/// Path and query as they came. A copy: hyper cannot use the buffer that the head came in again while anybody holds a piece
-/// of it.
+/// Path and query as they came; cheap to clone.
 #[derive(Clone, Debug)]
-pub struct RawTarget {
-    text: Arc<str>,
-    /// Where the path ends.
-    path: usize,
-}
+pub struct RawTarget(PathAndQuery);
 
 /// A call's path, split.
 #[derive(Debug)]
@@ -67,20 +61,19 @@ impl RawTarget {
     /// Path and query of this address; `/` where it has none.
     #[must_use]
     pub fn of(uri: &Uri) -> Self {
-        let (text, path) = uri.path_and_query().map_or(("/", 1), |both| (both.as_str(), both.path().len()));
-        Self { text: text.into(), path }
+        Self(uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/")))
     }
 
     /// The path.
     #[must_use]
     pub fn path(&self) -> &str {
-        self.text.get(..self.path).unwrap_or_default()
+        self.0.path()
     }
 
     /// The query, without the `?`.
     #[must_use]
     pub fn query(&self) -> Option<&str> {
-        self.text.get(self.path..)?.strip_prefix('?')
+        self.0.query()
     }
 }
 
@@ -94,7 +87,7 @@ impl Target {
         Self::split(&RawTarget::of(uri), door)
     }
 
-    /// As [`Self::parse`], of what was copied already.
+    /// As [`Self::parse`], of what was taken out of it already.
     ///
     /// # Errors
     /// As there.
@@ -398,6 +391,12 @@ mod tests {
     fn the_query_and_the_authority_are_no_part_of_the_path() {
         let target = parse("http://other/a/b/c?x=/../y").unwrap();
         assert_eq!((target.namespace(), target.remainder(), target.query()), ("a", "/c", Some("x=/../y")));
+        for (address, path, query) in
+            [("http://gw?x=1", "/", Some("x=1")), ("http://gw", "/", None), ("/a?", "/a", Some("")), ("*", "*", None)]
+        {
+            let raw = RawTarget::of(&address.parse().unwrap());
+            assert_eq!((raw.path(), raw.query()), (path, query), "{address}");
+        }
     }
 
     #[test]

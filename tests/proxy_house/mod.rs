@@ -55,6 +55,8 @@ pub struct House {
     pub gateway: Arc<Gateway>,
     pub first_uses: Arc<Notes>,
     pub enrolment: Arc<Enrolment>,
+    /// What happens between the handing over of the next request and the first look at what becomes of it.
+    pub handed: Handed,
     state: Arc<ArcSwap<State>>,
     revisions: watch::Sender<u64>,
     issuer: Arc<Issuer>,
@@ -64,6 +66,8 @@ pub struct House {
     stop: CancellationToken,
     threads: Vec<JoinHandle<()>>,
 }
+
+type Handed = Arc<Mutex<Option<Box<dyn FnOnce() + Send>>>>;
 
 /// Notes first uses, and shows them.
 pub struct Notes {
@@ -165,16 +169,18 @@ impl House {
         };
         let gateway = Gateway::new(&config, shared);
         let stop = CancellationToken::new();
+        let handed = Handed::default();
         let mut threads = Vec::new();
         let mut open = |door| {
             let listener = bind("127.0.0.1:0".parse().unwrap()).unwrap();
             let address = listener.local_addr().unwrap();
-            let (gateway, limits, stop) = (gateway.clone(), config.limits.clone(), stop.clone());
+            let (gateway, limits, stop) = ((gateway.clone(), handed.clone()), config.limits.clone(), stop.clone());
             threads.push(std::thread::spawn(move || serve_on(listener, door, gateway, limits, stop)));
             address
         };
         let (proxy, api) = (open(Door::Proxy), open(Door::Api));
-        let house = Self { gateway, first_uses, enrolment, state, revisions, issuer, vault, proxy, api, stop, threads };
+        let house =
+            Self { gateway, first_uses, enrolment, handed, state, revisions, issuer, vault, proxy, api, stop, threads };
         house.service(MP, "materials", "mp", table, false);
         house
     }
@@ -321,7 +327,7 @@ impl Drop for House {
 fn serve_on(
     listener: std::net::TcpListener,
     door: Door,
-    gateway: Arc<Gateway>,
+    (gateway, handed): (Arc<Gateway>, Handed),
     limits: config::Limits,
     stop: CancellationToken,
 ) {
@@ -337,9 +343,12 @@ fn serve_on(
     runtime.block_on(async move {
         let worker = Worker::new();
         let handler = move |request, peer: carta_gateway::server::Peer| {
-            let (gateway, worker) = (gateway.clone(), worker.clone());
             let peer = Peer { addr: peer.addr.ip(), tls: peer.tls };
-            async move { proxy::walk(&gateway, &worker, request, peer, door).await }
+            let answer = proxy::walk(&gateway, &worker, request, peer, door);
+            if let Some(meanwhile) = handed.lock().unwrap().take() {
+                meanwhile();
+            }
+            answer
         };
         serve(listener, serving, handler).await.unwrap();
     });

@@ -81,6 +81,39 @@ fn what_was_withdrawn_deleted_or_replaced_while_a_first_use_was_noted_counts() {
     assert_eq!(upstream.only().header("x-known"), Some("n3w"));
 }
 
+/// hyper may hold a request back that it handed over, for as long as the caller does not take the answer before.
+#[test]
+fn what_was_withdrawn_after_a_request_was_handed_over_and_before_it_went_counts() {
+    let upstream = Upstream::fixed("answer");
+    let house = std::sync::Arc::new(start(&upstream, json!({"inject": {"headers": {"X-Key": "{secret:key}"}}})));
+    let token = house.token(ALICE);
+    house.secret(ALICE, "key", "s3cr3t");
+    house.consent(ALICE);
+    call(&house, "GET", "/materials/mp/x").token(&token).expect(200);
+    upstream.forget();
+    let meanwhile = |change: Box<dyn FnOnce(&House) + Send>| {
+        let inner = house.clone();
+        *house.handed.lock().unwrap() = Some(Box::new(move || change(&inner)));
+        let answer = call(&house, "GET", "/materials/mp/x").token(&token).send();
+        assert!(house.handed.lock().unwrap().is_none(), "nothing was handed over");
+        (answer.status(), answer.problem().map(str::to_owned))
+    };
+
+    assert_eq!(meanwhile(Box::new(|house| house.secret(ALICE, "key", "n3w"))), (200, None));
+    assert_eq!(upstream.only().header("x-key"), Some("n3w"));
+    upstream.forget();
+    let consent = house.consent_to(ALICE, "key");
+    let unsay = Item::Gone(Key::Consent(ALICE, consent.secret.clone(), consent.fingerprint.clone()));
+    let unsaid = meanwhile(Box::new(move |house| house.secrets(&[unsay])));
+    assert_eq!(unsaid, (400, Some("secret-consent".to_owned())));
+    house.secrets(&[Item::Consent(consent)]);
+    let refused = meanwhile(Box::new(|house| house.policy([alices(Levels::NONE)])));
+    assert_eq!(refused, (403, Some("permission-denied".to_owned())));
+    house.policy([alices(Levels::EXECUTE)]);
+    assert_eq!(meanwhile(Box::new(|house| house.disable("alice"))).0, 401);
+    assert!(upstream.received().is_empty(), "what was withdrawn was used");
+}
+
 #[test]
 fn a_service_that_asks_for_it_gets_a_token_that_is_good_for_no_call() {
     let upstream = Upstream::fixed("answer");
