@@ -13,6 +13,9 @@ use crate::store::Consent;
 /// A consent's fingerprint: 32 bytes in base64url. One of another length is found among the consents themselves.
 type Fingerprint = [u8; 43];
 
+/// How many fingerprints stand beside a secret: they are laid anew with each change, and a user may have thousands.
+const BESIDE: usize = 4;
+
 /// What one user has. Lists, because a user has few; sorted, because one may have many.
 #[derive(Clone, Default)]
 #[repr(C, align(64))]
@@ -31,7 +34,7 @@ pub(super) struct Owned {
 pub(super) struct Kept {
     name: SmallVec<[u8; 16]>,
     pub(super) expires: Option<Timestamp>,
-    /// Where it may go: the fingerprints of the consents to it, which are the truth.
+    /// Where it may go: the first fingerprints of the consents to it, which are the truth.
     given: SmallVec<[Fingerprint; 1]>,
     /// None where the envelope did not open: the secret is there, and no request gets it.
     pub(super) held: Option<Held>,
@@ -147,8 +150,9 @@ impl Owned {
     }
 
     fn given(&self, secret: &str) -> SmallVec<[Fingerprint; 1]> {
-        let consents = self.consents.iter().filter(|known| known.secret == secret);
-        consents.filter_map(|known| known.fingerprint.as_bytes().try_into().ok()).collect()
+        let from = self.consents.partition_point(|known| known.secret.as_str() < secret);
+        let consents = self.consents.iter().skip(from).take_while(|known| known.secret == secret);
+        consents.filter_map(|known| known.fingerprint.as_bytes().try_into().ok()).take(BESIDE).collect()
     }
 }
 
@@ -164,9 +168,17 @@ mod tests {
 
     const NAMES: [&str; 4] = ["a", "key", "key-of-sixteen-b", "a-name-that-is-longer-than-most-are"];
 
-    /// A digest as it is kept, and texts of other lengths.
-    const FINGERPRINTS: [&str; 4] =
-        ["47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU", "47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFV", "f", ""];
+    /// More digests as they are kept than stand beside a secret, and texts of other lengths.
+    const FINGERPRINTS: [&str; BESIDE + 4] = [
+        "47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU",
+        "47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFV",
+        "57DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU",
+        "67DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU",
+        "77DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU",
+        "87DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU",
+        "f",
+        "",
+    ];
 
     #[derive(Clone, Debug)]
     enum Step {
@@ -180,8 +192,8 @@ mod tests {
         let step = prop_oneof![
             (0..4_usize, 0..9_i64).prop_map(|(name, at)| Step::Put(name, at)),
             (0..4_usize).prop_map(Step::Forget),
-            (0..4_usize, 0..4_usize).prop_map(|(name, to)| Step::Consent(name, to)),
-            (0..4_usize, 0..4_usize).prop_map(|(name, to)| Step::Withdraw(name, to)),
+            (0..4_usize, 0..FINGERPRINTS.len()).prop_map(|(name, to)| Step::Consent(name, to)),
+            (0..4_usize, 0..FINGERPRINTS.len()).prop_map(|(name, to)| Step::Withdraw(name, to)),
         ];
         proptest::collection::vec(step, 0..60)
     }
