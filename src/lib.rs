@@ -17,6 +17,7 @@ pub mod vault;
 
 pub mod store;
 
+pub mod batch;
 pub mod config;
 pub mod problem;
 pub mod shell;

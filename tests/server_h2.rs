@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use carta_gateway::batch::Runtime;
 use carta_gateway::config::Limits;
 use carta_gateway::server::{Admission, Serving, bind, serve};
 use http::{HeaderMap, Request, Response, StatusCode};
@@ -25,7 +26,6 @@ use hyper::body::Incoming;
 use hyper::client::conn::http2::{SendRequest, handshake};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::TcpStream;
-use tokio::runtime::{Builder, LocalOptions};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -52,7 +52,7 @@ fn limits() -> Limits {
 }
 
 fn on_a_worker<F: Future>(future: F) -> F::Output {
-    let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default()).unwrap();
+    let runtime = Runtime::with_batches().unwrap();
     runtime.block_on(async { tokio::time::timeout(LONG, future).await.expect("done in time") })
 }
 

@@ -16,12 +16,12 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use carta_gateway::batch::Runtime;
 use carta_gateway::config::Limits;
 use carta_gateway::server::{Admission, Peer, Serving, bind, serve};
 use http::{Request, Response};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
-use tokio::runtime::{Builder, LocalOptions};
 use tokio_util::sync::CancellationToken;
 
 const LONG: Duration = Duration::from_secs(30);
@@ -60,7 +60,7 @@ impl Server {
         let serving = Serving { tls: None, limits, admission, access: false, drain, stop: stop.clone() };
         let (tell, events) = mpsc::channel();
         let thread = std::thread::spawn(move || {
-            let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default()).unwrap();
+            let runtime = Runtime::with_batches().unwrap();
             let handler = move |request, peer| handle(request, peer, tell.clone());
             runtime.block_on(serve(listener, serving, handler)).unwrap();
         });

@@ -9,12 +9,12 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use carta_gateway::batch::Runtime;
 use carta_gateway::config::Limits;
 use carta_gateway::server::{Admission, Peer, Serving, bind, serve};
 use http::{Request, Response};
 use http_body_util::Full;
 use hyper::body::Incoming;
-use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
@@ -46,7 +46,7 @@ fn limits() -> Limits {
 
 /// A server on this thread, whose memory is counted; callers are on others.
 struct Server {
-    runtime: LocalRuntime,
+    runtime: Runtime,
     addr: SocketAddr,
     stop: CancellationToken,
     held: i64,
@@ -54,7 +54,7 @@ struct Server {
 
 impl Server {
     fn start(limits: Limits) -> Self {
-        let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default()).unwrap();
+        let runtime = Runtime::with_batches().unwrap();
         let listener = bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let addr = listener.local_addr().unwrap();
         let stop = CancellationToken::new();

@@ -18,6 +18,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use carta_gateway::batch::Runtime;
 use carta_gateway::config::{Limits, ListenTls};
 use carta_gateway::server::{Admission, Peer, Serving, TlsReload, bind, serve};
 use http::{Request, Response};
@@ -30,7 +31,6 @@ use rustls::{ClientConfig, RootCertStore};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::runtime::{Builder, LocalOptions};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_util::sync::CancellationToken;
@@ -38,7 +38,7 @@ use tokio_util::sync::CancellationToken;
 const LONG: Duration = Duration::from_secs(30);
 
 fn on_a_worker<F: Future>(future: F) -> F::Output {
-    let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default()).unwrap();
+    let runtime = Runtime::with_batches().unwrap();
     runtime.block_on(async { tokio::time::timeout(LONG, future).await.expect("done in time") })
 }
 

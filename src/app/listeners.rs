@@ -7,13 +7,13 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use futures_util::future::Either;
-use tokio::runtime::{Builder, LocalOptions};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::StartError;
 use crate::api::{Api, Front};
+use crate::batch::Runtime;
 use crate::config::Config;
 use crate::proxy::body::ProxyBody;
 use crate::proxy::target::Door;
@@ -84,7 +84,7 @@ impl Bound {
         for (number, listener) in self.workers.into_iter().enumerate() {
             let (serving, gateway, readiness) = (calls.clone(), shared.gateway.clone(), shared.api.readiness.clone());
             let (stop, claims) = (stop.clone(), claims.clone());
-            threads.push(spawn(format!("proxy-{number}"), stop.clone(), async move || {
+            threads.push(spawn(format!("proxy-{number}"), Runtime::with_batches, stop.clone(), async move || {
                 let _held = claims;
                 let worker = Worker::new();
                 gateway.records().add(&worker.record);
@@ -102,7 +102,7 @@ impl Bound {
         let (serving, gateway, api) = (serving(), shared.gateway.clone(), shared.api.clone());
         let listener = self.front;
         let stop = stop.clone();
-        threads.push(spawn("api".to_owned(), stop.clone(), async move || {
+        threads.push(spawn("api".to_owned(), Runtime::without_batches, stop.clone(), async move || {
             let _held = claims;
             let worker = Worker::new();
             gateway.records().add(&worker.record);
@@ -163,7 +163,12 @@ impl Drop for Fuse {
 }
 
 /// A thread with a runtime of its own, for futures that stay on it.
-fn spawn<S>(name: String, stop: CancellationToken, serve: S) -> Result<JoinHandle<std::io::Result<()>>, StartError>
+fn spawn<S>(
+    name: String,
+    runtime: fn() -> std::io::Result<Runtime>,
+    stop: CancellationToken,
+    serve: S,
+) -> Result<JoinHandle<std::io::Result<()>>, StartError>
 where
     S: AsyncFnOnce() -> std::io::Result<()> + Send + 'static,
 {
@@ -171,7 +176,7 @@ where
     let thread = std::thread::Builder::new()
         .name(name)
         .spawn(move || {
-            let runtime = match Builder::new_current_thread().enable_all().build_local(LocalOptions::default()) {
+            let runtime = match runtime() {
                 Ok(runtime) => runtime,
                 Err(error) => {
                     // Whoever waits for the word returns it.

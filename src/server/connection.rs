@@ -16,6 +16,7 @@ use http_body::Body;
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::{Service, service_fn};
+use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::sync::OwnedSemaphorePermit;
@@ -86,8 +87,11 @@ pub(super) async fn serve<S, H, F, B>(
     let watch = || Watch::new(http, limits, &activity, &meter);
     let piece = if http == Http::Two { PIECE } else { usize::MAX };
     let service = {
-        let (house, activity) = (Rc::clone(house), Rc::clone(&activity));
+        let (house, activity, meter) = (Rc::clone(house), Rc::clone(&activity), Arc::clone(&meter));
         service_fn(move |request: Request<Incoming>| {
+            if request.extensions().get::<OnUpgrade>().is_some() {
+                meter.be_prompt();
+            }
             let open = activity.begin(!request.body().is_end_stream());
             let verdict = check(&request, &house.limits)
                 // Boxed, so that the answers to all other calls need no room for it.

@@ -21,7 +21,7 @@ pub(super) const AFTER: Duration = Duration::from_millis(200);
 /// `keep_alive`, or we are draining.
 pub(super) async fn until_spoken_to<S>(wire: &mut Wire<S>, keep_alive: Duration, member: &Member) -> bool
 where
-    S: AsyncRead + AsyncWrite + Unpin,
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let spoken_to = poll_fn(|cx| {
         if member.stage() > Stage::Serve {

@@ -1,19 +1,29 @@
-//! A connection's bytes: those read while the protocol was being found out come first, and all are counted.
+//! A connection's bytes: those read while the protocol was being found out come first, and all are counted. What is
+//! short is written with what other connections have to write ([`crate::batch`]).
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::task::{Context, Poll, ready};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::task::{Context, Poll, Waker, ready};
 
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::OwnedSemaphorePermit;
 
+use crate::batch::{self, Deferred, Entry};
+use crate::wiped::Buffer;
+
 /// Up to so many bytes, to put several buffers into one costs less than what the system does for a list of them: an answer
 /// with a small body.
 const JOINED: usize = 1024;
+
+/// So much of a connection waits for the end of a turn. To copy more costs more than to write it with others gains.
+const LATE: usize = 4 * 1024;
+
+/// So much room a connection keeps for that, in bytes: a short answer's.
+const KEPT: usize = 512;
 
 /// What went over the wire. Shared between hyper, which owns the wire, and the watch over the connection, both on one
 /// thread: atomics only because hyper's upgrades want the wire to be `Send`.
@@ -22,6 +32,7 @@ pub(super) struct Meter {
     read: AtomicU64,
     written: AtomicU64,
     blocked: AtomicBool,
+    prompt: AtomicBool,
 }
 
 impl Meter {
@@ -30,21 +41,32 @@ impl Meter {
         self.read.load(Ordering::Relaxed)
     }
 
-    /// Bytes written.
+    /// Bytes that went.
     pub(super) fn written(&self) -> u64 {
         self.written.load(Ordering::Relaxed)
     }
 
-    /// Whether the last write found the peer unwilling to take more.
+    /// Whether the last write could not go on.
     pub(super) fn blocked(&self) -> bool {
         self.blocked.load(Ordering::Relaxed)
     }
 
-    fn wrote(&self, outcome: &Poll<io::Result<usize>>) {
-        self.blocked.store(outcome.is_pending(), Ordering::Relaxed);
-        if let Poll::Ready(Ok(count)) = outcome {
-            add(&self.written, *count);
-        }
+    /// From now on nothing waits for the end of a turn: who has the connection after an upgrade takes what was flushed
+    /// for gone, and may not ask again.
+    pub(super) fn be_prompt(&self) {
+        self.prompt.store(true, Ordering::Relaxed);
+    }
+
+    fn is_prompt(&self) -> bool {
+        self.prompt.load(Ordering::Relaxed)
+    }
+
+    fn wrote(&self, count: usize) {
+        add(&self.written, count);
+    }
+
+    fn found(&self, blocked: bool) {
+        self.blocked.store(blocked, Ordering::Relaxed);
     }
 }
 
@@ -55,17 +77,19 @@ fn add(counter: &AtomicU64, count: usize) {
 
 /// A stream with a few bytes put back in front. Has its place on the listener as long as it lives, upgraded or not.
 #[derive(Debug)]
-pub(super) struct Wire<S> {
-    stream: S,
+pub(super) struct Wire<S: AsyncWrite + Unpin> {
+    line: Arc<Mutex<Line<S>>>,
     front: Bytes,
     meter: Arc<Meter>,
     _place: OwnedSemaphorePermit,
 }
 
-impl<S> Wire<S> {
+impl<S: AsyncWrite + Unpin> Wire<S> {
     /// `front` is read before anything of `stream`.
     pub(super) fn new(stream: S, front: Bytes, meter: Arc<Meter>, place: OwnedSemaphorePermit) -> Self {
-        Self { stream, front, meter, _place: place }
+        let line =
+            Line { stream, late: Buffer::default(), gone: 0, deferred: false, task: None, meter: Arc::clone(&meter) };
+        Self { line: Arc::new(Mutex::new(line)), front, meter, _place: place }
     }
 
     /// Puts back what was read last.
@@ -75,6 +99,10 @@ impl<S> Wire<S> {
             self.front = [bytes, &self.front].concat().into();
         }
     }
+
+    fn line(&self) -> MutexGuard<'_, Line<S>> {
+        self.line.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
@@ -83,19 +111,23 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         if self.front.has_remaining() {
             return Poll::Ready(Ok(true));
         }
-        // TLS may have kept some of what it was given, and nobody else asks it to go on.
-        if let Poll::Ready(Err(error)) = Pin::new(&mut self.stream).poll_flush(cx) {
-            return Poll::Ready(Err(error));
-        }
+        batch::look(0);
         let mut chunk = [0; 1024];
         let mut chunk = ReadBuf::new(&mut chunk);
-        ready!(Pin::new(&mut self.stream).poll_read(cx, &mut chunk))?;
+        {
+            let mut line = self.line();
+            // TLS may have kept some of what it was given, and nobody else asks it to go on.
+            if let Poll::Ready(Err(error)) = line.poll_flush(cx) {
+                return Poll::Ready(Err(error));
+            }
+            ready!(Pin::new(&mut line.stream).poll_read(cx, &mut chunk))?;
+        }
         self.front = Bytes::copy_from_slice(chunk.filled());
         Poll::Ready(Ok(self.front.has_remaining()))
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Wire<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Wire<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         let outcome = if self.front.has_remaining() {
@@ -103,45 +135,188 @@ impl<S: AsyncRead + Unpin> AsyncRead for Wire<S> {
             buf.put_slice(&self.front.split_to(count));
             Poll::Ready(Ok(()))
         } else {
-            Pin::new(&mut self.stream).poll_read(cx, buf)
+            batch::look(0);
+            let mut line = self.line();
+            if !line.late.is_empty() && !line.deferred {
+                // What goes wrong is told to who flushes.
+                let _moved = line.push(cx);
+            }
+            Pin::new(&mut line.stream).poll_read(cx, buf)
         };
         add(&self.meter.read, buf.filled().len().saturating_sub(before));
         outcome
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Wire<S> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let outcome = Pin::new(&mut self.stream).poll_write(cx, buf);
-        self.meter.wrote(&outcome);
+impl<S: AsyncWrite + Unpin + Send + 'static> AsyncWrite for Wire<S> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        batch::look(buf.len());
+        let mut line = self.line();
+        let outcome = match line.put_late(&self.line, cx, &[IoSlice::new(buf)]) {
+            Poll::Ready(Ok(0)) => {
+                let outcome = Pin::new(&mut line.stream).poll_write(cx, buf);
+                line.note(outcome)
+            }
+            other => other,
+        };
+        self.meter.found(outcome.is_pending());
         outcome
     }
 
     fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
+        bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        if bufs.len() > 1 && bufs.iter().map(|buf| buf.len()).sum::<usize>() <= JOINED {
-            let mut joined = [MaybeUninit::uninit(); JOINED];
-            let mut joined = ReadBuf::uninit(&mut joined);
-            bufs.iter().for_each(|buf| joined.put_slice(buf));
-            return self.poll_write(cx, joined.filled());
-        }
-        let outcome = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
-        self.meter.wrote(&outcome);
+        batch::look(bufs.iter().map(|buf| buf.len()).sum());
+        let mut line = self.line();
+        let outcome = match line.put_late(&self.line, cx, bufs) {
+            Poll::Ready(Ok(0)) => {
+                let outcome = line.poll_write_all_of(cx, bufs);
+                line.note(outcome)
+            }
+            other => other,
+        };
+        self.meter.found(outcome.is_pending());
         outcome
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
+        self.line().stream.is_write_vectored()
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    /// What waits for the end of the turn counts as gone. If it does not go then, the task that wrote it is woken, and
+    /// hears of it with its next flush; hyper flushes whenever it is woken.
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut line = self.line();
+        if line.deferred && !self.meter.is_prompt() {
+            return Poll::Ready(Ok(()));
+        }
+        let outcome = line.poll_flush(cx);
+        self.meter.found(outcome.is_pending());
+        outcome
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut line = self.line();
+        ready!(line.push(cx))?;
+        Pin::new(&mut line.stream).poll_shutdown(cx)
+    }
+}
+
+/// The stream itself, and what is to be written to it at the end of the turn. Behind a lock that nobody ever waits for:
+/// the batch and the task of the connection are on one thread.
+#[derive(Debug)]
+struct Line<S: AsyncWrite + Unpin> {
+    stream: S,
+    /// Answers have secrets of their own: tokens, cookies.
+    late: Buffer,
+    /// How much of `late` went.
+    gone: usize,
+    /// Whether it is in the batch. Otherwise what is in `late` is what the peer would not take yet.
+    deferred: bool,
+    /// The task that wrote last, which is to know when its bytes do not go.
+    task: Option<Waker>,
+    meter: Arc<Meter>,
+}
+
+impl<S: AsyncWrite + Unpin> Line<S> {
+    /// Writes all that is late.
+    fn push(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while let Some(late) = self.late.bytes().get(self.gone..).filter(|late| !late.is_empty()) {
+            let wrote = ready!(Pin::new(&mut self.stream).poll_write(cx, late))?;
+            if wrote == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.gone += wrote;
+            self.meter.wrote(wrote);
+        }
+        self.gone = 0;
+        if self.late.capacity() > KEPT {
+            self.late = Buffer::default();
+        } else {
+            self.late.clear();
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn note(&self, outcome: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if let Poll::Ready(Ok(count)) = outcome {
+            self.meter.wrote(count);
+        }
+        outcome
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.push(cx))?;
         Pin::new(&mut self.stream).poll_flush(cx)
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+    fn poll_write_all_of(&mut self, cx: &mut Context<'_>, bufs: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        if bufs.len() > 1 && bufs.iter().map(|buf| buf.len()).sum::<usize>() <= JOINED {
+            let mut joined = [MaybeUninit::uninit(); JOINED];
+            let mut joined = ReadBuf::uninit(&mut joined);
+            bufs.iter().for_each(|buf| joined.put_slice(buf));
+            return Pin::new(&mut self.stream).poll_write(cx, joined.filled());
+        }
+        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
     }
 }
+
+impl<S: AsyncWrite + Unpin + Send + 'static> Line<S> {
+    /// Takes it all for the end of the turn. 0: it is too much, or there is no batch, and the stream is free.
+    fn put_late(
+        &mut self,
+        this: &Arc<Mutex<Self>>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let length = bufs.iter().map(|buf| buf.len()).sum::<usize>();
+        let waits = self.late.len() + length <= LATE && !self.meter.is_prompt();
+        if !(self.deferred && waits) {
+            ready!(self.push(cx))?;
+            let waits = waits && batch::defer(|| Entry::Shared(Arc::downgrade(this) as _));
+            if !waits {
+                return Poll::Ready(Ok(0));
+            }
+            self.deferred = true;
+        }
+        match &mut self.task {
+            Some(task) => task.clone_from(cx.waker()),
+            task => *task = Some(cx.waker().clone()),
+        }
+        bufs.iter().for_each(|buf| self.late.push(buf));
+        Poll::Ready(Ok(length))
+    }
+}
+
+impl<S: AsyncWrite + Unpin + Send> Deferred for Mutex<Line<S>> {
+    fn write(&self) -> bool {
+        let mut line = match self.try_lock() {
+            Ok(line) => line,
+            Err(TryLockError::Poisoned(line)) => line.into_inner(),
+            Err(TryLockError::WouldBlock) => return false,
+        };
+        line.deferred = false;
+        let Some(task) = line.task.take() else { return true };
+        let outcome = line.poll_flush(&mut Context::from_waker(&task));
+        if !matches!(outcome, Poll::Ready(Ok(()))) {
+            // It asks again, and hears why; the clock over the connection runs as for any write that does not go.
+            line.meter.found(outcome.is_pending());
+            task.wake();
+        }
+        true
+    }
+}
+
+/// What was taken is not held back because nobody waits for it.
+impl<S: AsyncWrite + Unpin> Drop for Line<S> {
+    fn drop(&mut self) {
+        if !self.late.is_empty() {
+            let _gone = batch::unbounded(|cx| self.poll_flush(cx));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -11,6 +11,7 @@ use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
+use carta_gateway::batch;
 use carta_gateway::config::{self, Config, TokenForwarding, VaultConfig, VaultKey, parse_service};
 use carta_gateway::identity::{ApiToken, AuthError, Authenticator, Directory, Enrol, Issuer, Newcomer, Profile, Uses};
 use carta_gateway::policy::{Change, Grant, Levels, Member, Pattern, Resource, ResourceId, Snapshot, Subject, UserId};
@@ -22,7 +23,7 @@ use carta_gateway::upstream::{Roots, TargetGuard, Upstream};
 use carta_gateway::vault::{Context, ProcessKey, Secrets, Vault};
 use jiff::Timestamp;
 use serde_json::Value;
-use tokio::runtime::{Builder as Runtime, LocalOptions};
+use tokio::runtime::Builder as Runtime;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -339,7 +340,7 @@ fn serve_on(
         drain: std::time::Duration::from_millis(100),
         stop,
     };
-    let runtime = Runtime::new_current_thread().enable_all().build_local(LocalOptions::default()).unwrap();
+    let runtime = batch::Runtime::with_batches().unwrap();
     runtime.block_on(async move {
         let worker = Worker::new();
         let handler = move |request, peer: carta_gateway::server::Peer| {

@@ -22,6 +22,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
 use bytes::Bytes;
+use carta_gateway::batch::Runtime;
 use carta_gateway::config::{
     Endpoint, Injection, Protocol, Register, Service, Timeouts, TokenForwarding, Unmatched, UpstreamTls,
 };
@@ -34,7 +35,6 @@ use http_body::Frame;
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Empty, Full, StreamBody};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::runtime::{Builder, LocalOptions};
 
 const LONG: Duration = Duration::from_secs(30);
 const SHORT: Duration = Duration::from_millis(150);
@@ -219,6 +219,6 @@ fn piece(text: &'static str) -> Result<Frame<Bytes>, BoxError> {
 }
 
 fn on_a_worker<F: Future>(future: F) -> F::Output {
-    let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default()).unwrap();
+    let runtime = Runtime::with_batches().unwrap();
     runtime.block_on(async { tokio::time::timeout(LONG, future).await.expect("done in time") })
 }

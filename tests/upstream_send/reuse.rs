@@ -117,9 +117,7 @@ fn a_call_that_is_dropped_before_its_response_closes_the_connection() {
                 .await
                 .map(|_| ())
         });
-        while wait.try_recv().is_err() {
-            tokio::task::yield_now().await;
-        }
+        tokio::task::spawn_blocking(move || wait.recv().unwrap()).await.unwrap();
         call.abort();
         while !call.is_finished() {
             tokio::task::yield_now().await;

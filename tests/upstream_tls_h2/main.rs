@@ -21,6 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use carta_gateway::batch::Runtime;
 use carta_gateway::config::{
     Endpoint, Hidden, Injection, Protocol, Register, Service, Timeouts, TokenForwarding, Unmatched, UpstreamTls,
 };
@@ -40,7 +41,6 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig};
 use tokio::net::TcpListener;
-use tokio::runtime::{Builder, LocalOptions};
 use tokio_rustls::TlsAcceptor;
 
 const LONG: Duration = Duration::from_secs(30);
@@ -49,7 +49,7 @@ type BoxError = Box<dyn Error + Send + Sync>;
 type Outbound = UnsyncBoxBody<Bytes, BoxError>;
 
 fn on_a_worker<F: Future>(future: F) -> F::Output {
-    let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default()).unwrap();
+    let runtime = Runtime::with_batches().unwrap();
     runtime.block_on(async { tokio::time::timeout(LONG, future).await.expect("done in time") })
 }
 

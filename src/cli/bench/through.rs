@@ -19,12 +19,13 @@ use hyper::server::conn::http1 as http1_server;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::runtime::{Builder, LocalOptions};
+use tokio::runtime::Builder;
 use tokio_util::sync::CancellationToken;
 
 use super::house::{House, internal};
 use super::report::{Layer, Report};
 use super::{Failure, histogram, record};
+use crate::batch;
 use crate::cli::open::block_on;
 use crate::cli::progress::Progress;
 use crate::proxy::{Door, Gateway, Peer, Worker, walk};
@@ -114,7 +115,7 @@ impl Proxy {
 }
 
 fn serve(listener: std::net::TcpListener, serving: Serving, gateway: Arc<Gateway>) -> std::io::Result<()> {
-    let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
+    let runtime = batch::Runtime::with_batches()?;
     let worker = Worker::new();
     gateway.records().add(&worker.record);
     let handler = move |request: Request<Incoming>, peer: server::Peer| {

@@ -18,10 +18,10 @@ mod reply;
 use std::cell::RefCell;
 use std::error::Error;
 use std::future::{Future, poll_fn};
-use std::io;
 use std::pin::{Pin, pin};
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::task::{Context, Poll, Waker, ready};
+use std::{io, mem};
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
@@ -32,6 +32,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 pub use reply::{Reply, Switched};
 
 use super::RequestHead;
+use crate::batch::{self, Deferred, Entry};
 use decode::Decoder;
 pub use head::Length;
 use head::{Head, may_end};
@@ -96,6 +97,12 @@ struct Inner<S, B> {
     came: BytesMut,
     room: usize,
     outlet: Outlet<B>,
+    /// Whose request goes at the end of the turn.
+    deferred: Option<Waker>,
+    /// Why a request that was to go at the end of the turn did not.
+    stuck: Option<Stuck>,
+    /// Whether it carried a call before.
+    used: bool,
     /// Why it cannot be used again.
     broken: Option<Fault>,
     /// Whoever reads, where another may find out that it is in vain.
@@ -144,6 +151,9 @@ where
             came: BytesMut::new(),
             room: ROOM.0,
             outlet: Outlet::new(),
+            deferred: None,
+            stuck: None,
+            used: false,
             broken: None,
             reader: None,
             sender: None,
@@ -192,7 +202,7 @@ where
     ) -> Sending<S, B, I> {
         self.0.borrow_mut().outlet.take(head, host, body);
         let (to_head, room) = (head.method == Method::HEAD, head.room());
-        Sending { connection: Some(self), awaited: Awaited { to_head, informed, read: 0, room } }
+        Sending { connection: Some(self), awaited: Awaited { begun: false, to_head, informed, read: 0, room } }
     }
 
     /// Whether all of the request went.
@@ -232,6 +242,7 @@ where
     /// Makes it ready to wait for its next call: gives back what memory the last call needed beyond the usual.
     pub fn rest(&self) {
         let mut inner = self.0.borrow_mut();
+        inner.used = true;
         if inner.room > ROOM.0 {
             inner.room = ROOM.0;
             inner.came = BytesMut::new();
@@ -264,6 +275,27 @@ where
     B: Body<Data = Bytes> + Unpin,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
+    /// Sends what can be sent, unless it waits for the end of the turn.
+    fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Stuck>> {
+        if let Some(stuck) = self.stuck.take() {
+            return Poll::Ready(Err(stuck));
+        }
+        if self.deferred.is_some() || self.outlet.is_over() {
+            return Poll::Pending;
+        }
+        self.outlet.poll(cx, &mut self.stream)
+    }
+
+    /// Why a request is not to be sent where this was found before it went. Where a connection was kept, what comes is no
+    /// answer to it: the end of the last call, or what somebody smuggled into that.
+    fn in_vain(&self, found: io::Result<usize>) -> Option<io::Error> {
+        match found {
+            Err(error) => Some(error),
+            Ok(0) => Some(io::Error::other("it ended before the request went")),
+            Ok(_) => self.used.then(|| io::Error::other("it said what nobody had asked for")),
+        }
+    }
+
     /// Reads what has come; 0 is the end.
     fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         // An empty one begins anew where it began before, unless somebody still holds a piece of it.
@@ -287,6 +319,49 @@ where
     }
 }
 
+impl<S, B> Connection<S, B>
+where
+    S: AsyncRead + AsyncWrite + Unpin + 'static,
+    B: Body<Data = Bytes> + Unpin + 'static,
+    B::Error: Into<Box<dyn Error + Send + Sync>>,
+{
+    fn is_bare(&self) -> bool {
+        self.0.borrow().outlet.is_bare()
+    }
+
+    fn entry(&self) -> Entry {
+        let this: Weak<RefCell<Inner<S, B>>> = Rc::downgrade(&self.0);
+        Entry::Local(this)
+    }
+}
+
+impl<S, B> Deferred for RefCell<Inner<S, B>>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+    B: Body<Data = Bytes> + Unpin,
+    B::Error: Into<Box<dyn Error + Send + Sync>>,
+{
+    fn write(&self) -> bool {
+        let Ok(mut inner) = self.try_borrow_mut() else { return false };
+        let Some(task) = inner.deferred.take() else { return true };
+        let mut cx = Context::from_waker(&task);
+        let found = inner.poll_fill(&mut cx);
+        let news = found.is_ready();
+        if let Poll::Ready(found) = found {
+            inner.stuck = inner.in_vain(found).map(Stuck::Io);
+        }
+        if inner.stuck.is_none()
+            && let Poll::Ready(Err(stuck)) = inner.poll_send(&mut cx)
+        {
+            inner.stuck = Some(stuck);
+        }
+        if news || inner.stuck.is_some() {
+            task.wake();
+        }
+        true
+    }
+}
+
 /// A call whose response has not begun.
 pub struct Sending<S, B, I> {
     connection: Option<Connection<S, B>>,
@@ -295,6 +370,7 @@ pub struct Sending<S, B, I> {
 
 /// What is known of the response that has not begun.
 struct Awaited<I> {
+    begun: bool,
     /// Whether the request is a HEAD, which changes what its response means.
     to_head: bool,
     informed: I,
@@ -306,10 +382,19 @@ struct Awaited<I> {
 
 impl<S, B, I> Unpin for Sending<S, B, I> {}
 
+/// A request that nobody waits for does not go.
+impl<S, B, I> Drop for Sending<S, B, I> {
+    fn drop(&mut self) {
+        if let Some(connection) = &self.connection {
+            connection.0.borrow_mut().deferred = None;
+        }
+    }
+}
+
 impl<S, B, I> Future for Sending<S, B, I>
 where
-    S: AsyncRead + AsyncWrite + Unpin,
-    B: Body<Data = Bytes> + Unpin,
+    S: AsyncRead + AsyncWrite + Unpin + 'static,
+    B: Body<Data = Bytes> + Unpin + 'static,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
     I: FnMut(StatusCode),
 {
@@ -318,6 +403,14 @@ where
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
         let Some(connection) = &this.connection else { return Poll::Pending };
+        let begun = mem::replace(&mut this.awaited.begun, true);
+        let task = if begun { connection.0.borrow_mut().deferred.take() } else { None };
+        // A body is asked for more by its own task, and its end changes what is waited for.
+        if task.is_some() || !begun && connection.is_bare() && batch::defer(|| connection.entry()) {
+            let mut task = task.unwrap_or_else(|| cx.waker().clone());
+            task.clone_from(cx.waker());
+            connection.0.borrow_mut().deferred = Some(task);
+        }
         let outcome = ready!(this.awaited.drive(&mut connection.0.borrow_mut(), cx));
         let Some(connection) = this.connection.take() else { return Poll::Pending };
         Poll::Ready(outcome.map(|(head, decoder)| respond(head, decoder, connection)))
@@ -333,9 +426,7 @@ impl<I: FnMut(StatusCode)> Awaited<I> {
     {
         let failed = |fault| Poll::Ready(Err(Failed { fault, unsent: None }));
         loop {
-            if !inner.outlet.is_over()
-                && let Poll::Ready(Err(stuck)) = inner.outlet.poll(cx, &mut inner.stream)
-            {
+            if let Poll::Ready(Err(stuck)) = inner.poll_send(cx) {
                 let untouched = inner.outlet.abandon();
                 if let (Stuck::Io(error), Some(body)) = (&stuck, untouched) {
                     let unsent = Some(Box::new(body));
@@ -372,7 +463,12 @@ impl<I: FnMut(StatusCode)> Awaited<I> {
             if self.read >= head::MOST_BYTES {
                 return failed(Fault::Malformed(Malformed("the head is too large")));
             }
-            match ready!(inner.poll_fill(cx)) {
+            let filled = ready!(inner.poll_fill(cx));
+            if inner.deferred.take().is_some() {
+                inner.stuck = inner.in_vain(filled).map(Stuck::Io);
+                continue;
+            }
+            match filled {
                 Ok(0) => {
                     let why = inner.broken.take().unwrap_or(Fault::Closed("it ended before a response".to_owned()));
                     return failed(why);

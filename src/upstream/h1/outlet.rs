@@ -91,6 +91,14 @@ impl<B> Outlet<B> {
         self.state == State::Over
     }
 
+    /// Whether there is nothing to send besides the head.
+    pub(super) fn is_bare(&self) -> bool
+    where
+        B: Body,
+    {
+        self.body.as_ref().is_none_or(Body::is_end_stream)
+    }
+
     /// Sends no more; the body, where it is certain that nothing of the request went.
     pub(super) fn abandon(&mut self) -> Option<B> {
         let untouched = self.state == State::Untouched;

@@ -2,8 +2,8 @@
 
 use futures_util::FutureExt;
 use http::header::{AUTHORIZATION, CONTENT_LENGTH, COOKIE, LINK};
-use http_body_util::{BodyExt, Empty};
-use tokio::io::{AsyncWriteExt, DuplexStream};
+use http_body_util::{BodyExt, Empty, Full};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, ReadBuf};
 use tokio::runtime::Builder;
 use tokio::task::{consume_budget, coop};
 
@@ -153,4 +153,140 @@ fn a_small_piece_leaves_the_buffer_free_and_a_large_one_is_no_copy() {
         buffer.extend_from_slice(&piece(2, room));
         assert!(taken == bytes[..length], "{length}: what comes next is not written over it");
     }
+}
+
+/// A stream that takes nothing, and ends once that was tried.
+struct Broken(bool);
+
+impl AsyncRead for Broken {
+    fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, _: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.0 { Poll::Ready(Ok(())) } else { Poll::Pending }
+    }
+}
+
+impl AsyncWrite for Broken {
+    fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, _: &[u8]) -> Poll<io::Result<usize>> {
+        self.0 = true;
+        Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[test]
+fn a_request_goes_at_the_end_of_the_turn_and_its_response_arrives() {
+    batch::Runtime::with_batches().unwrap().block_on(async {
+        let (ours, mut theirs) = tokio::io::duplex(1024);
+        let head = head();
+        let mut asked = Box::pin(ask(Connection::new(ours), &head, |_| {}));
+        assert!(asked.as_mut().now_or_never().is_none());
+        let mut came = vec![0; 1024];
+        assert!(theirs.read(&mut came).now_or_never().is_none(), "the turn is not over");
+        let read = theirs.read(&mut came).await.unwrap();
+        assert!(came[..read].starts_with(b"GET / HTTP/1.1\r\n"));
+        theirs.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await.unwrap();
+        assert_eq!(asked.await.unwrap().status(), StatusCode::NO_CONTENT);
+    });
+}
+
+#[test]
+fn a_request_that_nobody_waits_for_any_more_does_not_go() {
+    batch::Runtime::with_batches().unwrap().block_on(async {
+        let (ours, mut theirs) = tokio::io::duplex(1024);
+        let (head, connection) = (head(), Connection::new(ours));
+        let mut asked = Box::pin(ask(connection.clone(), &head, |_| {}));
+        assert!(asked.as_mut().now_or_never().is_none());
+        drop(asked);
+        // By then a turn has ended.
+        tokio::task::spawn_blocking(|| {}).await.unwrap();
+        assert!(theirs.read_u8().now_or_never().is_none());
+        assert!(!connection.is_ready(), "half of a call is on it");
+        drop(connection);
+        assert!(theirs.read_u8().await.is_err());
+    });
+}
+
+#[test]
+fn a_connection_that_ends_before_the_request_went_gives_it_back() {
+    batch::Runtime::with_batches().unwrap().block_on(async {
+        let (ours, theirs) = tokio::io::duplex(1024);
+        drop(theirs);
+        let failed = ask(Connection::new(ours), &head(), |_| {}).await.unwrap_err();
+        assert!(failed.unsent.is_some(), "{failed:?}");
+    });
+}
+
+#[test]
+fn what_a_kept_connection_says_before_the_request_went_is_no_answer_to_it() {
+    batch::Runtime::with_batches().unwrap().block_on(async {
+        for late in [false, true] {
+            let (ours, mut theirs) = tokio::io::duplex(1024);
+            let (head, connection) = (head(), Connection::new(ours));
+            connection.rest();
+            let mut asked = Box::pin(ask(connection, &head, |_| {}));
+            if late {
+                assert!(asked.as_mut().now_or_never().is_none());
+            }
+            at_once(theirs.write_all(b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\n\r\n")).unwrap();
+            let failed = asked.await.unwrap_err();
+            assert!(failed.unsent.is_some(), "{failed:?}");
+            assert!(theirs.read_u8().await.is_err(), "the request did not go");
+        }
+    });
+}
+
+#[test]
+fn a_kept_connection_that_ends_while_the_request_waits_gives_it_back() {
+    batch::Runtime::with_batches().unwrap().block_on(async {
+        let (ours, theirs) = tokio::io::duplex(1024);
+        let (head, connection) = (head(), Connection::new(ours));
+        connection.rest();
+        let mut asked = Box::pin(ask(connection, &head, |_| {}));
+        assert!(asked.as_mut().now_or_never().is_none());
+        drop(theirs);
+        let failed = asked.await.unwrap_err();
+        assert!(failed.unsent.is_some(), "{failed:?}");
+    });
+}
+
+#[test]
+fn a_request_with_a_body_does_not_wait() {
+    batch::Runtime::with_batches().unwrap().block_on(async {
+        let (ours, mut theirs) = tokio::io::duplex(1024);
+        let (head, body) = (head(), Full::new(Bytes::from_static(b"body")));
+        let mut asked = Box::pin(Connection::new(ours).send(&head, &HeaderValue::from_static("h"), body, |_| {}));
+        assert!(asked.as_mut().now_or_never().is_none());
+        let mut came = vec![0; 1024];
+        let read = at_once(theirs.read(&mut came)).unwrap();
+        assert!(came[..read].ends_with(b"\r\n\r\nbody"));
+    });
+}
+
+#[test]
+fn whoever_waits_hears_of_a_connection_that_did_not_take_the_request() {
+    batch::Runtime::with_batches().unwrap().block_on(async {
+        let head = head();
+        let sending: Sending<Broken, Empty<Bytes>, _> =
+            Connection::new(Broken(false)).send(&head, &HeaderValue::from_static("h"), Empty::new(), |_| {});
+        let failed = sending.await.unwrap_err();
+        assert!(matches!(&failed.fault, Fault::Closed(why) if why.contains("broken pipe")), "{failed:?}");
+    });
+}
+
+#[test]
+fn an_upstream_that_speaks_before_it_is_asked_is_asked_first() {
+    batch::Runtime::with_batches().unwrap().block_on(async {
+        let (ours, mut theirs) = tokio::io::duplex(1024);
+        theirs.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await.unwrap();
+        let head = head();
+        assert_eq!(ask(Connection::new(ours), &head, |_| {}).await.unwrap().status(), StatusCode::NO_CONTENT);
+        let mut came = vec![0; 1024];
+        assert!(theirs.read(&mut came).now_or_never().unwrap().unwrap() > 0);
+    });
 }
