@@ -18,7 +18,7 @@ use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
 use tokio::task::unconstrained;
 
 /// After so many looks at callers' connections a batch is written, though there is more to do: who came first should not
-/// wait for all who came later, nor for a task that is always ready. A call takes about six.
+/// wait for all who came later, nor for connections that always have more. A call takes about six.
 const MOST_LOOKS: usize = 128;
 
 /// So many bytes that go at once count as another look: they took their time too.
@@ -122,8 +122,12 @@ pub fn defer(entry: impl FnOnce() -> Entry) -> bool {
     })
 }
 
+/// What a connection costs before its first byte is read, its handshake with it: as much as so many bytes.
+pub const GREETING: usize = 8 * LOOK;
+
 /// To be called with each look at a caller's connection, which must not be in use by then, and with how many bytes go
-/// there: bounds how long a batch grows.
+/// there: bounds how long a batch grows. Whatever keeps a worker busy has to look: the runtime says that no task is ready,
+/// and nothing else.
 pub fn look(bytes: usize) {
     BATCH.with(|batch| {
         let looks = batch.looks.get() + 1 + bytes / LOOK;
@@ -151,7 +155,8 @@ impl Batch {
         if count == 0 {
             return;
         }
-        // What is said while the batch is written goes at once.
+        // What is said while the batch is written goes at once. A panic leaves the others in the batch; in the runtime's own
+        // time it ends the worker, and the process with it, as nobody could tell what of the connection's bytes went.
         let _writing = Writing::begin(&self.gathers);
         for _ in 0..count {
             let Some(entry) = self.waiting.borrow_mut().pop_front() else { break };

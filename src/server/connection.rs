@@ -89,7 +89,7 @@ pub(super) async fn serve<S, H, F, B>(
     let service = {
         let (house, activity, meter) = (Rc::clone(house), Rc::clone(&activity), Arc::clone(&meter));
         service_fn(move |request: Request<Incoming>| {
-            if request.extensions().get::<OnUpgrade>().is_some() {
+            if http == Http::One && request.extensions().get::<OnUpgrade>().is_some() {
                 meter.be_prompt();
             }
             let open = activity.begin(!request.body().is_end_stream());

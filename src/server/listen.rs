@@ -22,6 +22,7 @@ use super::refusal::Refusals;
 use super::roster::{Member, Roster, Stage};
 use super::tls::TlsReload;
 use super::{Http, Peer, connection};
+use crate::batch;
 use crate::config::Limits;
 use crate::problem::{Kind, Problem};
 
@@ -152,6 +153,7 @@ where
                 continue;
             }
         };
+        batch::look(batch::GREETING);
         if std::mem::take(&mut failing) {
             tracing::info!("connections are accepted again");
         }
@@ -217,7 +219,9 @@ async fn converse<H, F, B>(
     };
     // Boxed, as what follows: a connection without TLS should have no room for one with it, nor an idle one for its
     // handshake.
-    match Box::pin(tokio::time::timeout(house.limits.handshake_timeout, handshake)).await {
+    let shaken = Box::pin(tokio::time::timeout(house.limits.handshake_timeout, handshake)).await;
+    batch::look(batch::GREETING);
+    match shaken {
         Ok(Ok(stream)) => {
             let http = if stream.get_ref().1.alpn_protocol() == Some(b"h2") { Http::Two } else { Http::One };
             // A large thing, too large to be moved on and on.

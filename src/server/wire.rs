@@ -52,7 +52,7 @@ impl Meter {
     }
 
     /// From now on nothing waits for the end of a turn: who has the connection after an upgrade takes what was flushed
-    /// for gone, and may not ask again.
+    /// for gone, and may not ask again. Refused or not: a connection on which it was asked for seldom carries many calls.
     pub(super) fn be_prompt(&self) {
         self.prompt.store(true, Ordering::Relaxed);
     }
@@ -92,11 +92,15 @@ impl<S: AsyncWrite + Unpin> Wire<S> {
         Self { line: Arc::new(Mutex::new(line)), front, meter, _place: place }
     }
 
-    /// Puts back what was read last.
+    /// Puts back what was read last, and gives back the room that writing took.
     pub(super) fn put_back(&mut self, bytes: &[u8]) {
         // A copy: the buffer that they are in is larger.
         if !bytes.is_empty() {
             self.front = [bytes, &self.front].concat().into();
+        }
+        let mut line = self.line();
+        if line.late.is_empty() {
+            line.late = Buffer::default();
         }
     }
 
@@ -189,7 +193,7 @@ impl<S: AsyncWrite + Unpin + Send + 'static> AsyncWrite for Wire<S> {
     /// hears of it with its next flush; hyper flushes whenever it is woken.
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut line = self.line();
-        if line.deferred && !self.meter.is_prompt() {
+        if line.waits() {
             return Poll::Ready(Ok(()));
         }
         let outcome = line.poll_flush(cx);
@@ -240,6 +244,15 @@ impl<S: AsyncWrite + Unpin> Line<S> {
         Poll::Ready(Ok(()))
     }
 
+    /// Whether what is late goes at the end of the turn, and not before.
+    fn waits(&mut self) -> bool {
+        if self.meter.is_prompt() {
+            // Whom the batch would wake may be over by then.
+            (self.deferred, self.task) = (false, None);
+        }
+        self.deferred
+    }
+
     fn note(&self, outcome: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         if let Poll::Ready(Ok(count)) = outcome {
             self.meter.wrote(count);
@@ -272,10 +285,10 @@ impl<S: AsyncWrite + Unpin + Send + 'static> Line<S> {
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let length = bufs.iter().map(|buf| buf.len()).sum::<usize>();
-        let waits = self.late.len() + length <= LATE && !self.meter.is_prompt();
-        if !(self.deferred && waits) {
+        let fits = self.late.len() + length <= LATE;
+        if !(self.waits() && fits) {
             ready!(self.push(cx))?;
-            let waits = waits && batch::defer(|| Entry::Shared(Arc::downgrade(this) as _));
+            let waits = fits && !self.meter.is_prompt() && batch::defer(|| Entry::Shared(Arc::downgrade(this) as _));
             if !waits {
                 return Poll::Ready(Ok(0));
             }

@@ -210,6 +210,19 @@ fn once_an_upgrade_was_asked_for_nothing_waits() {
 }
 
 #[test]
+fn a_wire_that_dozes_keeps_no_room_for_what_is_written() {
+    runtime().block_on(async {
+        let (mut wire, mut far, _) = wire(1024);
+        wire.write_all(b"an answer").await.unwrap();
+        wire.put_back(b"");
+        far.read_exact(&mut [0; 9]).await.unwrap();
+        assert!(wire.line().late.capacity() > 0);
+        wire.put_back(b"");
+        assert_eq!(wire.line().late.capacity(), 0);
+    });
+}
+
+#[test]
 fn a_large_answer_leaves_no_room_behind() {
     runtime().block_on(async {
         let (mut wire, mut far, _) = wire(LATE);

@@ -286,8 +286,8 @@ where
         self.outlet.poll(cx, &mut self.stream)
     }
 
-    /// Why a request is not to be sent where this was found before it went. Where a connection was kept, what comes is no
-    /// answer to it: the end of the last call, or what somebody smuggled into that.
+    /// Why a request is not to be sent where this was found before it went, as far as the runtime had heard of it. Where a
+    /// connection was kept, what comes is no answer to it: the end of the last call, or what somebody smuggled into that.
     fn in_vain(&self, found: io::Result<usize>) -> Option<io::Error> {
         match found {
             Err(error) => Some(error),
