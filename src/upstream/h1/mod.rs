@@ -97,7 +97,7 @@ struct Inner<S, B> {
     came: BytesMut,
     room: usize,
     outlet: Outlet<B>,
-    /// Whose request goes at the end of the turn.
+    /// Who waits, where the request goes at the end of the turn: until then nothing is read.
     deferred: Option<Waker>,
     /// Why a request that was to go at the end of the turn did not.
     stuck: Option<Stuck>,
@@ -275,12 +275,12 @@ where
     B: Body<Data = Bytes> + Unpin,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
-    /// Sends what can be sent, unless it waits for the end of the turn.
+    /// Sends what can be sent; an error may be that of what was to go at the end of the turn.
     fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Stuck>> {
         if let Some(stuck) = self.stuck.take() {
             return Poll::Ready(Err(stuck));
         }
-        if self.deferred.is_some() || self.outlet.is_over() {
+        if self.outlet.is_over() {
             return Poll::Pending;
         }
         self.outlet.poll(cx, &mut self.stream)
@@ -325,10 +325,6 @@ where
     B: Body<Data = Bytes> + Unpin + 'static,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
-    fn is_bare(&self) -> bool {
-        self.0.borrow().outlet.is_bare()
-    }
-
     fn entry(&self) -> Entry {
         let this: Weak<RefCell<Inner<S, B>>> = Rc::downgrade(&self.0);
         Entry::Local(this)
@@ -370,6 +366,7 @@ pub struct Sending<S, B, I> {
 
 /// What is known of the response that has not begun.
 struct Awaited<I> {
+    /// Whether it was asked for: the request went, or waits for the end of the turn.
     begun: bool,
     /// Whether the request is a HEAD, which changes what its response means.
     to_head: bool,
@@ -403,15 +400,22 @@ where
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
         let Some(connection) = &this.connection else { return Poll::Pending };
-        let begun = mem::replace(&mut this.awaited.begun, true);
-        let task = if begun { connection.0.borrow_mut().deferred.take() } else { None };
-        // A body is asked for more by its own task, and its end changes what is waited for.
-        if task.is_some() || !begun && connection.is_bare() && batch::defer(|| connection.entry()) {
-            let mut task = task.unwrap_or_else(|| cx.waker().clone());
-            task.clone_from(cx.waker());
-            connection.0.borrow_mut().deferred = Some(task);
-        }
-        let outcome = ready!(this.awaited.drive(&mut connection.0.borrow_mut(), cx));
+        let outcome = {
+            let mut inner = connection.0.borrow_mut();
+            // A body is asked for more by its own task, and its end changes what is waited for.
+            if !mem::replace(&mut this.awaited.begun, true)
+                && inner.outlet.is_bare()
+                && batch::defer(|| connection.entry())
+            {
+                inner.deferred = Some(cx.waker().clone());
+                return Poll::Pending;
+            }
+            if let Some(task) = &mut inner.deferred {
+                task.clone_from(cx.waker());
+                return Poll::Pending;
+            }
+            ready!(this.awaited.drive(&mut inner, cx))
+        };
         let Some(connection) = this.connection.take() else { return Poll::Pending };
         Poll::Ready(outcome.map(|(head, decoder)| respond(head, decoder, connection)))
     }
@@ -463,12 +467,7 @@ impl<I: FnMut(StatusCode)> Awaited<I> {
             if self.read >= head::MOST_BYTES {
                 return failed(Fault::Malformed(Malformed("the head is too large")));
             }
-            let filled = ready!(inner.poll_fill(cx));
-            if inner.deferred.take().is_some() {
-                inner.stuck = inner.in_vain(filled).map(Stuck::Io);
-                continue;
-            }
-            match filled {
+            match ready!(inner.poll_fill(cx)) {
                 Ok(0) => {
                     let why = inner.broken.take().unwrap_or(Fault::Closed("it ended before a response".to_owned()));
                     return failed(why);
