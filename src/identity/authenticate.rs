@@ -111,7 +111,7 @@ impl Authenticator {
     ) -> Option<Result<Arc<Identity>, AuthError>> {
         match offered(headers, self.header.as_ref(), peer) {
             Ok(Offered { token: Some(Credential::Bearer(token)), email: None }) => {
-                cache.find_first(token.bytes(), &self.sources, directory, now)
+                cache.find(token.bytes(), &self.sources, directory, now)
             }
             Ok(_) => None,
             Err(error) => Some(Err(error)),
@@ -145,6 +145,7 @@ impl Authenticator {
         if let Some(known) = cache.find(token.bytes(), &self.sources, &directory(), now) {
             return known;
         }
+        cache.missed();
         Box::pin(self.by_new_token(cache, directory, token, now)).await
     }
 
@@ -279,6 +280,7 @@ impl Authenticator {
         let (of_token, vouched) = match cache.find(token.bytes(), &self.sources, &directory(), now) {
             Some(known) => (Some(known?.account.id), false),
             None => {
+                cache.missed();
                 let proven = self.prove(token, now).await?;
                 (self.standing(&proven, &directory())?.user(), proven.vouches_for(email))
             }

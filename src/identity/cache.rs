@@ -121,33 +121,9 @@ impl TokenCache {
     }
 
     /// The identity of a token that was verified before and is still good; nothing where it must be verified anew.
-    /// An error is final: the token is good, its user is not.
+    /// An error is final: the token is good, its user is not. Counts what it finds; who verifies it anew says so by
+    /// [`Self::missed`].
     pub(super) fn find(
-        &self,
-        token: &[u8],
-        sources: &[Arc<Source>],
-        directory: &Directory,
-        now: Timestamp,
-    ) -> Option<Result<Arc<Identity>, AuthError>> {
-        let found = self.look(token, sources, directory, now);
-        self.metrics.count(found.is_some());
-        found
-    }
-
-    /// As [`Self::find`], for whoever asks again where nothing is found: that counts once.
-    pub(super) fn find_first(
-        &self,
-        token: &[u8],
-        sources: &[Arc<Source>],
-        directory: &Directory,
-        now: Timestamp,
-    ) -> Option<Result<Arc<Identity>, AuthError>> {
-        let found = self.look(token, sources, directory, now)?;
-        self.metrics.count(true);
-        Some(found)
-    }
-
-    fn look(
         &self,
         token: &[u8],
         sources: &[Arc<Source>],
@@ -159,13 +135,21 @@ impl TokenCache {
             tokens.get(&Sought(token)).map(|verified| verified.identity(sources, directory, now))
         };
         match found {
-            Some(Some(outcome)) => Some(outcome),
+            Some(Some(outcome)) => {
+                self.metrics.count(true);
+                Some(outcome)
+            }
             Some(None) => {
                 self.tokens.borrow_mut().remove(&Sought(token));
                 None
             }
             None => None,
         }
+    }
+
+    /// Counts a token that has to be verified anew.
+    pub(super) fn missed(&self) {
+        self.metrics.count(false);
     }
 
     /// Keeps what was verified of this token.
