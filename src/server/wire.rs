@@ -154,17 +154,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Wire<S> {
 
 impl<S: AsyncWrite + Unpin + Send + 'static> AsyncWrite for Wire<S> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        batch::look(buf.len());
-        let mut line = self.line();
-        let outcome = match line.put_late(&self.line, cx, &[IoSlice::new(buf)]) {
-            Poll::Ready(Ok(0)) => {
-                let outcome = Pin::new(&mut line.stream).poll_write(cx, buf);
-                line.note(outcome)
-            }
-            other => other,
-        };
-        self.meter.found(outcome.is_pending());
-        outcome
+        self.poll_write_vectored(cx, &[IoSlice::new(buf)])
     }
 
     fn poll_write_vectored(
@@ -172,13 +162,11 @@ impl<S: AsyncWrite + Unpin + Send + 'static> AsyncWrite for Wire<S> {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        batch::look(bufs.iter().map(|buf| buf.len()).sum());
+        let length = bufs.iter().map(|buf| buf.len()).sum();
+        batch::look(length);
         let mut line = self.line();
-        let outcome = match line.put_late(&self.line, cx, bufs) {
-            Poll::Ready(Ok(0)) => {
-                let outcome = line.poll_write_all_of(cx, bufs);
-                line.note(outcome)
-            }
+        let outcome = match line.put_late(&self.line, cx, (bufs, length)) {
+            Poll::Ready(Ok(0)) => line.poll_write(cx, (bufs, length)),
             other => other,
         };
         self.meter.found(outcome.is_pending());
@@ -253,38 +241,37 @@ impl<S: AsyncWrite + Unpin> Line<S> {
         self.deferred
     }
 
-    fn note(&self, outcome: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
-        if let Poll::Ready(Ok(count)) = outcome {
-            self.meter.wrote(count);
-        }
-        outcome
-    }
-
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.push(cx))?;
         Pin::new(&mut self.stream).poll_flush(cx)
     }
 
-    fn poll_write_all_of(&mut self, cx: &mut Context<'_>, bufs: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
-        if bufs.len() > 1 && bufs.iter().map(|buf| buf.len()).sum::<usize>() <= JOINED {
-            let mut joined = [MaybeUninit::uninit(); JOINED];
-            let mut joined = ReadBuf::uninit(&mut joined);
-            bufs.iter().for_each(|buf| joined.put_slice(buf));
-            return Pin::new(&mut self.stream).poll_write(cx, joined.filled());
-        }
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+    /// Writes some of these, of so many bytes together, at once.
+    fn poll_write(&mut self, cx: &mut Context<'_>, (bufs, length): (&[IoSlice<'_>], usize)) -> Poll<io::Result<usize>> {
+        let stream = Pin::new(&mut self.stream);
+        let wrote = ready!(match bufs {
+            [only] => stream.poll_write(cx, only),
+            _ if length <= JOINED => {
+                let mut joined = [MaybeUninit::uninit(); JOINED];
+                let mut joined = ReadBuf::uninit(&mut joined);
+                bufs.iter().for_each(|buf| joined.put_slice(buf));
+                stream.poll_write(cx, joined.filled())
+            }
+            _ => stream.poll_write_vectored(cx, bufs),
+        })?;
+        self.meter.wrote(wrote);
+        Poll::Ready(Ok(wrote))
     }
 }
 
 impl<S: AsyncWrite + Unpin + Send + 'static> Line<S> {
-    /// Takes it all for the end of the turn. 0: it is too much, or there is no batch, and the stream is free.
+    /// Takes all of these, of so many bytes together, for the end of the turn. 0: it is too much, or there is no batch, and the stream is free.
     fn put_late(
         &mut self,
         this: &Arc<Mutex<Self>>,
         cx: &mut Context<'_>,
-        bufs: &[IoSlice<'_>],
+        (bufs, length): (&[IoSlice<'_>], usize),
     ) -> Poll<io::Result<usize>> {
-        let length = bufs.iter().map(|buf| buf.len()).sum::<usize>();
         let fits = self.late.len() + length <= LATE;
         if !(self.waits() && fits) {
             ready!(self.push(cx))?;
