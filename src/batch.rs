@@ -133,19 +133,19 @@ pub fn look(bytes: usize) {
         let looks = batch.looks.get() + 1 + bytes / LOOK;
         batch.looks.set(looks);
         if looks >= MOST_LOOKS {
-            // Unconstrained: who writes has done what its own turn allows, not what that of the others does.
-            unbounded(|_| batch.write());
+            // Who looks has done what its own turn allows, not what that of the others does.
+            let _written = unbounded(|_| {
+                batch.write();
+                Poll::Ready(())
+            });
         }
     });
 }
 
-/// Calls this as if no task had done anything in its turn. Nobody is woken by its context.
-pub fn unbounded<T>(mut call: impl FnMut(&mut Context<'_>) -> T) -> Option<T> {
-    let called = pin!(unconstrained(poll_fn(|cx| Poll::Ready(call(cx)))));
-    match called.poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(output) => Some(output),
-        Poll::Pending => None,
-    }
+/// Polls this as if its task had done nothing in its turn: else tokio tells a task whose turn is over that nothing came, and
+/// that nothing can go, whatever is so. Wakes nobody.
+pub fn unbounded<T>(call: impl FnMut(&mut Context<'_>) -> Poll<T>) -> Poll<T> {
+    pin!(unconstrained(poll_fn(call))).poll(&mut Context::from_waker(Waker::noop()))
 }
 
 impl Batch {

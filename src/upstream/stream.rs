@@ -1,15 +1,15 @@
 //! A connection's bytes, with or without TLS.
 
-use std::future::{Future, poll_fn};
 use std::io::{self, IoSlice};
-use std::pin::{Pin, pin};
-use std::task::{Context, Poll, Waker};
+use std::pin::Pin;
+use std::task::{Context, Poll};
 
 use metrics::Gauge;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::task::unconstrained;
 use tokio_rustls::client::TlsStream;
+
+use crate::batch;
 
 /// Counts itself among the open connections while it lives.
 pub(super) struct Stream {
@@ -39,9 +39,7 @@ impl Stream {
     /// Whether something may have come, or the end: where the system has said nothing, nothing did.
     pub(super) fn may_have_news(&self) -> bool {
         let Inner::Plain(stream) = &self.inner else { return true };
-        // Unconstrained: tokio tells a task whose turn is over that nothing came, whatever did.
-        let told = pin!(unconstrained(poll_fn(|cx| stream.poll_read_ready(cx))));
-        told.poll(&mut Context::from_waker(Waker::noop())).is_ready()
+        batch::unbounded(|cx| stream.poll_read_ready(cx)).is_ready()
     }
 }
 

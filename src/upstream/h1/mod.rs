@@ -184,10 +184,8 @@ where
             return true;
         }
         let mut inner = self.0.borrow_mut();
-        // Unconstrained: tokio tells a task whose turn is over that nothing came, whatever did.
-        let probe = pin!(tokio::task::unconstrained(poll_fn(|cx| inner.poll_fill(cx))));
         // Nobody is to be woken: it is asked again before it is used.
-        probe.poll(&mut Context::from_waker(Waker::noop())).is_pending()
+        batch::unbounded(|cx| inner.poll_fill(cx)).is_pending()
     }
 
     /// Sends the request to this `host` and waits for the head of the response. `informed` hears of interim responses. The
